@@ -1,0 +1,83 @@
+# make [BUILD=debug|release|asan|tsan]     all lint check test run bench fuzz soak clean
+# Objects go to build/$(BUILD); `make run` and `make test` install what is missing first.
+BUILD ?= debug
+OUT   ?= build/$(BUILD)
+
+CFLAGS_debug   := -Og -g3 -DCORDIS_SLOW_CHECKS
+CFLAGS_release := -O2 -g -D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protection \
+                  -fcf-protection=full -fPIE -ftrivial-auto-var-init=zero -fno-strict-aliasing
+CFLAGS_asan    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
+                  -fno-sanitize-recover=all -DCORDIS_SLOW_CHECKS
+CFLAGS_tsan    := -O1 -g -fsanitize=thread -DCORDIS_SLOW_CHECKS
+LDFLAGS_release := -pie -Wl,-z,relro,-z,now,-z,noexecstack
+JEMALLOC_debug := -ljemalloc
+JEMALLOC_release := -ljemalloc
+
+WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
+        -Wcast-qual -Wswitch-enum -Wvla -Wformat=2 -Werror=format-security -Werror
+# SSE4.2 gives the CRC32C instruction; every x86-64 processor since 2009 has it.
+ARCH := $(if $(filter x86_64,$(shell uname -m)),-msse4.2,)
+override CFLAGS += -std=c11 -D_GNU_SOURCE $(ARCH) -Isrc -MMD -MP $(WARN) $(CFLAGS_$(BUILD)) $(EXTRA)
+override LDFLAGS += $(LDFLAGS_$(BUILD))
+
+# One archive a module. A test links only the modules its own module may use,
+# so a forbidden dependency is a link error even if it slips past `make lint`.
+MODULES := $(shell awk '!/^\#/ && NF {print $$1}' src/LAYERS)
+uses     = $(shell awk '$$1 == "$(1)" {for (i = NF; i > 1; i--) if ($$i !~ /</) printf "%s ", $$i}' src/LAYERS)
+lib      = $(OUT)/lib$(1).a
+closure  = $(call lib,$(1)) $(foreach m,$(call uses,$(1)),$(call closure,$(m)))
+
+LIBS_disk   := -lleveldb -lpthread
+LIBS_net    := -levent_core
+LIBS_node   := $(LIBS_disk)
+LIBS_cmd    := $(LIBS_disk) -lm
+LIBS_server := $(LIBS_disk) $(LIBS_net) -lm $(JEMALLOC_$(BUILD))
+LIBS_cli    := -lhiredis
+
+TESTS   := $(patsubst %.c,$(OUT)/%,$(wildcard tests/unit/*/test_*.c))
+SIMS    := $(patsubst %.c,$(OUT)/%,$(wildcard tests/sim/test_*.c))
+SIMKIT  := $(patsubst %.c,$(OUT)/%.o,$(filter-out tests/sim/test_%,$(wildcard tests/sim/*.c)))
+
+.PHONY: all bins check unit lint clean run test bench fuzz soak deps
+all: bins
+bins: $(OUT)/bin/cordis-server $(OUT)/bin/cordis
+deps: ; @deps/install
+
+run: deps
+	@$(MAKE) --no-print-directory BUILD=release install-bins
+	@exec bin/cordis-server $(ARGS)
+
+test: deps
+	@exec tests/run
+
+.PHONY: install-bins
+install-bins: bins
+	@mkdir -p bin && cp -f $(OUT)/bin/cordis-server $(OUT)/bin/cordis bin/
+
+check: lint unit
+unit: $(TESTS:=.ok) $(SIMS:=.ok)
+lint: ; @utils/lint
+bench: deps ; @utils/bench/run
+fuzz: deps ; @tests/fuzz/run $(SECONDS)
+soak: deps ; @tests/soak $(SEEDS)
+clean: ; rm -rf build bin
+
+.SECONDEXPANSION:
+objs = $(patsubst %.c,$(OUT)/%.o,$(wildcard src/$(1)/*.c))
+$(OUT)/lib%.a: $$(call objs,$$*)
+	@rm -f $@ && ar rcs $@ $^
+$(OUT)/%.o: %.c
+	@mkdir -p $(@D) && $(CC) $(CFLAGS) -c $< -o $@
+$(TESTS): $(OUT)/%: $(OUT)/%.o $$(call closure,$$(word 3,$$(subst /, ,$$*)))
+	@$(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ $(LIBS_$(word 3,$(subst /, ,$*))) -lcmocka -lm
+$(SIMS): $(OUT)/%: $(OUT)/%.o $(SIMKIT) $(call closure,node)
+	@$(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ $(LIBS_node) -lcmocka
+$(OUT)/bin/cordis-server: $(call closure,server)
+	@mkdir -p $(@D) && $(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ $(LIBS_server)
+$(OUT)/bin/cordis: $(call closure,cli)
+	@mkdir -p $(@D) && $(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ $(LIBS_cli)
+%.ok: %
+	@$< && touch $@
+
+.SECONDARY:
+-include $(patsubst %.c,$(OUT)/%.d,$(wildcard src/*/*.c tests/unit/*/*.c tests/sim/*.c))

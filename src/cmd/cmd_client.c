@@ -1,0 +1,264 @@
+/* cmd/cmd_client.c - clients by handle, waiting with and without a deadline, history reads. */
+#include "cmd/cmd_int.h"
+
+#define SLOT_BITS 20
+#define SLOT_MASK ((1u << SLOT_BITS) - 1)
+
+/* --- the table ------------------------------------------------------------------------- */
+
+struct client *client_find(const struct cmd_env *env, uint64_t handle)
+{
+    const struct client_table *t = env->clients;
+    size_t slot = handle & SLOT_MASK;
+    if (slot >= t->cap || t->serials[slot] != handle >> SLOT_BITS) return NULL;
+    return t->slots[slot];
+}
+
+static void table_grow(struct client_table *t)
+{
+    size_t cap = t->cap == 0 ? 64 : t->cap * 2;
+    ASSERT(cap <= SLOT_MASK + 1);
+    t->slots = mem_realloc(t->slots, cap * sizeof *t->slots);
+    t->serials = mem_realloc(t->serials, cap * sizeof *t->serials);
+    t->free_slots = mem_realloc(t->free_slots, cap * sizeof *t->free_slots);
+    for (size_t i = cap; i > t->cap; i--) {
+        t->slots[i - 1] = NULL;
+        t->serials[i - 1] = 0;
+        t->free_slots[t->free_count++] = (uint32_t)(i - 1);
+    }
+    t->cap = cap;
+}
+
+struct client *client_new(struct cmd_env *env, void *link, struct chain *out)
+{
+    struct client_table *t = env->clients;
+    if (t->free_count == 0) table_grow(t);
+    uint32_t slot = t->free_slots[--t->free_count];
+    struct client *c = mem_zalloc(sizeof *c);
+    c->id = ++t->next_id;
+    c->handle = c->id << SLOT_BITS | slot;
+    c->link = link;
+    c->out = out;
+    c->proto = 2;
+    c->authenticated = env->password[0] == '\0';
+    c->created_ms = env->now_ms;
+    c->active_ms = env->now_ms;
+    t->slots[slot] = c;
+    t->serials[slot] = c->id;
+    t->count++;
+    env->stats.connections++;
+    return c;
+}
+
+void client_free(struct cmd_env *env, struct client *c)
+{
+    struct client_table *t = env->clients;
+    c->closing = true;
+    if (c->blocked && c->block.cancel != NULL) c->block.cancel(env, c);
+    cmd_hub_client_gone(env->hub, c);
+    cmd_multi_free(c);
+    cmd_unwatch(c);
+    size_t slot = c->handle & SLOT_MASK;
+    ASSERT(t->slots[slot] == c);
+    t->slots[slot] = NULL;
+    t->serials[slot] = 0;
+    t->free_slots[t->free_count++] = (uint32_t)slot;
+    t->count--;
+    mem_free(c->watched);
+    mem_free(c->name);
+    mem_free(c->lib_name);
+    mem_free(c->lib_version);
+    mem_free(c);
+}
+
+size_t client_count(const struct cmd_env *env)
+{
+    return env->clients->count;
+}
+
+void client_each(struct cmd_env *env, void (*visit)(void *ctx, struct client *c), void *ctx)
+{
+    for (size_t i = 0; i < env->clients->cap; i++) {
+        struct client *c = env->clients->slots[i];
+        if (c != NULL) visit(ctx, c);
+    }
+}
+
+void client_wrote(struct cmd_env *env, struct client *c)
+{
+    if (c->closing) return;
+    if (UNLIKELY(chain_bytes(c->out) > env->limits.output_bytes_max)) {
+        client_close(env, c, false);
+        return;
+    }
+    env->io.dirty(env->io.ctx, c->link);
+}
+
+void client_close(struct cmd_env *env, struct client *c, bool after_flush)
+{
+    if (c->closing) return;
+    if (after_flush && c->pending > 0) {
+        c->close_asked = true;
+        return;
+    }
+    c->closing = true;
+    env->io.close(env->io.ctx, c->link, after_flush);
+}
+
+/* --- timers ------------------------------------------------------------------------------ */
+
+/* A heap by time; a timer whose token no longer matches its client's is stale and ignored. */
+struct timer {
+    int64_t at_ms;
+    uint64_t handle, token;
+};
+struct cmd_timers {
+    struct timer *at;
+    size_t count, cap;
+    uint64_t next_token;
+};
+
+static void timer_sift_up(struct cmd_timers *t, size_t at)
+{
+    struct timer moved = t->at[at];
+    while (at > 0 && t->at[(at - 1) / 2].at_ms > moved.at_ms) {
+        t->at[at] = t->at[(at - 1) / 2];
+        at = (at - 1) / 2;
+    }
+    t->at[at] = moved;
+}
+
+static void timer_pop(struct cmd_timers *t)
+{
+    struct timer moved = t->at[--t->count];
+    size_t at = 0;
+    for (;;) {
+        size_t child = at * 2 + 1;
+        if (child >= t->count) break;
+        if (child + 1 < t->count && t->at[child + 1].at_ms < t->at[child].at_ms) child++;
+        if (t->at[child].at_ms >= moved.at_ms) break;
+        t->at[at] = t->at[child];
+        at = child;
+    }
+    if (t->count > 0) t->at[at] = moved;
+}
+
+static uint64_t timer_add(struct cmd_timers *t, int64_t at_ms, uint64_t handle)
+{
+    if (t->count == t->cap) {
+        t->cap = t->cap == 0 ? 64 : t->cap * 2;
+        t->at = mem_realloc(t->at, t->cap * sizeof *t->at);
+    }
+    t->at[t->count] = (struct timer){ at_ms, handle, ++t->next_token };
+    timer_sift_up(t, t->count++);
+    return t->next_token;
+}
+
+void cmd_timers_run(struct cmd_env *env)
+{
+    struct cmd_timers *t = env->timers;
+    while (t->count > 0 && t->at[0].at_ms <= env->now_ms) {
+        struct timer due = t->at[0];
+        timer_pop(t);
+        struct client *c = client_find(env, due.handle);
+        if (c == NULL || !c->blocked || c->block.token != due.token || c->closing) continue;
+        c->block.timeout(env, c);
+    }
+}
+
+int64_t cmd_next_timer_ms(const struct cmd_env *env)
+{
+    return env->timers->count == 0 ? INT64_MAX : env->timers->at[0].at_ms;
+}
+
+void client_block(struct cmd_env *env, struct client *c, int64_t until_ms,
+                  void (*timeout)(struct cmd_env *, struct client *),
+                  void (*cancel)(struct cmd_env *, struct client *), void *data)
+{
+    ASSERT(!c->blocked);
+    c->blocked = true;
+    c->block.until_ms = until_ms;
+    c->block.timeout = timeout;
+    c->block.cancel = cancel;
+    c->block.data = data;
+    c->block.token = 0;
+    if (until_ms != INT64_MAX) c->block.token = timer_add(env->timers, until_ms, c->handle);
+}
+
+void client_unblock(struct cmd_env *env, struct client *c)
+{
+    ASSERT(c->blocked);
+    c->blocked = false;
+    c->block.token = 0;
+    c->block.data = NULL;
+    if (c->closing) return;
+    client_wrote(env, c);
+    env->io.resume(env->io.ctx, c->link);
+}
+
+/* --- history reads ------------------------------------------------------------------------------ */
+
+struct pending_read {
+    struct pending_read *next;
+    uint64_t cookie, handle;
+    cmd_read_fn *done;
+    void *data;
+};
+struct cmd_reads {
+    struct pending_read *head;
+    uint64_t next_cookie;
+};
+
+uint64_t cmd_read_cookie(struct cmd_env *env)
+{
+    return ++env->reads->next_cookie;
+}
+
+void cmd_read_start(struct cmd_env *env, uint64_t client_handle, struct store_read *read_taken,
+                    cmd_read_fn *done, void *data)
+{
+    struct pending_read *p = mem_alloc(sizeof *p);
+    *p = (struct pending_read){ env->reads->head, read_taken->cookie, client_handle, done, data };
+    env->reads->head = p;
+    node_read(env->node, read_taken);
+}
+
+void cmd_read_done(struct cmd_env *env, const struct store_read *read)
+{
+    struct pending_read **at = &env->reads->head;
+    while (*at != NULL && (*at)->cookie != read->cookie) at = &(*at)->next;
+    ASSERT(*at != NULL);
+    struct pending_read p = **at;
+    mem_free(*at);
+    *at = p.next;
+    struct client *c = client_find(env, p.handle);
+    if (c != NULL && c->closing) c = NULL;
+    p.done(env, c, read, p.data);
+}
+
+/* --- life of the tables ---------------------------------------------------------------------------- */
+
+void cmd_clients_init(struct cmd_env *env)
+{
+    env->clients = mem_zalloc(sizeof *env->clients);
+    env->timers = mem_zalloc(sizeof *env->timers);
+    env->reads = mem_zalloc(sizeof *env->reads);
+}
+
+void cmd_clients_deinit(struct cmd_env *env)
+{
+    ASSERT(env->clients->count == 0);
+    mem_free(env->clients->slots);
+    mem_free(env->clients->serials);
+    mem_free(env->clients->free_slots);
+    mem_free(env->clients);
+    mem_free(env->timers->at);
+    mem_free(env->timers);
+    while (env->reads->head != NULL) { /* the process ends with reads under way */
+        struct pending_read *p = env->reads->head;
+        env->reads->head = p->next;
+        p->done(env, NULL, NULL, p->data);
+        mem_free(p);
+    }
+    mem_free(env->reads);
+}

@@ -1,0 +1,95 @@
+/* cmd/cmd_int.h - private to cmd/: what the dispatcher's files share. */
+#ifndef CMD_INT_H
+#define CMD_INT_H
+
+#include "cmd/cmd.h"
+
+/* Kinds of tickets: what hook_done has to do. */
+enum ticket_kind {
+    TICKET_WRITE = 1, /* row = struct cmd_finish, data and arg are its */
+    TICKET_LOCAL,     /* data = struct cmd_copy: a read at its place */
+    TICKET_RAW,       /* data = struct chain (allocated): bytes that waited for their turn */
+    TICKET_TXN,       /* data = struct collect: EXEC or TXN */
+};
+
+/* --- cmd_client.c: the table of clients, blocking, timers, history reads ----------------- */
+
+struct client_table {
+    struct client **slots;
+    uint64_t *serials; /* of the client in, or last in, each slot */
+    uint32_t *free_slots;
+    size_t cap, free_count, count;
+    uint64_t next_id;
+};
+
+void cmd_clients_init(struct cmd_env *env);
+void cmd_clients_deinit(struct cmd_env *env);
+void cmd_timers_run(struct cmd_env *env);
+void cmd_read_done(struct cmd_env *env, const struct store_read *read);
+
+/* --- cmd_dispatch.c -------------------------------------------------------------------------- */
+
+/* Runs one command with everything set; writes an error it returns as the reply. */
+void cmd_run(struct cmd_ctx *cx);
+/* Takes what is in env->capture and queues it behind the client's pending replies. */
+void cmd_queue_capture(struct cmd_env *env, struct client *c);
+/* The reply of a write: done, or the error. */
+void cmd_finish_reply(struct cmd_done *dx, const struct cmd_finish *finish, const struct op *op,
+                      const struct op_result *res);
+/* One ticket of the client's is finished. */
+void cmd_ticket_finished(struct cmd_env *env, struct client *c);
+
+/* --- cmd_txn.c --------------------------------------------------------------------------------- */
+
+/* Queues a command in MULTI: +QUEUED, or an error that makes EXEC refuse. */
+void cmd_multi_queue(struct cmd_env *env, struct client *c, const struct cmd_def *def, size_t argc,
+                     const struct slice *argv, struct reply *r);
+void cmd_multi_spoil(struct client *c); /* an error while queueing: EXEC answers EXECABORT */
+void cmd_multi_free(struct client *c);
+void cmd_unwatch(struct client *c);
+enum err cmd_collect_op(struct cmd_ctx *cx, const struct op *op, bool key2_to_end,
+                        const struct cmd_finish *finish, void *data, uint64_t arg) MUST_USE;
+void cmd_txn_element(struct cmd_env *env, const struct ticket *t, uint32_t ordinal,
+                     const struct op *op, const struct op_result *res, const struct view *v);
+void cmd_txn_done(struct cmd_env *env, const struct ticket *t, struct client *c, struct reply *r,
+                  const struct op *op, const struct op_result *res, const struct view *v);
+
+const struct cmd_def *cmd_table_base(const struct cmd_table *t); /* row 0 of the sorted table */
+
+/* --- families ------------------------------------------------------------------------------------ */
+
+extern const struct cmd_def cmd_string_defs[];
+extern const struct cmd_def cmd_key_defs[];
+extern const struct cmd_def cmd_scan_defs[];
+extern const struct cmd_def cmd_txn_defs[];
+extern const struct cmd_def cmd_kv_defs[];
+extern const struct cmd_def cmd_lease_defs[];
+extern const struct cmd_def cmd_member_defs[];
+extern const struct cmd_def cmd_watch_defs[];
+extern const struct cmd_def cmd_stream_defs[];
+extern const struct cmd_def cmd_pubsub_defs[];
+extern const struct cmd_def cmd_conn_defs[];
+extern const struct cmd_def cmd_client_defs[];
+extern const struct cmd_def cmd_command_defs[];
+extern const struct cmd_def cmd_server_defs[];
+extern const struct cmd_def cmd_config_defs[];
+
+/* --- cmd_watch.c, cmd_pubsub.c: hooks of the hub ---------------------------------------------------- */
+
+struct cmd_hub *cmd_hub_new(struct cmd_env *env);
+void cmd_hub_free(struct cmd_hub *hub);
+bool cmd_hub_wants_prev(struct cmd_hub *hub, struct slice key);
+void cmd_hub_event(struct cmd_hub *hub, const struct mvcc_event *ev);
+void cmd_hub_life(struct cmd_hub *hub, struct slice key, const char *what);
+void cmd_hub_turn(struct cmd_hub *hub); /* once a turn, after apply */
+void cmd_hub_writable(struct cmd_hub *hub, struct client *c); /* its output has drained */
+void cmd_hub_client_gone(struct cmd_hub *hub, struct client *c); /* drop subs, watches */
+
+/* --- cmd_server.c: the slow log --------------------------------------------------------------------------- */
+
+struct slow_log *slow_log_new(void);
+void slow_log_free(struct slow_log *log);
+void slow_log_note(struct cmd_env *env, struct client *c, const struct cmd_def *def, size_t argc,
+                   const struct slice *argv, int64_t took_us);
+
+#endif

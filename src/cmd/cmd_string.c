@@ -1,0 +1,700 @@
+/* cmd/cmd_string.c - Redis' strings on the versioned key space. */
+#include "cmd/cmd_int.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define SECONDS_MAX (INT64_MAX / 1000)
+#define FLOAT_TEXT_BYTES_MAX 64
+
+/* --- options that several commands share --------------------------------------------------- */
+
+enum { OPT_LIFE = 1, OPT_COND = 2, OPT_GET = 4, OPT_LEASE = 8, OPT_PERSIST = 16, OPT_VALUE_COND = 32 };
+
+struct string_options {
+    enum op_life life;
+    bool life_given;
+    int64_t life_ms;
+    uint64_t lease_id;
+    enum op_cond cond;
+    struct slice cond_value;
+    bool get;
+};
+
+/* A lifetime in the unit of the word: EX, PX, EXAT, PXAT. */
+static enum err life_number(struct cmd_ctx *cx, struct slice arg, bool seconds, bool absolute,
+                            struct string_options *o)
+{
+    int64_t v = 0;
+    TRY(i64_parse(arg, &v));
+    if (v <= 0 || (seconds && v > SECONDS_MAX) || v > INT64_MAX / 2) {
+        reply_error(cx->reply, "ERR", "invalid expire time in '%s' command", cx->def->name);
+        return ERR_AGAIN; /* answered */
+    }
+    o->life = absolute ? LIFE_AT : LIFE_TTL;
+    o->life_ms = seconds ? v * 1000 : v;
+    if (o->life_ms > INT64_MAX / 4) {
+        reply_error(cx->reply, "ERR", "invalid expire time in '%s' command", cx->def->name);
+        return ERR_AGAIN;
+    }
+    return OK;
+}
+
+static enum err life_option(struct cmd_ctx *cx, size_t *at, unsigned allowed, struct string_options *o)
+{
+    static const struct {
+        const char *word;
+        bool seconds, absolute;
+    } words[] = { { "EX", true, false }, { "PX", false, false }, { "EXAT", true, true }, { "PXAT", false, true } };
+    struct slice word = cx->argv[*at];
+    if (o->life_given) return ERR_SYNTAX;
+    for (size_t i = 0; (allowed & OPT_LIFE) != 0 && i < ARRAY_LEN(words); i++) {
+        if (!arg_is(word, words[i].word)) continue;
+        if (*at + 1 >= cx->argc) return ERR_SYNTAX;
+        o->life_given = true;
+        return life_number(cx, cx->argv[++*at], words[i].seconds, words[i].absolute, o);
+    }
+    o->life_given = true;
+    if ((allowed & OPT_LEASE) != 0 && arg_is(word, "LEASE") && *at + 1 < cx->argc) {
+        o->life = LIFE_LEASE;
+        return arg_u64(cx->argv[++*at], &o->lease_id);
+    }
+    if ((allowed & OPT_LEASE) != 0 && arg_is(word, "KEEPTTL")) {
+        o->life = LIFE_KEEP;
+        return OK;
+    }
+    if ((allowed & OPT_PERSIST) != 0 && arg_is(word, "PERSIST")) {
+        o->life = LIFE_DROP;
+        return OK;
+    }
+    return ERR_SYNTAX;
+}
+
+static enum err cond_option(struct cmd_ctx *cx, size_t *at, unsigned allowed, struct string_options *o,
+                            bool *taken)
+{
+    static const struct {
+        const char *word;
+        enum op_cond cond;
+        bool value;
+    } words[] = {
+        { "NX", COND_MISSING, false }, { "XX", COND_EXISTS, false },
+        { "IFEQ", COND_VALUE_EQ, true }, { "IFNE", COND_VALUE_NE, true },
+    };
+    *taken = false;
+    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+        if ((allowed & (words[i].value ? OPT_VALUE_COND : OPT_COND)) == 0) continue;
+        if (!arg_is(cx->argv[*at], words[i].word)) continue;
+        *taken = true;
+        if (o->cond != COND_NONE) return ERR_SYNTAX;
+        o->cond = words[i].cond;
+        if (!words[i].value) return OK;
+        if (*at + 1 >= cx->argc) return ERR_SYNTAX;
+        o->cond_value = cx->argv[++*at];
+        return OK;
+    }
+    return OK;
+}
+
+/* From argv[at] to the end. ERR_AGAIN: an error was written already. */
+static enum err options_parse(struct cmd_ctx *cx, size_t at, unsigned allowed, struct string_options *o)
+{
+    *o = (struct string_options){ .life = LIFE_DROP };
+    for (; at < cx->argc; at++) {
+        bool taken = false;
+        TRY(cond_option(cx, &at, allowed, o, &taken));
+        if (taken) continue;
+        if ((allowed & OPT_GET) != 0 && arg_is(cx->argv[at], "GET")) {
+            o->get = true;
+            continue;
+        }
+        TRY(life_option(cx, &at, allowed, o));
+    }
+    return OK;
+}
+
+static void options_apply(const struct string_options *o, struct op *op)
+{
+    op->life = o->life;
+    op->life_ms = o->life_ms;
+    op->lease_id = o->lease_id;
+    if (o->life != LIFE_DROP) op->fields |= FIELD_LIFE;
+    if (o->cond == COND_NONE) return;
+    op->cond = o->cond;
+    op->cond_bytes = o->cond_value;
+    op->fields |= FIELD_COND;
+}
+
+static enum err put_op(struct cmd_ctx *cx, struct slice key, struct slice value, struct op *op)
+{
+    TRY(cmd_check_key(cx->env, key));
+    TRY(cmd_check_value(cx->env, value));
+    *op = cmd_op(cx, OP_PUT);
+    op->key = key;
+    op->value = value;
+    op->fields = FIELD_KEY | FIELD_VALUE;
+    return OK;
+}
+
+/* --- SET and its relatives -------------------------------------------------------------------- */
+
+static void set_done(struct cmd_done *dx, const struct op *op, const struct op_result *res)
+{
+    if ((op->flags & OPF_PREV) != 0) {
+        if (res->has_prev && res->prev.type != VALUE_STRING) {
+            reply_err(dx->reply, ERR_WRONGTYPE);
+        } else if (res->has_prev) {
+            reply_bulk(dx->reply, res->prev.value);
+        } else {
+            reply_null(dx->reply);
+        }
+    } else if (res->applied) {
+        reply_ok(dx->reply);
+    } else {
+        reply_null(dx->reply);
+    }
+}
+static const struct cmd_finish set_finish = { .done = set_done };
+
+static enum err cmd_set(struct cmd_ctx *cx)
+{
+    struct op op;
+    TRY(put_op(cx, cx->argv[1], cx->argv[2], &op));
+    if (LIKELY(cx->argc == 3)) return cmd_propose(cx, &op, &set_finish, NULL, 0);
+    struct string_options o;
+    enum err e = options_parse(cx, 3, OPT_LIFE | OPT_COND | OPT_GET | OPT_LEASE | OPT_VALUE_COND, &o);
+    if (e != OK) return e == ERR_AGAIN ? OK : e;
+    options_apply(&o, &op);
+    if (o.get) op.flags |= OPF_PREV;
+    return cmd_propose(cx, &op, &set_finish, NULL, 0);
+}
+
+static void setnx_done(struct cmd_done *dx, const struct op *op, const struct op_result *res)
+{
+    (void)op;
+    reply_int(dx->reply, res->applied);
+}
+static const struct cmd_finish setnx_finish = { .done = setnx_done };
+
+static enum err cmd_setnx(struct cmd_ctx *cx)
+{
+    struct op op;
+    TRY(put_op(cx, cx->argv[1], cx->argv[2], &op));
+    op.cond = COND_MISSING;
+    op.fields |= FIELD_COND;
+    return cmd_propose(cx, &op, &setnx_finish, NULL, 0);
+}
+
+static enum err set_with_life(struct cmd_ctx *cx, bool seconds)
+{
+    struct op op;
+    TRY(put_op(cx, cx->argv[1], cx->argv[3], &op));
+    struct string_options o = { .life = LIFE_DROP };
+    enum err e = life_number(cx, cx->argv[2], seconds, false, &o);
+    if (e != OK) return e == ERR_AGAIN ? OK : e;
+    options_apply(&o, &op);
+    return cmd_propose(cx, &op, &set_finish, NULL, 0);
+}
+
+static enum err cmd_setex(struct cmd_ctx *cx) { return set_with_life(cx, true); }
+static enum err cmd_psetex(struct cmd_ctx *cx) { return set_with_life(cx, false); }
+
+static enum err cmd_getset(struct cmd_ctx *cx)
+{
+    struct op op;
+    TRY(put_op(cx, cx->argv[1], cx->argv[2], &op));
+    op.flags |= OPF_PREV;
+    return cmd_propose(cx, &op, &set_finish, NULL, 0);
+}
+
+/* --- reading ------------------------------------------------------------------------------------ */
+
+static enum err cmd_get_run(struct cmd_ctx *cx)
+{
+    struct kv kv;
+    if (!cmd_get(cx, cx->argv[1], &kv)) {
+        reply_null(cx->reply);
+        return OK;
+    }
+    if (kv.type != VALUE_STRING) return ERR_WRONGTYPE;
+    reply_bulk(cx->reply, kv.value);
+    return OK;
+}
+
+static enum err cmd_mget(struct cmd_ctx *cx)
+{
+    reply_array(cx->reply, cx->argc - 1);
+    for (size_t i = 1; i < cx->argc; i++) {
+        struct kv kv;
+        if (cmd_get(cx, cx->argv[i], &kv) && kv.type == VALUE_STRING) {
+            reply_bulk(cx->reply, kv.value);
+        } else {
+            reply_null(cx->reply);
+        }
+    }
+    return OK;
+}
+
+static enum err cmd_strlen(struct cmd_ctx *cx)
+{
+    struct kv kv = { .type = VALUE_STRING };
+    bool found = cmd_get(cx, cx->argv[1], &kv);
+    if (found && kv.type != VALUE_STRING) return ERR_WRONGTYPE;
+    reply_int(cx->reply, found ? (int64_t)kv.value.len : 0);
+    return OK;
+}
+
+static enum err cmd_getrange(struct cmd_ctx *cx)
+{
+    int64_t start = 0;
+    int64_t end = 0;
+    TRY(i64_parse(cx->argv[2], &start));
+    TRY(i64_parse(cx->argv[3], &end));
+    struct kv kv;
+    if (!cmd_get(cx, cx->argv[1], &kv)) {
+        reply_bulk(cx->reply, SLICE_NONE);
+        return OK;
+    }
+    if (kv.type != VALUE_STRING) return ERR_WRONGTYPE;
+    int64_t len = (int64_t)kv.value.len;
+    if (start < 0 && end < 0 && start > end) end = -1, start = len;
+    if (start < 0) start = MAX(len + start, 0);
+    if (end < 0) end = MAX(len + end, 0);
+    end = MIN(end, len - 1);
+    if (start > end || len == 0) {
+        reply_bulk(cx->reply, SLICE_NONE);
+    } else {
+        reply_bulk(cx->reply, (struct slice){ kv.value.at + start, (size_t)(end - start + 1) });
+    }
+    return OK;
+}
+
+/* --- GETDEL, GETEX ---------------------------------------------------------------------------------- */
+
+static void prev_done(struct cmd_done *dx, const struct op *op, const struct op_result *res)
+{
+    (void)op;
+    if (res->has_prev && res->prev.type == VALUE_STRING) {
+        reply_bulk(dx->reply, res->prev.value);
+    } else if (res->has_prev) {
+        reply_err(dx->reply, ERR_WRONGTYPE);
+    } else {
+        reply_null(dx->reply);
+    }
+}
+static const struct cmd_finish prev_finish = { .done = prev_done };
+
+static enum err cmd_getdel(struct cmd_ctx *cx)
+{
+    TRY(cmd_check_key(cx->env, cx->argv[1]));
+    struct op op = cmd_op(cx, OP_DEL);
+    op.key = cx->argv[1];
+    op.fields = FIELD_KEY | FIELD_COND;
+    op.cond = COND_EXISTS;
+    op.flags = OPF_PREV;
+    return cmd_propose(cx, &op, &prev_finish, NULL, 0);
+}
+
+/* The value as it stands right behind the change of its lifetime; a time in the past has deleted
+ * the key, but its value is still the answer: that is asked for as the former version. */
+static void getex_done(struct cmd_done *dx, const struct op *op, const struct op_result *res)
+{
+    struct kv kv;
+    if (res->has_prev) {
+        prev_done(dx, op, res);
+    } else if (view_get(&dx->view, op->key, &kv) && kv.type == VALUE_STRING) {
+        reply_bulk(dx->reply, kv.value);
+    } else {
+        reply_null(dx->reply);
+    }
+}
+static const struct cmd_finish getex_finish = { .done = getex_done };
+
+static enum err cmd_getex(struct cmd_ctx *cx)
+{
+    TRY(cmd_check_key(cx->env, cx->argv[1]));
+    struct string_options o;
+    enum err e = options_parse(cx, 2, OPT_LIFE | OPT_PERSIST, &o);
+    if (e != OK) return e == ERR_AGAIN ? OK : e;
+    struct op op = cmd_op(cx, OP_LIFE);
+    op.key = cx->argv[1];
+    op.life = o.life_given ? o.life : LIFE_KEEP;
+    op.life_ms = o.life_ms;
+    op.flags = OPF_PREV;
+    op.fields = FIELD_KEY | FIELD_LIFE;
+    return cmd_propose(cx, &op, &getex_finish, NULL, 0);
+}
+
+/* --- many keys ------------------------------------------------------------------------------------------ */
+
+static void mset_done(struct cmd_done *dx, const struct op *op, const struct op_result *res)
+{
+    (void)op;
+    (void)res;
+    reply_ok(dx->reply);
+}
+static const struct cmd_finish mset_finish = { .done = mset_done };
+static void number_done(struct cmd_done *dx, const struct op *op, const struct op_result *res)
+{
+    (void)op;
+    reply_int(dx->reply, res->number);
+}
+static const struct cmd_finish number_finish = { .done = number_done };
+
+static enum err pairs_op(struct cmd_ctx *cx, size_t from, size_t count, struct op *op)
+{
+    struct buf *list = &cx->env->scratch;
+    buf_clear(list);
+    for (size_t i = 0; i < count; i++) {
+        struct slice key = cx->argv[from + 2 * i];
+        struct slice value = cx->argv[from + 2 * i + 1];
+        TRY(cmd_check_key(cx->env, key));
+        TRY(cmd_check_value(cx->env, value));
+        op_list_add_pair(list, cx->db, key, value);
+    }
+    *op = cmd_op(cx, OP_MPUT);
+    op->list = (struct op_list){ (uint32_t)count, buf_slice(list) };
+    op->fields = FIELD_LIST;
+    return OK;
+}
+
+static enum err mset_any(struct cmd_ctx *cx, bool only_new)
+{
+    if (cx->argc % 2 == 0) return ERR_ARITY;
+    struct op op;
+    TRY(pairs_op(cx, 1, (cx->argc - 1) / 2, &op));
+    if (only_new) {
+        op.cond = COND_MISSING;
+        op.fields |= FIELD_COND;
+    }
+    return cmd_propose(cx, &op, only_new ? &number_finish : &mset_finish, NULL, 0);
+}
+
+static enum err cmd_mset(struct cmd_ctx *cx) { return mset_any(cx, false); }
+static enum err cmd_msetnx(struct cmd_ctx *cx) { return mset_any(cx, true); }
+
+static enum err cmd_msetex(struct cmd_ctx *cx)
+{
+    uint64_t count = 0;
+    if (arg_u64(cx->argv[1], &count) != OK || count == 0 || count > cx->argc) {
+        reply_error(cx->reply, "ERR", "invalid numkeys value");
+        return OK;
+    }
+    if (2 + 2 * count > cx->argc) return ERR_ARITY;
+    struct op op;
+    TRY(pairs_op(cx, 2, (size_t)count, &op));
+    struct string_options o;
+    enum err e = options_parse(cx, 2 + 2 * (size_t)count, OPT_LIFE | OPT_COND | OPT_LEASE, &o);
+    if (e != OK) return e == ERR_AGAIN ? OK : e;
+    options_apply(&o, &op);
+    return cmd_propose(cx, &op, &number_finish, NULL, 0);
+}
+
+static enum err msetex_keys(size_t argc, const struct slice *argv,
+                            void (*each)(void *ctx, size_t place), void *ctx)
+{
+    uint64_t count = 0;
+    if (argc < 2) return ERR_SYNTAX;
+    TRY(arg_u64(argv[1], &count));
+    if (count > argc) return ERR_SYNTAX;
+    for (size_t i = 0; i < count; i++) {
+        if (2 + 2 * i >= argc) return ERR_SYNTAX;
+        each(ctx, 2 + 2 * i);
+    }
+    return OK;
+}
+
+/* --- changing a part ---------------------------------------------------------------------------------------- */
+
+static enum err cmd_append(struct cmd_ctx *cx)
+{
+    TRY(cmd_check_key(cx->env, cx->argv[1]));
+    TRY(cmd_check_value(cx->env, cx->argv[2]));
+    struct op op = cmd_op(cx, OP_APPEND);
+    op.key = cx->argv[1];
+    op.value = cx->argv[2];
+    op.fields = FIELD_KEY | FIELD_VALUE;
+    return cmd_propose(cx, &op, &number_finish, NULL, 0);
+}
+
+static enum err cmd_setrange(struct cmd_ctx *cx)
+{
+    TRY(cmd_check_key(cx->env, cx->argv[1]));
+    struct op op = cmd_op(cx, OP_SETRANGE);
+    TRY(i64_parse(cx->argv[2], &op.number));
+    if (op.number < 0) return ERR_OFFSET;
+    uint64_t max = state_settings(node_state(cx->env->node))->value_bytes_max;
+    if ((uint64_t)op.number > max || (uint64_t)op.number + cx->argv[3].len > max) return ERR_STRING_LIMIT;
+    op.key = cx->argv[1];
+    op.value = cx->argv[3];
+    op.fields = FIELD_KEY | FIELD_VALUE | FIELD_NUMBER;
+    return cmd_propose(cx, &op, &number_finish, NULL, 0);
+}
+
+static enum err incr_by(struct cmd_ctx *cx, int64_t by)
+{
+    TRY(cmd_check_key(cx->env, cx->argv[1]));
+    struct op op = cmd_op(cx, OP_INCR);
+    op.key = cx->argv[1];
+    op.number = by;
+    op.fields = FIELD_KEY | FIELD_NUMBER;
+    return cmd_propose(cx, &op, &number_finish, NULL, 0);
+}
+
+static enum err cmd_incr(struct cmd_ctx *cx) { return incr_by(cx, 1); }
+static enum err cmd_decr(struct cmd_ctx *cx) { return incr_by(cx, -1); }
+
+static enum err cmd_incrby(struct cmd_ctx *cx)
+{
+    int64_t by = 0;
+    TRY(i64_parse(cx->argv[2], &by));
+    return incr_by(cx, by);
+}
+
+static enum err cmd_decrby(struct cmd_ctx *cx)
+{
+    int64_t by = 0;
+    TRY(i64_parse(cx->argv[2], &by));
+    if (by == INT64_MIN) {
+        reply_error(cx->reply, "ERR", "decrement would overflow");
+        return OK;
+    }
+    return incr_by(cx, -by);
+}
+
+/* --- INCRBYFLOAT: computed here, put only if nobody changed the key meanwhile -------------------------- */
+
+struct incr_float {
+    long double by;
+    uint64_t client_handle;
+    struct slice key; /* owned, the client's form */
+    uint8_t db;
+    struct slice text; /* owned: what was put last */
+};
+
+static void incr_float_free(void *data)
+{
+    struct incr_float *f = data;
+    mem_free((void *)(uintptr_t)f->key.at);
+    mem_free((void *)(uintptr_t)f->text.at);
+    mem_free(f);
+}
+
+/* Redis' float arguments: no blanks, no hex of words like "nan". */
+static enum err float_parse(struct slice s, long double *out)
+{
+    char text[256];
+    if (s.len == 0 || s.len >= sizeof text || s.at[0] == ' ') return ERR_NOT_FLOAT;
+    memcpy(text, s.at, s.len);
+    text[s.len] = '\0';
+    char *end = NULL;
+    errno = 0;
+    long double v = strtold(text, &end);
+    if (end != text + s.len || isnan(v) || (errno == ERANGE && (v == 0 || isinf(v)))) return ERR_NOT_FLOAT;
+    *out = v;
+    return OK;
+}
+
+/* 17 digits behind the point, without trailing zeros: as Redis prints. */
+static size_t float_print(long double v, char out[FLOAT_TEXT_BYTES_MAX * 128])
+{
+    int len = snprintf(out, FLOAT_TEXT_BYTES_MAX * 128, "%.17Lf", v);
+    ASSERT(len > 0 && len < FLOAT_TEXT_BYTES_MAX * 128);
+    if (memchr(out, '.', (size_t)len) != NULL) {
+        while (out[len - 1] == '0') len--;
+        if (out[len - 1] == '.') len--;
+    }
+    if (len == 2 && out[0] == '-' && out[1] == '0') {
+        out[0] = '0';
+        len = 1;
+    }
+    return (size_t)len;
+}
+
+/* The operation that puts present + by; the present version is what its condition names. */
+static enum err incr_float_op(struct incr_float *f, bool found, const struct kv *kv, struct op *op)
+{
+    long double now = 0;
+    if (found && kv->type != VALUE_STRING) return ERR_WRONGTYPE;
+    if (found) TRY(float_parse(kv->value, &now));
+    long double sum = now + f->by;
+    if (isnan(sum) || isinf(sum)) return ERR_NAN;
+    char text[FLOAT_TEXT_BYTES_MAX * 128];
+    size_t len = float_print(sum, text);
+    mem_free((void *)(uintptr_t)f->text.at);
+    f->text = (struct slice){ mem_copy(text, len), len };
+    *op = (struct op){
+        .kind = OP_PUT, .db = f->db, .key = f->key, .value = f->text, .cond = COND_MOD_EQ,
+        .cond_number = found ? kv->mod : 0, .life = LIFE_KEEP,
+        .fields = FIELD_KEY | FIELD_VALUE | FIELD_COND | FIELD_LIFE,
+    };
+    return OK;
+}
+
+static void incr_float_done(struct cmd_done *dx, const struct op *op, const struct op_result *res);
+static const struct cmd_finish incr_float_finish = {
+    .done = incr_float_done, .release = incr_float_free, .on_error = true,
+};
+
+static enum err incr_float_try(struct cmd_ctx *cx, struct incr_float *f)
+{
+    struct slice internal = cmd_internal_key(cx->env, f->db, f->key);
+    struct kv kv;
+    bool found = view_get(&cx->view, internal, &kv);
+    struct op op;
+    TRY(incr_float_op(f, found, &kv, &op));
+    return cmd_propose(cx, &op, &incr_float_finish, f, 0);
+}
+
+/* Lost the race: the same once more, from what is there now. Rare, and bounded by the other
+ * writers' progress: each failure is somebody's success. */
+static void incr_float_again(struct cmd_done *dx)
+{
+    struct incr_float *old = dx->data;
+    struct incr_float *f = mem_alloc(sizeof *f);
+    *f = (struct incr_float){ .by = old->by, .db = old->db,
+                              .key = { mem_copy(old->key.at, old->key.len), old->key.len } };
+    struct cmd_ctx cx = {
+        .env = dx->env, .client = dx->client, .db = f->db, .reply = dx->reply, .view = dx->view,
+        .def = cmd_table_by_name(dx->env->table, SLICE_LIT("incrbyfloat")), .mode = CMD_MODE_NORMAL,
+    };
+    enum err e = incr_float_try(&cx, f);
+    if (e == OK) return;
+    reply_err(dx->reply, e);
+    incr_float_free(f);
+    client_unblock(dx->env, dx->client);
+}
+
+static void incr_float_done(struct cmd_done *dx, const struct op *op, const struct op_result *res)
+{
+    (void)op;
+    struct incr_float *f = dx->data;
+    if (res->err == OK && !res->applied) {
+        incr_float_again(dx);
+        return;
+    }
+    if (res->err != OK) {
+        reply_err(dx->reply, res->err);
+    } else {
+        reply_bulk(dx->reply, f->text);
+    }
+    client_unblock(dx->env, dx->client);
+}
+
+/* Nothing follows on this connection until it is done: a retry must not overtake. */
+static enum err cmd_incrbyfloat(struct cmd_ctx *cx)
+{
+    TRY(cmd_check_key(cx->env, cx->argv[1]));
+    long double by = 0;
+    TRY(float_parse(cx->argv[2], &by));
+    struct incr_float *f = mem_zalloc(sizeof *f);
+    f->by = by;
+    f->db = cx->db;
+    f->key = (struct slice){ mem_copy(cx->argv[1].at, cx->argv[1].len), cx->argv[1].len };
+    enum err e = incr_float_try(cx, f);
+    if (e != OK) {
+        incr_float_free(f);
+        return e;
+    }
+    client_block(cx->env, cx->client, INT64_MAX, NULL, NULL, NULL);
+    return OK;
+}
+
+/* --- compare and delete --------------------------------------------------------------------------------- */
+
+static enum err del_if(struct cmd_ctx *cx, enum op_cond cond, struct slice value)
+{
+    TRY(cmd_check_key(cx->env, cx->argv[1]));
+    struct op op = cmd_op(cx, OP_DEL);
+    op.key = cx->argv[1];
+    op.fields = FIELD_KEY | FIELD_COND;
+    op.cond = cond;
+    op.cond_bytes = value;
+    return cmd_propose(cx, &op, &number_finish, NULL, 0);
+}
+
+static enum err cmd_delex(struct cmd_ctx *cx)
+{
+    if (cx->argc == 2) return del_if(cx, COND_EXISTS, SLICE_NONE);
+    if (cx->argc != 4) return ERR_SYNTAX;
+    if (arg_is(cx->argv[2], "IFEQ")) return del_if(cx, COND_VALUE_EQ, cx->argv[3]);
+    if (!arg_is(cx->argv[2], "IFNE")) return ERR_SYNTAX;
+    return del_if(cx, COND_VALUE_NE, cx->argv[3]);
+}
+
+static enum err cmd_delifeq(struct cmd_ctx *cx)
+{
+    return del_if(cx, COND_VALUE_EQ, cx->argv[2]);
+}
+
+#define KEY1 { 1, 1, 1 }
+#define WRITES (CMD_WRITE | CMD_TXN | CMD_FAST)
+#define GROWS (WRITES | CMD_DENYOOM)
+#define READS (CMD_READ | CMD_TXN | CMD_FAST)
+
+const struct cmd_def cmd_string_defs[] = {
+    { .name = "get", .run = cmd_get_run, .arity = 2, .flags = READS, .group = GROUP_STRING, .keys = KEY1,
+      .since = "1.0.0", .args = "key", .summary = "Returns the string value of a key." },
+    { .name = "set", .run = cmd_set, .arity = -3, .flags = GROWS, .group = GROUP_STRING, .keys = KEY1,
+      .since = "1.0.0",
+      .args = "key value [NX|XX|IFEQ value|IFNE value] [GET] [EX seconds|PX milliseconds|EXAT "
+              "unix-time-seconds|PXAT unix-time-milliseconds|KEEPTTL|LEASE id]",
+      .summary = "Sets the string value of a key, dropping its lifetime unless told otherwise." },
+    { .name = "setnx", .run = cmd_setnx, .arity = 3, .flags = GROWS, .group = GROUP_STRING, .keys = KEY1,
+      .since = "1.0.0", .args = "key value", .summary = "Sets a key only if it does not exist." },
+    { .name = "setex", .run = cmd_setex, .arity = 4, .flags = GROWS, .group = GROUP_STRING, .keys = KEY1,
+      .since = "2.0.0", .args = "key seconds value", .summary = "Sets a value and a lifetime in seconds." },
+    { .name = "psetex", .run = cmd_psetex, .arity = 4, .flags = GROWS, .group = GROUP_STRING, .keys = KEY1,
+      .since = "2.6.0", .args = "key milliseconds value",
+      .summary = "Sets a value and a lifetime in milliseconds." },
+    { .name = "getset", .run = cmd_getset, .arity = 3, .flags = GROWS, .group = GROUP_STRING, .keys = KEY1,
+      .since = "1.0.0", .args = "key value", .summary = "Sets a value and returns the former one." },
+    { .name = "getdel", .run = cmd_getdel, .arity = 2, .flags = WRITES, .group = GROUP_STRING, .keys = KEY1,
+      .since = "6.2.0", .args = "key", .summary = "Returns a value and deletes the key." },
+    { .name = "getex", .run = cmd_getex, .arity = -2, .flags = WRITES, .group = GROUP_STRING, .keys = KEY1,
+      .since = "6.2.0",
+      .args = "key [EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds|PERSIST]",
+      .summary = "Returns a value and changes the key's lifetime." },
+    { .name = "mget", .run = cmd_mget, .arity = -2, .flags = READS, .group = GROUP_STRING, .keys = { 1, -1, 1 },
+      .since = "1.0.0", .args = "key [key ...]", .summary = "Returns the values of several keys." },
+    { .name = "mset", .run = cmd_mset, .arity = -3, .flags = GROWS, .group = GROUP_STRING, .keys = { 1, -1, 2 },
+      .since = "1.0.1", .args = "key value [key value ...]",
+      .summary = "Sets several keys in one revision." },
+    { .name = "msetnx", .run = cmd_msetnx, .arity = -3, .flags = GROWS, .group = GROUP_STRING,
+      .keys = { 1, -1, 2 }, .since = "1.0.1", .args = "key value [key value ...]",
+      .summary = "Sets several keys in one revision, only if none of them exists." },
+    { .name = "msetex", .run = cmd_msetex, .arity = -4, .flags = GROWS | CMD_MOVABLE_KEYS,
+      .find_keys = msetex_keys, .group = GROUP_STRING, .since = "8.4.0",
+      .args = "numkeys key value [key value ...] [NX|XX] [EX seconds|PX milliseconds|EXAT "
+              "unix-time-seconds|PXAT unix-time-milliseconds|KEEPTTL]",
+      .summary = "Sets several keys with one lifetime in one revision, if a condition holds." },
+    { .name = "strlen", .run = cmd_strlen, .arity = 2, .flags = READS, .group = GROUP_STRING, .keys = KEY1,
+      .since = "2.2.0", .args = "key", .summary = "Returns the length of a value." },
+    { .name = "getrange", .run = cmd_getrange, .arity = 4, .flags = READS, .group = GROUP_STRING, .keys = KEY1,
+      .since = "2.4.0", .args = "key start end", .summary = "Returns a part of a value." },
+    { .name = "substr", .run = cmd_getrange, .arity = 4, .flags = READS, .group = GROUP_STRING, .keys = KEY1,
+      .since = "1.0.0", .args = "key start end", .summary = "Returns a part of a value; the old name of GETRANGE." },
+    { .name = "setrange", .run = cmd_setrange, .arity = 4, .flags = GROWS, .group = GROUP_STRING, .keys = KEY1,
+      .since = "2.2.0", .args = "key offset value",
+      .summary = "Overwrites a part of a value, filling with zeros up to it." },
+    { .name = "append", .run = cmd_append, .arity = 3, .flags = GROWS, .group = GROUP_STRING, .keys = KEY1,
+      .since = "2.0.0", .args = "key value", .summary = "Appends to a value." },
+    { .name = "incr", .run = cmd_incr, .arity = 2, .flags = GROWS, .group = GROUP_STRING, .keys = KEY1,
+      .since = "1.0.0", .args = "key", .summary = "Adds one to an integer." },
+    { .name = "decr", .run = cmd_decr, .arity = 2, .flags = GROWS, .group = GROUP_STRING, .keys = KEY1,
+      .since = "1.0.0", .args = "key", .summary = "Subtracts one from an integer." },
+    { .name = "incrby", .run = cmd_incrby, .arity = 3, .flags = GROWS, .group = GROUP_STRING, .keys = KEY1,
+      .since = "1.0.0", .args = "key increment", .summary = "Adds to an integer." },
+    { .name = "decrby", .run = cmd_decrby, .arity = 3, .flags = GROWS, .group = GROUP_STRING, .keys = KEY1,
+      .since = "1.0.0", .args = "key decrement", .summary = "Subtracts from an integer." },
+    { .name = "incrbyfloat", .run = cmd_incrbyfloat, .arity = 3, .group = GROUP_STRING, .keys = KEY1,
+      .flags = CMD_WRITE | CMD_DRAIN | CMD_NO_MULTI | CMD_DENYOOM, .since = "2.6.0", .args = "key increment",
+      .summary = "Adds to a number with a fraction." },
+    { .name = "delex", .run = cmd_delex, .arity = -2, .flags = WRITES, .group = GROUP_STRING, .keys = KEY1,
+      .since = "8.4.0", .args = "key [IFEQ value|IFNE value]", .summary = "Deletes a key if its value is, or is not, as given." },
+    { .name = "delifeq", .run = cmd_delifeq, .arity = 3, .flags = WRITES, .group = GROUP_STRING, .keys = KEY1,
+      .since = "9.0.0", .args = "key value", .summary = "Deletes a key if its value is as given." },
+    CMD_DEF_END,
+};

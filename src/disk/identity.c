@@ -1,0 +1,118 @@
+/* disk/identity.c - see identity.h. */
+#include "disk/identity.h"
+
+#include "base/buf.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+static const char *const labels[] = { "cluster", "member", "directory", "incarnation", "ready" };
+
+static void identity_path(const char *dir, const char *name, char out[DISK_PATH_BYTES_MAX])
+{
+    int len = snprintf(out, DISK_PATH_BYTES_MAX, "%s/%s", dir, name);
+    ASSERT(len > 0 && len < DISK_PATH_BYTES_MAX);
+}
+
+/* Takes one line from *text; false if there is no end of line. */
+static bool line_next(struct slice *text, struct slice *line)
+{
+    const uint8_t *end = text->len == 0 ? NULL : memchr(text->at, '\n', text->len);
+    if (end == NULL) return false;
+    *line = (struct slice){ text->at, (size_t)(end - text->at) };
+    *text = (struct slice){ end + 1, text->len - line->len - 1 };
+    return true;
+}
+
+static bool crc_is_right(struct slice all, struct slice rest, struct slice line)
+{
+    char want[16];
+    size_t covered = all.len - rest.len - line.len - 1;
+    snprintf(want, sizeof want, "crc %08x", crc32c(0, all.at, covered));
+    return rest.len == 0 && slice_eq(line, slice_of(want));
+}
+
+static bool identity_parse(struct slice all, struct identity *out)
+{
+    struct slice rest = all;
+    struct slice line;
+    if (!line_next(&rest, &line) || !slice_eq(line, SLICE_LIT("cordis-identity 1"))) return false;
+    uint64_t values[ARRAY_LEN(labels)];
+    for (size_t i = 0; i < ARRAY_LEN(labels); i++) {
+        struct slice label = slice_of(labels[i]);
+        if (!line_next(&rest, &line) || !slice_starts(line, label)) return false;
+        if (line.len < label.len + 2 || line.at[label.len] != ' ') return false;
+        struct slice digits = { line.at + label.len + 1, line.len - label.len - 1 };
+        if (u64_parse(digits, &values[i]) != OK) return false;
+    }
+    if (!line_next(&rest, &line) || !crc_is_right(all, rest, line)) return false;
+    if (values[0] == 0 || values[1] == 0 || values[2] == 0 || values[4] > 1) return false;
+    *out = (struct identity){ values[0], values[1], values[2], values[3], values[4] == 1 };
+    return true;
+}
+
+enum err identity_load(const struct disk_io *io, const char *dir, struct identity *out,
+                       struct errmsg *em)
+{
+    char path[DISK_PATH_BYTES_MAX];
+    identity_path(dir, "identity", path);
+    int fd = -1;
+    int failed = io->open(io->ctx, path, DISK_READ, &fd);
+    if (failed == -ENOENT) {
+        errmsg_set(em, "%s: no such file", path);
+        return ERR_NOT_FOUND;
+    }
+    if (failed < 0) return disk_error(em, "open", path, failed);
+    uint8_t bytes[IDENTITY_BYTES_MAX];
+    int64_t got = io->pread(io->ctx, fd, bytes, sizeof bytes, 0);
+    io->close(io->ctx, fd);
+    if (got < 0) return disk_error(em, "read", path, got);
+    if (!identity_parse((struct slice){ bytes, (size_t)got }, out)) {
+        errmsg_set(em, "%s: damaged at offset 0: not an identity file or wrong checksum", path);
+        return ERR_CORRUPT;
+    }
+    return OK;
+}
+
+static enum err write_synced(const struct disk_io *io, const char *path, struct slice text,
+                             struct errmsg *em)
+{
+    io->unlink(io->ctx, path); /* the remains of a crash, if any */
+    int fd = -1;
+    int failed = io->open(io->ctx, path, DISK_WRITE | DISK_CREATE, &fd);
+    if (failed < 0) return disk_error(em, "create", path, failed);
+    enum err e = disk_write_all(io, fd, path, text.at, text.len, 0, em);
+    if (e == OK) {
+        failed = io->sync(io->ctx, fd);
+        if (failed < 0) e = disk_error(em, "sync", path, failed);
+    }
+    io->close(io->ctx, fd);
+    return e;
+}
+
+enum err identity_save(const struct disk_io *io, const char *dir, const struct identity *id,
+                       struct errmsg *em)
+{
+    ASSERT(id->cluster_id != 0 && id->member_id != 0 && id->directory_id != 0);
+    struct buf text CLEANUP(buf_deinit) = { 0 };
+    const uint64_t values[] = { id->cluster_id, id->member_id, id->directory_id, id->incarnation,
+                                id->ready ? 1 : 0 };
+    _Static_assert(ARRAY_LEN(values) == ARRAY_LEN(labels), "a value for each label");
+    buf_printf(&text, "cordis-identity 1\n");
+    for (size_t i = 0; i < ARRAY_LEN(labels); i++) {
+        buf_printf(&text, "%s %llu\n", labels[i], (unsigned long long)values[i]);
+    }
+    buf_printf(&text, "crc %08x\n", crc32c(0, text.at, text.len));
+    ASSERT(text.len <= IDENTITY_BYTES_MAX);
+
+    char path[DISK_PATH_BYTES_MAX];
+    char fresh[DISK_PATH_BYTES_MAX];
+    identity_path(dir, "identity", path);
+    identity_path(dir, "identity.tmp", fresh);
+    TRY(write_synced(io, fresh, buf_slice(&text), em));
+    int failed = io->rename(io->ctx, fresh, path);
+    if (failed < 0) return disk_error(em, "rename", fresh, failed);
+    failed = io->dirsync(io->ctx, dir);
+    if (failed < 0) return disk_error(em, "sync directory", dir, failed);
+    return OK;
+}

@@ -1,0 +1,385 @@
+/* disk/store_compact.c - physical compaction: which rows died, and giving their room back.
+ *
+ * A pass moves the floor from F to T (F < T <= compacted_rev of a durable batch):
+ *   1. scan the rows of [F, T] in order. A row above F makes the row dead that it replaced (prev);
+ *      a tombstone below T is dead itself. One at T stays: a watch may begin there.
+ *   2. delete packs that are all dead, write anew (with small neighbours) those that are more than
+ *      half dead; a bounded number in each synced write, the first of which raises the floor
+ *      record.
+ *   3. ask LevelDB to compact the range, in slices, when the files are much larger than the packs.
+ * Only step 2 is on disk. A crash loses the table; the next load finds again what is dead at or
+ * below compacted_rev (store_note_dead), which is at least what the pass would have removed.
+ */
+#include "disk/store_int.h"
+
+#include <inttypes.h>
+
+#include "disk/store_process.h"
+
+/* --- which rows are dead --------------------------------------------------- */
+
+static void kill(struct store *s, uint64_t rev, uint64_t hash, bool certain)
+{
+    enum err e = store_table_kill(&s->table, rev, hash, certain);
+    if (e != OK) store_fatal(s, "compaction: cannot read the packs of revision %" PRIu64, rev);
+}
+
+static void kill_pending(struct store *s)
+{
+    struct store_compactor *c = &s->compactor;
+    for (size_t i = 0; i < STORE_SLICE_KILLS && c->pending_at < c->pending.len; i++) {
+        struct store_pending pending;
+        memcpy(&pending, c->pending.at + c->pending_at, sizeof pending);
+        c->pending_at += sizeof pending;
+        kill(s, pending.rev, pending.hash, true);
+    }
+    if (c->pending_at < c->pending.len) return;
+    buf_deinit(&c->pending);
+    c->pending_at = 0;
+}
+
+/* A row that begins a life (create = rev) replaces nothing, or a tombstone, which may be gone, or
+ * (deleted and put again in one transaction) a put. */
+static void scan_row(struct store *s, const struct row *row)
+{
+    const struct store_compactor *c = &s->compactor;
+    bool tombstone = row->op != ROW_PUT;
+    if (row->rev > c->floor_rev && row->prev != 0) {
+        bool certain = tombstone || row->create != row->rev;
+        kill(s, row->prev, store_table_hash(&s->table, row->prev, row->key), certain);
+    }
+    if (tombstone && row->rev < c->target_rev) {
+        kill(s, row->rev, store_table_hash(&s->table, row->rev, row->key), true);
+    }
+}
+
+/* Scans a pack from the cursor on. False when the rows reached the target. */
+static bool scan_pack(struct store *s, uint64_t first_rev, struct slice pack)
+{
+    struct store_compactor *c = &s->compactor;
+    size_t offset = 0;
+    enum err e = pack_begin(pack, &offset);
+    while (e == OK && offset < pack.len) {
+        struct row row;
+        e = row_decode(pack, &offset, first_rev, &row);
+        if (e != OK) break;
+        if (row.rev > c->target_rev) return false;
+        if (row.rev < c->cursor_rev || (row.rev == c->cursor_rev && row.n < c->cursor_n)) continue;
+        scan_row(s, &row);
+        c->cursor_rev = row.rev;
+        c->cursor_n = row.n + 1;
+    }
+    if (e != OK) store_fatal(s, "pack of revision %" PRIu64 " is damaged", first_rev);
+    return true;
+}
+
+static void scan_slice(struct store *s)
+{
+    struct store_compactor *c = &s->compactor;
+    size_t slot = store_table_floor(&s->table, c->cursor_rev, c->cursor_n);
+    if (slot == STORE_SLOT_NONE) slot = store_table_next(&s->table, STORE_SLOT_NONE);
+    uint64_t bytes = 0;
+    for (; slot != STORE_SLOT_NONE && bytes < STORE_SLICE_BYTES;
+         slot = store_table_next(&s->table, slot)) {
+        const struct store_slot *at = &s->table.slots[slot];
+        CLEANUP(buf_deinit) struct buf pack = { 0 };
+        if (at->first_rev > c->target_rev) {
+            slot = STORE_SLOT_NONE;
+            break;
+        }
+        if (store_table_read_db(s, at->first_rev, at->first_n, &pack) != OK) {
+            store_fatal(s, "compaction: cannot read the pack of revision %" PRIu64, at->first_rev);
+        }
+        bytes += pack.len;
+        if (!scan_pack(s, at->first_rev, buf_slice(&pack))) {
+            slot = STORE_SLOT_NONE;
+            break;
+        }
+    }
+    c->scanning = slot != STORE_SLOT_NONE;
+}
+
+/* --- delete and write anew -------------------------------------------------- */
+
+/* One synced write in the making. */
+struct rewrite {
+    struct store *s;
+    leveldb_writebatch_t *batch;
+    uint64_t bytes;   /* read */
+    uint64_t deletes;
+    struct buf fresh; /* of struct store_slot: the new packs */
+    struct buf pack;  /* the one being filled */
+    uint64_t base_rev;
+    uint32_t base_n;
+};
+
+static void freed(struct store_compactor *c, uint64_t rev, uint64_t bytes)
+{
+    if (c->freed_bytes == 0) {
+        c->freed_low_rev = rev;
+        c->freed_high_rev = rev;
+    }
+    c->freed_low_rev = MIN(c->freed_low_rev, rev);
+    c->freed_high_rev = MAX(c->freed_high_rev, rev);
+    c->freed_bytes += bytes;
+}
+
+/* With the batch, out of the database. */
+static void delete_key(struct rewrite *w, const struct store_slot *slot)
+{
+    struct store_pack_key key = store_pack_key(slot->first_rev, slot->first_n);
+    leveldb_writebatch_delete(w->batch, (const char *)key.at, sizeof key.at);
+    freed(&w->s->compactor, slot->first_rev, slot->bytes);
+    w->deletes++;
+}
+
+static void flush_pack(struct rewrite *w)
+{
+    if (w->pack.len == 0) return;
+    struct store_pack_key key = store_pack_key(w->base_rev, w->base_n);
+    leveldb_writebatch_put(w->batch, (const char *)key.at, sizeof key.at,
+                           (const char *)w->pack.at, w->pack.len);
+    struct store_slot slot = {
+        .first_rev = w->base_rev,
+        .first_n = w->base_n,
+        .bytes = (uint32_t)w->pack.len,
+        .unwritten = true,
+    };
+    buf_append(&w->fresh, &slot, sizeof slot);
+    buf_clear(&w->pack);
+}
+
+static void keep_row(struct rewrite *w, const struct row *row)
+{
+    size_t before = w->pack.len;
+    if (before != 0) {
+        row_encode(&w->pack, row, w->base_rev);
+        if (w->pack.len <= PACK_BYTES_MAX) return;
+        w->pack.len = before;
+        flush_pack(w);
+    }
+    w->base_rev = row->rev;
+    w->base_n = row->n;
+    buf_append_u8(&w->pack, PACK_FORMAT);
+    row_encode(&w->pack, row, w->base_rev);
+}
+
+static enum err keep_live_rows(struct rewrite *w, const struct store_slot *slot)
+{
+    if (store_slot_all_dead(slot)) return OK;
+    CLEANUP(buf_deinit) struct buf pack = { 0 };
+    TRY(store_table_read_db(w->s, slot->first_rev, slot->first_n, &pack));
+    w->bytes += pack.len;
+    size_t offset = 0;
+    TRY(pack_begin(buf_slice(&pack), &offset));
+    for (size_t i = 0; offset < pack.len; i++) {
+        struct row row;
+        TRY(row_decode(buf_slice(&pack), &offset, slot->first_rev, &row));
+        ASSERT(slot->marks == NULL || i < slot->row_count);
+        if (slot->marks != NULL && (slot->marks[i].bytes_dead & 1) != 0) continue;
+        keep_row(w, &row);
+    }
+    return OK;
+}
+
+/* Does a neighbour go into the same run? If it is worth it by itself, or all fits in one pack; not
+ * if it is in the batch only. */
+static bool joins(const struct store_slot *slot, uint64_t live_bytes)
+{
+    if (slot->unwritten) return false;
+    return store_slot_worth(slot) || live_bytes + store_slot_live_bytes(slot) <= PACK_BYTES_MAX;
+}
+
+/* Widens [*first, *last] around a slot that is worth it. */
+static void find_run(const struct store_table *t, size_t *first, size_t *last)
+{
+    uint64_t live_bytes = store_slot_live_bytes(&t->slots[*first]);
+    size_t packs = 1;
+    for (; packs < STORE_RUN_PACKS_MAX; packs++) {
+        size_t next = store_table_next(t, *last);
+        if (next == STORE_SLOT_NONE || !joins(&t->slots[next], live_bytes)) break;
+        live_bytes += store_slot_live_bytes(&t->slots[next]);
+        *last = next;
+    }
+    for (; packs < STORE_RUN_PACKS_MAX; packs++) {
+        size_t prev = store_table_prev(t, *first);
+        if (prev == STORE_SLOT_NONE || !joins(&t->slots[prev], live_bytes)) break;
+        live_bytes += store_slot_live_bytes(&t->slots[prev]);
+        *first = prev;
+    }
+}
+
+static void rewrite_run(struct rewrite *w, size_t slot)
+{
+    struct store_table *t = &w->s->table;
+    size_t first = slot;
+    size_t last = slot;
+    find_run(t, &first, &last);
+    /* Deletions go first: a new pack may have the key of an old one. */
+    for (size_t at = first; at != STORE_SLOT_NONE && at <= last; at = store_table_next(t, at)) {
+        delete_key(w, &t->slots[at]);
+        STORE_STAT_ADD(w->s, packs_rewritten, 1);
+    }
+    size_t fresh_from = w->fresh.len;
+    for (size_t at = first; at != STORE_SLOT_NONE && at <= last; at = store_table_next(t, at)) {
+        uint64_t rev = t->slots[at].first_rev;
+        if (keep_live_rows(w, &t->slots[at]) == OK) continue;
+        store_fatal(w->s, "compaction: cannot read the pack of revision %" PRIu64, rev);
+    }
+    flush_pack(w);
+    for (size_t at = first; at != STORE_SLOT_NONE && at <= last; at = store_table_next(t, at)) {
+        store_table_remove(t, at);
+    }
+    const void *fresh = w->fresh.at + fresh_from;
+    store_table_replace(t, first, last, fresh, (w->fresh.len - fresh_from) / sizeof(struct store_slot));
+}
+
+/* They can be read from now on. */
+static void fresh_written(struct rewrite *w)
+{
+    struct store_slot slot;
+    for (size_t at = 0; at < w->fresh.len; at += sizeof slot) {
+        memcpy(&slot, w->fresh.at + at, sizeof slot);
+        size_t found = store_table_floor(&w->s->table, slot.first_rev, slot.first_n);
+        ASSERT(found != STORE_SLOT_NONE && w->s->table.slots[found].unwritten);
+        w->s->table.slots[found].unwritten = false;
+    }
+}
+
+static void rewrite_slice(struct store *s)
+{
+    struct store_compactor *c = &s->compactor;
+    struct rewrite w = { .s = s, .batch = leveldb_writebatch_create() };
+    while (w.bytes < STORE_SLICE_BYTES && w.deletes < STORE_SLICE_DELETES) {
+        size_t slot = store_table_queue_next(&s->table);
+        if (slot == STORE_SLOT_NONE) break;
+        if (store_slot_all_dead(&s->table.slots[slot])) {
+            delete_key(&w, &s->table.slots[slot]);
+            store_table_remove(&s->table, slot);
+            STORE_STAT_ADD(s, packs_deleted, 1);
+        } else {
+            rewrite_run(&w, slot);
+        }
+    }
+    if (w.deletes != 0) {
+        if (c->disk_floor_rev < c->target_rev) {
+            uint8_t floor[8];
+            u64_le_put(floor, c->target_rev);
+            leveldb_writebatch_put(w.batch, STORE_KEY_FLOOR, strlen(STORE_KEY_FLOOR),
+                                   (const char *)floor, sizeof floor);
+            c->disk_floor_rev = c->target_rev;
+        }
+        store_write(s, w.batch, NULL);
+        fresh_written(&w);
+    }
+    leveldb_writebatch_destroy(w.batch);
+    buf_deinit(&w.fresh);
+    buf_deinit(&w.pack);
+    store_table_squeeze(&s->table);
+}
+
+/* --- disk space ------------------------------------------------------------ */
+
+static bool reclaim_is_due(struct store *s)
+{
+    const struct store_compactor *c = &s->compactor;
+    if (c->freed_bytes < STORE_RECLAIM_FREED_BYTES_MIN) return false;
+    uint64_t bound = s->table.bytes + s->table.bytes / 2 + s->options.write_buffer_bytes +
+                     s->options.write_buffer_bytes / 2;
+    store_check_files(s, true);
+    return __atomic_load_n(&s->stats.disk_bytes, __ATOMIC_RELAXED) > bound;
+}
+
+static uint64_t range_bytes(const struct store *s, uint64_t from_rev, uint64_t to_rev)
+{
+    struct store_pack_key from = store_pack_key(from_rev, 0);
+    struct store_pack_key to = store_pack_key(to_rev, 0);
+    const char *from_at = (const char *)from.at;
+    const char *to_at = (const char *)to.at;
+    size_t len = STORE_PACK_KEY_BYTES;
+    uint64_t bytes = 0;
+    leveldb_approximate_sizes(s->db.db, 1, &from_at, &len, &to_at, &len, &bytes);
+    return bytes;
+}
+
+/* Compacts the next part of the range whose files have about STORE_RECLAIM_SLICE_BYTES. LevelDB's
+ * thread does it; this one waits, so that batches and slices alternate and level 0 stays short. */
+static void reclaim_slice(struct store *s)
+{
+    struct store_compactor *c = &s->compactor;
+    uint64_t low = c->reclaim_rev;
+    uint64_t to = c->reclaim_end_rev;
+    if (range_bytes(s, low, to) > STORE_RECLAIM_SLICE_BYTES) {
+        uint64_t small = low + 1;
+        while (to - small > 1) {
+            uint64_t middle = small + (to - small) / 2;
+            if (range_bytes(s, low, middle) > STORE_RECLAIM_SLICE_BYTES) {
+                to = middle;
+            } else {
+                small = middle;
+            }
+        }
+        to = small;
+    }
+    struct store_pack_key from = store_pack_key(low, 0);
+    struct store_pack_key end = store_pack_key(to, 0);
+    leveldb_compact_range(s->db.db, (const char *)from.at, sizeof from.at, (const char *)end.at,
+                          sizeof end.at);
+    c->reclaim_rev = to;
+    store_check_files(s, true);
+    if (to < c->reclaim_end_rev) return;
+    c->reclaiming = false;
+    store_memory_release();
+}
+
+/* --- steps ------------------------------------------------------------------ */
+
+static bool begin_pass(struct store *s)
+{
+    struct store_compactor *c = &s->compactor;
+    uint64_t allowed = __atomic_load_n(&s->allowed_rev, __ATOMIC_SEQ_CST);
+    uint64_t target = MIN(allowed, s->marker.compacted_rev);
+    if (target <= c->floor_rev) return false;
+    c->target_rev = target;
+    c->scanning = true;
+    c->cursor_rev = c->floor_rev;
+    c->cursor_n = 0;
+    return true;
+}
+
+static bool begin_reclaim(struct store *s)
+{
+    struct store_compactor *c = &s->compactor;
+    if (!reclaim_is_due(s)) return false;
+    c->reclaiming = true;
+    c->reclaim_rev = c->freed_low_rev;
+    c->reclaim_end_rev = c->freed_high_rev + 1;
+    c->freed_bytes = 0;
+    return true;
+}
+
+bool store_compact_step(struct store *s)
+{
+    struct store_compactor *c = &s->compactor;
+    bool more = true;
+    if (c->pending.len != 0) {
+        kill_pending(s);
+    } else if (c->scanning) {
+        scan_slice(s);
+    } else if (!store_table_queue_empty(&s->table)) {
+        rewrite_slice(s);
+    } else if (c->floor_rev != c->target_rev) {
+        c->floor_rev = c->target_rev;
+    } else if (c->reclaiming) {
+        reclaim_slice(s);
+    } else {
+        more = begin_pass(s) || begin_reclaim(s);
+    }
+    bool passing = c->pending.len != 0 || c->scanning || !store_table_queue_empty(&s->table);
+    if (!passing) STORE_STAT_SET(s, floor_rev, c->target_rev);
+    STORE_STAT_SET(s, compacting, more);
+    STORE_STAT_SET(s, pack_count, (uint64_t)(s->table.count - s->table.gone_count));
+    STORE_STAT_SET(s, pack_bytes, s->table.bytes);
+    STORE_STAT_SET(s, dead_bytes, s->table.dead_bytes);
+    return more;
+}

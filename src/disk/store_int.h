@@ -1,0 +1,131 @@
+/* disk/store_int.h - inside of the store: what its thread, its reads and its compaction share.
+ *
+ * PURPOSE  See store.h; decides nothing.
+ * OWNS     See the members.
+ * USES     store_db, store_marker, store_table, workers.
+ * THREADS  Said at each member: loop, store (after store_start), or any by atomic operations.
+ * LIMITS   STORE_SLICE_BYTES: what one step of background work reads, so a batch waits for it only.
+ * ERRORS   store_fatal ends the process.
+ */
+#ifndef DISK_STORE_INT_H
+#define DISK_STORE_INT_H
+
+#include "disk/store.h"
+#include "disk/store_db.h"
+#include "disk/store_marker.h"
+#include "disk/store_table.h"
+#include "disk/workers_int.h"
+
+#define STORE_SLICE_BYTES (256u << 10)
+#define STORE_SLICE_KILLS 512u
+#define STORE_SLICE_DELETES 512u
+#define STORE_RUN_PACKS_MAX 64u
+#define STORE_RECLAIM_SLICE_BYTES (32u << 20)
+#define STORE_RECLAIM_FREED_BYTES_MIN (1u << 20)
+#define STORE_RELEASE_BYTES (64u << 20) /* read through maps before they are let go */
+
+struct store_batch {
+    struct work work; /* run is NULL: so that store_poll tells it from a read */
+    struct store_batch *next; /* store's list */
+    struct store_cut cut;
+    uint64_t number;
+    size_t bytes;
+    struct buf meta;  /* operations: u8 1 put, 0 delete; u32 name bytes; u64 value bytes; bytes */
+    struct buf packs; /* of struct store_batch_pack */
+};
+
+struct store_batch_pack {
+    uint64_t first_rev;
+    uint32_t first_n;
+    struct blob *blob; /* counted by the loop only */
+};
+
+/* The store thread's; see store_compact.c. */
+struct store_compactor {
+    struct buf pending; /* of struct store_pending: noted by the load */
+    size_t pending_at;
+    uint64_t floor_rev;      /* complete up to here */
+    uint64_t target_rev;     /* the pass in hand; = floor_rev between passes */
+    uint64_t disk_floor_rev; /* the floor record */
+    bool scanning;           /* the pass still looks for dead rows, next at the cursor */
+    uint64_t cursor_rev;
+    uint32_t cursor_n;
+    uint64_t freed_bytes;    /* since the last reclaim, in [freed_low_rev, freed_high_rev] */
+    uint64_t freed_low_rev;
+    uint64_t freed_high_rev;
+    bool reclaiming;
+    uint64_t reclaim_rev;    /* next */
+    uint64_t reclaim_end_rev;
+};
+
+struct store_pending {
+    uint64_t rev;
+    uint64_t hash;
+};
+
+enum store_phase { STORE_OPENED, STORE_SCANNED, STORE_STARTED };
+
+struct store {
+    struct store_options options; /* dir is ours */
+    enum store_phase phase;       /* loop */
+
+    /* loop */
+    uint64_t submit_count;
+    uint64_t done_count;
+    uint64_t done_index;
+    uint64_t last_index; /* of the newest batch submitted */
+    uint64_t last_compacted_rev;
+    size_t reads_out;
+
+    /* between them, atomic */
+    struct work *inbox; /* batches, newest first */
+    struct doorbell bell;
+    struct doorbell opened;
+    uint64_t allowed_rev;
+    size_t backlog_bytes;
+    bool open_done;
+    bool started;
+    bool stopping;
+    struct store_stats stats;
+    struct done_queue done;
+
+    /* store thread; the loop's before store_start and after the thread ended */
+    pthread_t thread;
+    struct store_db db;
+    struct store_marker marker;
+    struct store_table table;
+    struct store_compactor compactor;
+    struct store_batch *batches; /* taken from the inbox, oldest first */
+    uint64_t unreleased_bytes;   /* read through maps since the last release */
+    int64_t files_checked_ms;
+    bool low_priority;
+
+    /* result of opening */
+    enum err open_result;
+    struct errmsg *open_em;
+    struct store_info *open_info;
+};
+
+_Noreturn void store_fatal(const struct store *s, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* Adds the marker behind s->marker with the cut's fields (NULL: unchanged), writes synced. Fatal
+ * if that fails. */
+void store_write(struct store *s, leveldb_writebatch_t *batch, const struct store_cut *cut);
+
+/* One bounded step of physical compaction; false if there is nothing to do. */
+bool store_compact_step(struct store *s);
+/* Counts bytes read through maps; lets go of them now and then. */
+void store_touched(struct store *s, uint64_t bytes);
+/* Sets stats.disk_bytes; at most once a second unless now. */
+void store_check_files(struct store *s, bool now);
+
+/* The reader of the table. */
+enum err store_table_read_db(void *ctx, uint64_t first_rev, uint32_t first_n, struct buf *out);
+
+#define STORE_STAT_SET(s, field, value) \
+    __atomic_store_n(&(s)->stats.field, (value), __ATOMIC_RELAXED)
+#define STORE_STAT_ADD(s, field, value) \
+    __atomic_fetch_add(&(s)->stats.field, (value), __ATOMIC_RELAXED)
+
+#endif

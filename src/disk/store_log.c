@@ -1,0 +1,276 @@
+/* disk/store_log.c - see store_log.h. */
+#include "disk/store_log.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+
+enum { PART_WHOLE = 1, PART_FIRST = 2, PART_MIDDLE = 3, PART_LAST = 4 };
+
+#define BATCH_HEAD_BYTES 12u
+
+struct part {
+    int type;
+    struct slice body;
+    size_t end; /* offset behind it */
+};
+
+enum part_is { PART_OK, PART_END, PART_BAD };
+
+/* LevelDB stores a CRC rotated and shifted, so that a CRC of bytes with CRCs stays good. */
+static uint32_t crc_mask(uint32_t crc)
+{
+    return ((crc >> 15) | (crc << 17)) + 0xa282ead8u;
+}
+
+/* Where a header may begin at or behind `at`. */
+static size_t skip_trailer(size_t at)
+{
+    size_t left = STORE_LOG_BLOCK_BYTES - at % STORE_LOG_BLOCK_BYTES;
+    return left < STORE_LOG_HEAD_BYTES ? at + left : at;
+}
+
+static enum part_is part_at(struct slice log, size_t at, struct part *out)
+{
+    at = skip_trailer(at);
+    if (at >= log.len) return PART_END;
+    if (log.len - at < STORE_LOG_HEAD_BYTES) return PART_BAD;
+    const uint8_t *head = log.at + at;
+    size_t len = u16_le(head + 4);
+    size_t block_left = STORE_LOG_BLOCK_BYTES - at % STORE_LOG_BLOCK_BYTES;
+    if (head[6] < PART_WHOLE || head[6] > PART_LAST) return PART_BAD;
+    if (STORE_LOG_HEAD_BYTES + len > MIN(block_left, log.len - at)) return PART_BAD;
+    if (crc_mask(crc32c(0, head + 6, 1 + len)) != u32_le(head)) return PART_BAD;
+    *out = (struct part){ head[6], { head + STORE_LOG_HEAD_BYTES, len },
+                          at + STORE_LOG_HEAD_BYTES + len };
+    return PART_OK;
+}
+
+/* Does a run of good parts go from `at` to the end of its block or of the file? Says in *starts
+ * whether one of them begins a batch. */
+static bool chain_at(struct slice log, size_t at, bool *starts)
+{
+    size_t block_end = (at / STORE_LOG_BLOCK_BYTES + 1) * STORE_LOG_BLOCK_BYTES;
+    *starts = false;
+    while (at < log.len && skip_trailer(at) < block_end) {
+        struct part part;
+        if (part_at(log, at, &part) != PART_OK) return false;
+        *starts = *starts || part.type == PART_WHOLE || part.type == PART_FIRST;
+        at = part.end;
+    }
+    return true;
+}
+
+/* Is there a batch begun behind the bad place `at`? Headers at the start of a block are surely
+ * LevelDB's. Inside the block the place of the next header is lost, so every byte is tried; there
+ * a good CRC is not enough, because a value may hold anything: the parts must reach the end of the
+ * block and the sequence number must follow. */
+static bool batch_behind(struct slice log, size_t at, uint64_t next_seq)
+{
+    size_t block_end = (at / STORE_LOG_BLOCK_BYTES + 1) * STORE_LOG_BLOCK_BYTES;
+    for (size_t try_at = at + 1; try_at < MIN(block_end, log.len); try_at++) {
+        struct part part;
+        bool starts;
+        if (skip_trailer(try_at) != try_at || part_at(log, try_at, &part) != PART_OK) continue;
+        if (part.type != PART_WHOLE && part.type != PART_FIRST) continue;
+        if (part.body.len < BATCH_HEAD_BYTES || u64_le(part.body.at) < next_seq) continue;
+        if (next_seq != 0 && u64_le(part.body.at) - next_seq > UINT32_MAX) continue;
+        if (chain_at(log, try_at, &starts)) return true;
+    }
+    for (size_t block = block_end; block < log.len; block += STORE_LOG_BLOCK_BYTES) {
+        struct part part;
+        size_t part_pos = block;
+        while (part_pos < MIN(block + STORE_LOG_BLOCK_BYTES, log.len) &&
+               part_at(log, part_pos, &part) == PART_OK) {
+            if (part.type == PART_WHOLE || part.type == PART_FIRST) return true;
+            part_pos = part.end;
+        }
+    }
+    return false;
+}
+
+/* The batch that begins at `at`: its first bytes, and where it ends. PART_BAD: *bad is where. */
+static enum part_is batch_at(struct slice log, size_t at, uint8_t head[BATCH_HEAD_BYTES],
+                             size_t *end, size_t *bad)
+{
+    size_t head_len = 0;
+    bool first = true;
+    for (;;) {
+        struct part part;
+        *bad = skip_trailer(at);
+        enum part_is is = part_at(log, at, &part);
+        if (is == PART_END && first) return PART_END;
+        if (is != PART_OK) return PART_BAD;
+        bool begins = part.type == PART_WHOLE || part.type == PART_FIRST;
+        if (begins != first) return PART_BAD;
+        size_t more = MIN(BATCH_HEAD_BYTES - head_len, part.body.len);
+        if (more != 0) memcpy(head + head_len, part.body.at, more);
+        head_len += more;
+        first = false;
+        at = part.end;
+        if (part.type == PART_WHOLE || part.type == PART_LAST) break;
+    }
+    *end = at;
+    return head_len == BATCH_HEAD_BYTES ? PART_OK : PART_BAD;
+}
+
+enum err store_log_scan(struct slice log, struct store_log_scan *out, size_t *bad_at)
+{
+    struct store_log_scan scan = { 0 };
+    size_t at = 0;
+    for (;;) {
+        uint8_t head[BATCH_HEAD_BYTES];
+        size_t end = at;
+        size_t bad = at;
+        enum part_is is = batch_at(log, at, head, &end, &bad);
+        if (is == PART_END) break;
+        if (is == PART_BAD) {
+            /* A new batch where the rest of one was due: *bad itself is its beginning. */
+            struct part part;
+            bool begun = bad != skip_trailer(at) && part_at(log, bad, &part) == PART_OK &&
+                         (part.type == PART_WHOLE || part.type == PART_FIRST);
+            if (begun || batch_behind(log, bad, scan.next_seq)) {
+                *bad_at = bad;
+                return ERR_CORRUPT;
+            }
+            scan.torn = true;
+            break;
+        }
+        uint64_t seq = u64_le(head);
+        if (scan.batch_count != 0 && seq != scan.next_seq) {
+            *bad_at = at;
+            return ERR_CORRUPT;
+        }
+        if (scan.batch_count == 0) scan.first_seq = seq;
+        scan.next_seq = seq + u32_le(head + 8);
+        scan.batch_count++;
+        at = end;
+        scan.valid_bytes = at;
+    }
+    if (!scan.torn && log.len > scan.valid_bytes) scan.torn = true;
+    *out = scan;
+    return OK;
+}
+
+/* --- files ----------------------------------------------------------------- */
+
+static void file_close(int *fd)
+{
+    if (*fd >= 0) close(*fd);
+}
+
+static void dir_close(DIR **dir)
+{
+    if (*dir != NULL) closedir(*dir);
+}
+
+static enum err io_error(struct errmsg *em, const char *path, const char *what)
+{
+    errmsg_set(em, "%s: cannot %s: %s", path, what, strerror(errno));
+    return ERR_IO;
+}
+
+static int number_order(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a;
+    uint64_t y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* The numbers of all logs, ascending, as u64 in *numbers. */
+static enum err list_logs(const char *path, struct buf *numbers, struct errmsg *em)
+{
+    CLEANUP(dir_close) DIR *dir = opendir(path);
+    if (dir == NULL) return io_error(em, path, "list");
+    for (;;) {
+        errno = 0;
+        const struct dirent *entry = readdir(dir);
+        if (entry == NULL) break;
+        uint64_t number = 0;
+        int end = 0;
+        int got = sscanf(entry->d_name, "%" SCNu64 ".log%n", &number, &end);
+        if (got == 1 && end != 0 && entry->d_name[end] == '\0') buf_append_u64(numbers, number);
+    }
+    if (errno != 0) return io_error(em, path, "list");
+    if (numbers->len != 0) {
+        qsort(numbers->at, numbers->len / sizeof(uint64_t), sizeof(uint64_t), number_order);
+    }
+    return OK;
+}
+
+static enum err read_file(int fd, const char *path, struct buf *out, struct errmsg *em)
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0) return io_error(em, path, "stat");
+    buf_reserve(out, (size_t)st.st_size + 1);
+    for (;;) {
+        ssize_t got = read(fd, out->at + out->len, out->cap - out->len);
+        if (got < 0) return io_error(em, path, "read");
+        if (got == 0) return OK;
+        out->len += (size_t)got;
+        buf_reserve(out, 1);
+    }
+}
+
+static enum err cut(int fd, const char *path, const struct store_log_scan *scan, size_t file_bytes,
+                    uint64_t *trimmed_bytes, struct errmsg *em)
+{
+    if (ftruncate(fd, (off_t)scan->valid_bytes) != 0) return io_error(em, path, "truncate");
+    if (fsync(fd) != 0) return io_error(em, path, "sync");
+    *trimmed_bytes = file_bytes - scan->valid_bytes;
+    return OK;
+}
+
+/* Checks one log; *next_seq goes from log to log. */
+static enum err check_log(const char *path, bool last, uint64_t *next_seq,
+                          uint64_t *trimmed_bytes, struct errmsg *em)
+{
+    CLEANUP(file_close) int fd = open(path, (last ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+    if (fd < 0) return io_error(em, path, "open");
+    CLEANUP(buf_deinit) struct buf bytes = { 0 };
+    TRY(read_file(fd, path, &bytes, em));
+
+    struct store_log_scan scan;
+    size_t bad_at = 0;
+    if (store_log_scan(buf_slice(&bytes), &scan, &bad_at) != OK) {
+        errmsg_set(em, "%s offset %zu: damaged, with valid records behind it", path, bad_at);
+        return ERR_CORRUPT;
+    }
+    if (scan.batch_count != 0) {
+        if (scan.first_seq < *next_seq) {
+            errmsg_set(em, "%s: begins at sequence %" PRIu64 ", but an older log ends at %" PRIu64,
+                       path, scan.first_seq, *next_seq);
+            return ERR_CORRUPT;
+        }
+        *next_seq = scan.next_seq;
+    }
+    if (!scan.torn) return OK;
+    if (last) return cut(fd, path, &scan, bytes.len, trimmed_bytes, em);
+    errmsg_set(em, "%s offset %zu: cut short, though a newer log exists", path, scan.valid_bytes);
+    return ERR_CORRUPT;
+}
+
+enum err store_log_trim(const char *dir, uint64_t *trimmed_bytes, struct errmsg *em)
+{
+    CLEANUP(buf_deinit) struct buf numbers = { 0 };
+    CLEANUP(buf_deinit) struct buf path = { 0 };
+    TRY(list_logs(dir, &numbers, em));
+    uint64_t next_seq = 0;
+    uint64_t trimmed = 0;
+    for (size_t at = 0; at < numbers.len; at += sizeof(uint64_t)) {
+        buf_clear(&path);
+        buf_printf(&path, "%s/%06" PRIu64 ".log", dir, u64_le(numbers.at + at));
+        buf_append_u8(&path, 0);
+        bool last = at + sizeof(uint64_t) == numbers.len;
+        TRY(check_log((const char *)path.at, last, &next_seq, &trimmed, em));
+    }
+    *trimmed_bytes = trimmed;
+    return OK;
+}

@@ -1,0 +1,146 @@
+/* net/net_int.h - what the files of net/ share.
+ *
+ * PURPOSE  Structures of the loop and its connections.
+ * OWNS     See net.h.
+ * USES     libevent's event structure, embedded so that a connection is one allocation.
+ * THREADS  The loop's.
+ * LIMITS   See net.h.
+ * ERRORS   See net.h.
+ */
+#ifndef NET_NET_INT_H
+#define NET_NET_INT_H
+
+#include "net/net.h"
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+
+#include <sys/socket.h>
+
+/* Held input up to here is put before the loop's read buffer instead of growing the conn's. */
+#define NET_PREFIX_BYTES_MAX 16384
+#define NET_ACCEPT_PAUSE_US 100000 /* without descriptors or memory */
+#define NET_SHORT_WAIT_COUNT 8     /* so many short waits in a row, then spin */
+
+enum conn_flag {
+    CONN_STARTED = 1 << 0,
+    CONN_PAUSED = 1 << 1,
+    CONN_EOF = 1 << 2,        /* the peer sends no more */
+    CONN_EOF_TOLD = 1 << 3,
+    CONN_DRAINING = 1 << 4,   /* conn_close_after_flush */
+    CONN_CLOSING = 1 << 5,    /* no more callbacks but on_close */
+    CONN_CLOSE_TOLD = 1 << 6,
+    CONN_DIRTY = 1 << 7,      /* in loop->dirty or its snapshot */
+    CONN_MORE = 1 << 8,       /* in loop->more or its snapshot */
+    CONN_WAIT_WRITE = 1 << 9, /* the socket is full */
+    CONN_OUT_HIGH = 1 << 10,  /* owes an on_writable */
+    CONN_CONNECTING = 1 << 11,
+};
+
+struct conn {
+    struct event event;
+    struct chain out;
+    struct loop *loop;
+    const struct conn_callbacks *callbacks;
+    void *user;
+    uint64_t id;
+    uint8_t *input; /* NULL: nothing held */
+    uint32_t input_cap;
+    uint32_t input_begin;
+    uint32_t input_end;
+    uint32_t want;  /* deliver when so much is held */
+    uint16_t flags; /* enum conn_flag */
+    uint8_t interest; /* EV_READ, EV_WRITE as registered */
+    uint8_t reason; /* enum conn_close_reason */
+    int32_t error;  /* errno of CONN_CLOSE_RESET */
+};
+_Static_assert(sizeof(struct conn) <= 250, "an idle connection stays small");
+
+struct conn_list {
+    struct conn **at;
+    size_t count;
+    size_t cap;
+};
+
+/* Open addressing by id: ids are sequential, so slots hardly ever collide. */
+struct conn_table {
+    struct conn **slots;
+    size_t slot_count; /* a power of two, at least twice the connections */
+};
+
+struct listener {
+    struct listener *next;
+    struct loop *loop;
+    struct event event;
+    net_accept_fn *on_accept;
+    void *ctx;
+    char *path; /* of a Unix socket; else NULL */
+    uint16_t port;
+    bool dead;
+};
+
+struct loop_watch {
+    struct loop_watch *next;
+    struct loop *loop;
+    struct event event;
+    void (*ready)(void *ctx);
+    void *ctx;
+    bool dead;
+};
+
+struct loop {
+    struct event_base *base;
+    struct event timer;
+    int64_t timer_due_us; /* 0: not armed */
+    struct loop_cfg cfg;
+    int64_t now_us;
+    bool awake; /* this turn's time was taken and its first hooks called */
+    bool slept; /* owes hooks.woke */
+    bool stop;
+    bool dead_seen; /* a listener or watch is to be freed */
+    uint32_t short_wait_count;
+    struct chain_pool pool;
+    struct conn_table table;
+    uint64_t last_conn_id;
+    struct conn_list dirty;
+    struct conn_list more;
+    size_t more_due_count; /* of its front: to be delivered in this turn */
+    struct conn_list closing;
+    struct conn_list snapshot; /* of dirty or more, while it is worked through */
+    struct listener *listeners;
+    struct loop_watch *watches;
+    int reserve_fd; /* given up to accept and drop when descriptors run out */
+    int64_t accept_resume_us; /* 0: listeners are on */
+    uint8_t *read_buf; /* NET_PREFIX_BYTES_MAX + NET_READ_BYTES_MAX */
+    struct loop_stats stats;
+};
+
+/* --- loop.c --- */
+void loop_wake_slow(struct loop *loop);
+/* First thing in every callback from libevent. May close what the callback is for. */
+static inline void loop_wake(struct loop *loop)
+{
+    if (UNLIKELY(!loop->awake)) loop_wake_slow(loop);
+}
+void conn_list_add(struct conn_list *list, struct conn *conn);
+
+/* --- conn.c --- */
+struct conn *conn_make(struct loop *loop, int fd, uint16_t flags);
+void conn_end(struct conn *conn, enum conn_close_reason reason, int error);
+void conn_flush(struct conn *conn);        /* one write */
+void conn_deliver_held(struct conn *conn); /* its turn on the more list */
+void conn_free(struct conn *conn);         /* after on_close, off all lists */
+
+/* --- conn_table.c --- */
+void conn_table_put(struct conn_table *table, struct conn *conn, size_t conn_count);
+void conn_table_remove(struct conn_table *table, const struct conn *conn);
+struct conn *conn_table_find(const struct conn_table *table, uint64_t id);
+
+/* --- listen.c --- */
+void listeners_resume(struct loop *loop);
+void listener_free(struct listener *l);
+
+/* --- address.c --- */
+const char *address_text(const struct sockaddr *addr, socklen_t len, char *out, size_t out_bytes);
+
+#endif

@@ -1,0 +1,150 @@
+/* node/node.h - one member at work: raft, the disk and the state machine, driven turn by turn.
+ *
+ * PURPOSE  Take operations, replicate them, apply them in log order and finish each one's ticket
+ *          exactly once; cut checkpoints; keep the cluster clock. Does not know commands, clients
+ *          or sockets.
+ * OWNS     raft, state (nobody else gets it writable), WAL, store, the data directory, tickets.
+ * USES     raft, state, mvcc, disk, base. Time comes in with every turn.
+ * THREADS  Loop thread only.
+ * LIMITS   struct node_config.
+ * ERRORS   node_open: ERR_CORRUPT, ERR_IO, ERR_LOCKED, ERR_CONFIG with file and offset in errmsg.
+ *          node_propose: ERR_CLUSTERDOWN, ERR_BUSY, ERR_NOSPACE, ERR_REQUEST_LIMIT.
+ *
+ * INVARIANTS
+ *  I1  A ticket's `done` is called exactly once, in the order of the log; a local item's at its
+ *      place between the operations that were proposed before and after it.
+ *  I2  Nothing is applied, answered or told to a watcher before it is durable on a quorum.
+ *  I3  A checkpoint holds everything up to one applied index and nothing behind it; the log is cut
+ *      only below the last durable checkpoint but one.
+ *  I4  The cluster clock never falls; between two turns it advances at most one election timeout.
+ *  I5  The incarnation is on disk before the first operation of this run is proposed.
+ */
+#ifndef NODE_H
+#define NODE_H
+
+#include "base/buf.h"
+#include "disk/store.h"
+#include "disk/wal.h"
+#include "raft/raft.h"
+#include "state/state.h"
+
+struct node;
+
+struct node_config {
+    const char *dir;
+    const char *name;
+    const char *peer_address;
+    const char *client_address;
+    uint64_t random[4];      /* from the kernel, new at each start: ids, seeds, salt */
+    int64_t heartbeat_ms;
+    int64_t election_timeout_ms;
+    uint64_t snapshot_count; /* a checkpoint at the latest after so many entries */
+    uint64_t checkpoint_bytes; /* ... or so many bytes of rows */
+    int64_t checkpoint_ms;     /* ... or so long after the first change */
+    enum wal_backend wal_backend;
+    uint64_t wal_segment_bytes;
+    uint64_t wal_keep_bytes;
+    uint64_t store_buffer_bytes;
+    uint64_t store_cache_bytes;
+    uint64_t store_backlog_bytes_max; /* proposals wait above it */
+    uint64_t uncommitted_bytes_max;   /* likewise */
+    uint64_t disk_reserve_bytes;      /* free space below which growth is refused */
+    uint32_t worker_count;
+    /* Replicated settings to propose when a new group is made: name, value pairs. */
+    const struct slice *seed_settings;
+    size_t seed_setting_count;
+    /* Tests: called instead of the process ending when the disk fails. */
+    void (*on_fatal)(void *ctx, const char *line);
+    void *on_fatal_ctx;
+};
+
+/* Whom to tell, by id, never by pointer: the client may be gone. 40 bytes, a plain value. */
+struct ticket {
+    uint64_t client_id;
+    uint32_t kind;  /* the callee's */
+    uint32_t flags; /* the callee's */
+    const void *row; /* static data of the callee's (a command's row) */
+    void *data;      /* owned by the callee from done() on; always released there */
+    uint64_t arg;
+};
+
+/* Called on the loop thread, inside node_turn only. */
+struct node_hooks {
+    void *ctx;
+    /* The operation was applied (op, res), or its local place was reached (op == NULL, res == NULL;
+     * v shows the state there), or it was refused before the log (op == NULL, res->err says why). */
+    void (*done)(void *ctx, const struct ticket *t, const struct op *op,
+                 const struct op_result *res, const struct view *v);
+    /* An element of a transaction that this node proposed; see apply_sink. */
+    void (*element)(void *ctx, const struct ticket *t, uint32_t ordinal, const struct op *op,
+                    const struct op_result *res, const struct view *v);
+    bool (*wants_prev)(void *ctx, struct slice key);
+    void (*event)(void *ctx, const struct mvcc_event *ev);
+    void (*life)(void *ctx, struct slice key, const char *what);
+    /* After each applied entry. */
+    void (*applied)(void *ctx, uint64_t index);
+    /* A history read is complete; the result is borrowed for the call. */
+    void (*read_done)(void *ctx, const struct store_read *read);
+    /* Proposals that had to wait may go on (see node_is_congested). */
+    void (*uncongested)(void *ctx);
+};
+
+/* Locks the directory, creates or recovers, replays everything that is committed. Blocks. */
+enum err node_open(const struct node_config *cfg, const struct node_hooks *hooks, int64_t mono_ms,
+                   int64_t wall_ms, struct node **out, struct errmsg *em) MUST_USE;
+/* Writes a last checkpoint, stops the threads, unlocks. Open tickets are finished with
+ * ERR_TIMEOUT. Blocks. */
+void node_close(struct node *n);
+
+/* --- the loop ------------------------------------------------------------------- */
+
+/* One turn: publishes what was proposed, takes completions, applies, expires, checkpoints. */
+void node_turn(struct node *n, int64_t mono_us, int64_t wall_ms);
+/* How long the loop may sleep at most, in us; -1 for ever. */
+int64_t node_sleep_us(const struct node *n, int64_t mono_us);
+bool node_work_ready(const struct node *n); /* a completion waits: one or two loads */
+bool node_may_spin(const struct node *n);   /* false while something is with the disk */
+bool node_about_to_sleep(struct node *n);   /* false: do not sleep, something is there already */
+void node_woke(struct node *n);
+size_t node_fds(const struct node *n, int fds[4]); /* to be watched for reading */
+
+/* --- clients' operations ------------------------------------------------------------ */
+
+/* Encodes and queues; *op and its slices are not needed afterwards. On an error the ticket is
+ * not taken. key2_to_end: see op_encode. */
+enum err node_propose(struct node *n, const struct op *op, bool key2_to_end,
+                      const struct ticket *t) MUST_USE;
+/* Queues a local item behind everything proposed so far. */
+void node_local(struct node *n, const struct ticket *t);
+/* True: stop reading commands until hooks.uncongested. */
+bool node_is_congested(struct node *n);
+/* Reads that come from memory need no more than this on a group of one: OK, or ERR_CLUSTERDOWN. */
+enum err node_read_check(const struct node *n) MUST_USE;
+
+/* Starts a history read (store.h) with the rows that are still in memory added. read_done later. */
+void node_read(struct node *n, struct store_read *read_taken);
+
+/* --- looking -------------------------------------------------------------------------- */
+
+const struct state *node_state(const struct node *n);
+const struct raft *node_raft(const struct node *n);
+struct view node_view(const struct node *n);
+uint64_t node_clock_ms(const struct node *n); /* the cluster clock now, for remaining times */
+int64_t node_wall_ms(const struct node *n);   /* this turn's wall clock */
+uint64_t node_member_id(const struct node *n);
+uint64_t node_cluster_id(const struct node *n);
+bool node_disk_low(const struct node *n); /* below disk_reserve_bytes */
+
+struct node_stats {
+    uint64_t proposed_ops, proposed_batches, applied_ops, applied_entries;
+    uint64_t checkpoint_count, checkpoint_index;
+    uint64_t ticket_count;
+    uint64_t expired_count;
+    uint64_t store_backlog_bytes, store_bytes;
+    uint64_t disk_free_bytes;
+    struct wal_stats wal;
+    int64_t apply_us_max;
+};
+void node_stats_get(struct node *n, struct node_stats *out);
+
+#endif

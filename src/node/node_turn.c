@@ -1,0 +1,363 @@
+/* node/node_turn.c - a turn: publish, take completions, apply, expire, clean up. */
+#include "node/node_int.h"
+
+#include "base/log.h"
+
+#define CLOCK_ENTRY_MS 1000
+#define COMPACT_STEP_COUNT 500
+#define IDLE_SLEEP_US 1000000
+#define BUSY_SLEEP_US 200000
+
+/* --- the cluster clock ------------------------------------------------------------- */
+
+/* I4. Between two turns the clock advances at most one election timeout: what this process slept
+ * through (a pause, a stall) is never made up, so nobody loses a lease by it. Nor does it run away
+ * from an entry that the disk does not take. */
+static void clock_advance(struct node *n)
+{
+    int64_t now_ms = n->mono_us / 1000;
+    int64_t passed_ms = MAX(now_ms - n->clock_mono_ms, 0);
+    n->clock_mono_ms = MAX(now_ms, n->clock_mono_ms);
+    uint64_t next_ms = n->clock_ms + (uint64_t)MIN(passed_ms, n->cfg.election_timeout_ms);
+    if (n->pending.head != n->pending.tail) {
+        const struct pending_entry *oldest = &n->pending.at[n->pending.head & (n->pending.cap - 1)];
+        next_ms = MIN(next_ms, oldest->stamp_ms + (uint64_t)n->cfg.election_timeout_ms);
+    }
+    n->clock_ms = MAX(n->clock_ms, next_ms);
+}
+
+static void pending_push(struct pending_ring *r, uint64_t index, uint64_t stamp_ms)
+{
+    if (r->tail - r->head == r->cap) {
+        size_t count = r->tail - r->head;
+        size_t cap = r->cap == 0 ? 256 : r->cap * 2;
+        struct pending_entry *at = mem_alloc(cap * sizeof *at);
+        for (size_t i = 0; i < count; i++) at[i] = r->at[(r->head + i) & (r->cap - 1)];
+        mem_free(r->at);
+        *r = (struct pending_ring){ at, cap, 0, count };
+    }
+    r->at[r->tail++ & (r->cap - 1)] = (struct pending_entry){ index, stamp_ms };
+}
+
+static void pending_drop(struct pending_ring *r, uint64_t applied_index)
+{
+    while (r->head != r->tail && r->at[r->head & (r->cap - 1)].index <= applied_index) r->head++;
+}
+
+/* --- proposing ------------------------------------------------------------------------ */
+
+/* Closes the batch and hands it to raft as one entry. */
+void node_seal(struct node *n)
+{
+    if (n->batch_ops == 0) return;
+    n->stamp_ms = MAX(n->stamp_ms, n->clock_ms);
+    struct op_batch_head head = {
+        .format = OP_BATCH_FORMAT,
+        .feature_level = OP_FEATURE_LEVEL,
+        .stamp_ms = n->stamp_ms,
+        .wall_ms = n->wall_ms,
+    };
+    struct op_run run = {
+        .member = n->identity.member_id,
+        .incarnation = (uint32_t)n->identity.incarnation,
+        .first_seq = n->batch_first_seq,
+        .floor_seq = n->done_seq + 1,
+        .op_count = n->batch_ops,
+    };
+    op_batch_seal(&n->batch, &head, &run);
+    struct blob *body = blob_copy(buf_slice(&n->batch));
+    struct raft_event ev = {
+        .type = RAFT_EV_PROPOSE,
+        .body = body,
+        .crc = crc32c(0, body->at, body->len),
+    };
+    enum err e = raft_step(n->raft, &ev);
+    ASSERT(e == OK); /* the only voter leads, and node_is_congested keeps below raft's bound */
+    pending_push(&n->pending, raft_last_index(n->raft), n->stamp_ms);
+    n->append_mono_ms = n->mono_us / 1000;
+    n->stats.proposed_batches++;
+    n->stats.proposed_ops += n->batch_ops;
+    n->batch_ops = 0;
+    op_batch_begin(&n->batch);
+}
+
+static uint64_t append_op(struct node *n, const struct op *op, bool key2_to_end)
+{
+    if (n->batch_ops == 0) n->batch_first_seq = n->next_seq;
+    op_encode(&n->batch, op, key2_to_end);
+    n->batch_ops++;
+    return n->next_seq++;
+}
+
+enum err node_propose(struct node *n, const struct op *op, bool key2_to_end,
+                      const struct ticket *t)
+{
+    ASSERT(t->row != NULL);
+    if (!raft_own_term_committed(n->raft)) return ERR_CLUSTERDOWN;
+    if (UNLIKELY(n->disk_low) && state_refuses_growth(n->state, op)) return ERR_NOSPACE;
+    uint64_t seq = append_op(n, op, key2_to_end);
+    ticket_ring_push(&n->tickets, t, seq);
+    if (n->batch.len >= OP_BATCH_BYTES_MAX) {
+        node_seal(n);
+        node_update(n);
+    }
+    return OK;
+}
+
+enum err node_propose_internal(struct node *n, const struct op *op)
+{
+    if (raft_role(n->raft) != RAFT_LEADER) return ERR_CLUSTERDOWN;
+    struct ticket none = { .row = NULL };
+    ticket_ring_push(&n->tickets, &none, append_op(n, op, false));
+    return OK;
+}
+
+void node_local(struct node *n, const struct ticket *t)
+{
+    ASSERT(t->row != NULL);
+    ASSERT(ticket_ring_count(&n->tickets) > 0);
+    ticket_ring_push(&n->tickets, t, 0);
+}
+
+bool node_is_congested(struct node *n)
+{
+    bool full = raft_uncommitted_bytes(n->raft) + n->batch.len > n->cfg.uncommitted_bytes_max ||
+                store_backlog_bytes(n->store) > n->cfg.store_backlog_bytes_max;
+    n->congested = n->congested || full;
+    return full;
+}
+
+/* --- carrying out what raft says ------------------------------------------------------- */
+
+static void writes_push(struct node *n, uint64_t wal_seq, const struct raft_write *w)
+{
+    size_t count = n->write_tail - n->write_head;
+    if (count == n->write_cap) {
+        size_t cap = n->write_cap == 0 ? 64 : n->write_cap * 2;
+        struct raft_write *at = mem_alloc(cap * sizeof *at);
+        for (size_t i = 0; i < count; i++) at[i] = n->writes[(n->write_head + i) & (n->write_cap - 1)];
+        mem_free(n->writes);
+        n->writes = at;
+        n->write_cap = cap;
+        n->write_head = 0;
+        n->write_tail = count;
+    }
+    if (count == 0) n->write_first_wal_seq = wal_seq;
+    ASSERT(wal_seq == n->write_first_wal_seq + count);
+    n->writes[n->write_tail++ & (n->write_cap - 1)] = *w;
+}
+
+static void submit_write(struct node *n, const struct raft_update *up)
+{
+    struct wal_submission s = { .truncate_from = up->truncate_from };
+    if (up->truncate_from > 1) {
+        bool known = raft_term_at(n->raft, up->truncate_from - 1, &s.truncate_term);
+        ASSERT(known);
+    }
+    size_t count = up->append_from == 0 ? 0 : (size_t)(up->append_to - up->append_from + 1);
+    if (count > n->wal_entry_cap) {
+        n->wal_entry_cap = MAX(count, n->wal_entry_cap * 2);
+        n->wal_entries = mem_realloc(n->wal_entries, n->wal_entry_cap * sizeof *n->wal_entries);
+    }
+    for (size_t i = 0; i < count; i++) {
+        const struct raft_entry *e = raft_entry_at(n->raft, up->append_from + i);
+        n->wal_entries[i] = (struct wal_entry){
+            .term = e->term, .index = e->index, .type = e->type, .crc = e->crc, .blob = e->body,
+            .body = e->body == NULL ? SLICE_NONE : blob_slice(e->body),
+        };
+    }
+    s.entries = n->wal_entries;
+    s.entry_count = count;
+    struct wal_hard_state hard = { up->hard.term, up->hard.vote, up->hard.commit };
+    s.hard = &hard;
+    writes_push(n, wal_submit(n->wal, &s), &up->write);
+}
+
+static void apply_one(struct node *n, const struct raft_entry *e, const struct apply_sink *sink)
+{
+    struct slice body = SLICE_NONE;
+    if (e->type == RAFT_ENTRY_BATCH && e->body != NULL) body = blob_slice(e->body);
+    if (e->type == RAFT_ENTRY_MEMBERS) n->members_dirty = true;
+    struct errmsg em = { "" };
+    enum err err = state_apply(n->state, e->index, e->term, body, sink, &em);
+    if (err != OK) {
+        log_error("apply failed index=%llu reason=\"%s\"", (unsigned long long)e->index, em.text);
+        ASSERT(err == OK);
+    }
+    n->stats.applied_entries++;
+    n->dirty_entries++;
+    if (n->hooks.applied != NULL && n->open) n->hooks.applied(n->hooks.ctx, e->index);
+}
+
+static void apply_range(struct node *n, uint64_t from, uint64_t to)
+{
+    struct apply_sink sink;
+    node_sink(n, &sink);
+    for (uint64_t index = from; index <= to; index++) {
+        apply_one(n, raft_entry_at(n->raft, index), &sink);
+    }
+    struct raft_event ev = { .type = RAFT_EV_APPLIED, .index = to };
+    enum err e = raft_step(n->raft, &ev);
+    ASSERT(e == OK);
+    pending_drop(&n->pending, to);
+    if (n->dirty_since_ms == 0) n->dirty_since_ms = MAX(n->mono_us / 1000, 1);
+    raft_log_trim(n->raft, to);
+}
+
+void node_update(struct node *n)
+{
+    struct raft_update up;
+    while (raft_update_take(n->raft, &up)) {
+        ASSERT(up.msg_count == 0 && up.wish_count == 0); /* a group of one has no peers */
+        if (up.write.seq != 0) submit_write(n, &up);
+        if (up.apply_from != 0) apply_range(n, up.apply_from, up.apply_to);
+    }
+}
+
+/* What the WAL has made durable goes back to raft. */
+void node_wal_take(struct node *n, const struct wal_done *done)
+{
+    size_t count = n->write_tail - n->write_head;
+    if (count == 0 || done->seq < n->write_first_wal_seq) return;
+    size_t finished = (size_t)MIN(done->seq - n->write_first_wal_seq + 1, count);
+    struct raft_event ev = {
+        .type = RAFT_EV_PERSISTED,
+        .write = n->writes[(n->write_head + finished - 1) & (n->write_cap - 1)],
+    };
+    n->write_head += finished;
+    n->write_first_wal_seq += finished;
+    enum err e = raft_step(n->raft, &ev);
+    ASSERT(e == OK);
+    node_update(n);
+}
+
+/* --- what the leader proposes by itself ---------------------------------------------------- */
+
+static void expire_if_due(struct node *n)
+{
+    if (n->expiring || !raft_own_term_committed(n->raft)) return;
+    if (state_next_due_ms(n->state) > n->clock_ms) return;
+    struct op op = { .kind = OP_EXPIRE };
+    const struct settings *set = state_settings(n->state);
+    buf_clear(&n->keys);
+    buf_clear(&n->ids);
+    if (!state_due(n->state, n->clock_ms, (size_t)set->op_keys_max, &n->keys, &n->ids, &op)) return;
+    if (node_propose_internal(n, &op) == OK) n->expiring = true;
+}
+
+/* A restart of all nodes must not lose more than a second of the cluster clock. */
+static void clock_entry_if_due(struct node *n)
+{
+    if (state_next_due_ms(n->state) == UINT64_MAX || n->batch_ops > 0) return;
+    if (n->mono_us / 1000 - n->append_mono_ms < CLOCK_ENTRY_MS) return;
+    struct op op = { .kind = OP_CLOCK };
+    enum err e = node_propose_internal(n, &op);
+    if (e != OK) log_debug("clock entry refused reason=%s", err_name(e));
+}
+
+static void compact_if_due(struct node *n)
+{
+    if (n->compacting || !raft_own_term_committed(n->raft)) return;
+    struct store_stats st;
+    store_stats_get(n->store, &st);
+    const struct mvcc *m = state_mvcc(n->state);
+    uint64_t all_bytes = st.pack_bytes + mvcc_packs_bytes(m);
+    uint64_t live_bytes = mvcc_live_bytes(m);
+    uint64_t rev = state_compact_due(n->state, all_bytes > live_bytes ? all_bytes - live_bytes : 0);
+    if (rev == 0) return;
+    struct op op = { .kind = OP_COMPACT, .number = (int64_t)rev };
+    if (node_propose_internal(n, &op) == OK) n->compacting = true;
+}
+
+static void every_second(struct node *n)
+{
+    int64_t now_ms = n->mono_us / 1000;
+    if (now_ms - n->second_ms < 1000) return;
+    n->second_ms = now_ms;
+    compact_if_due(n);
+    node_probe_start(n);
+}
+
+/* --- the turn ---------------------------------------------------------------------------------- */
+
+static void publish(struct node *n)
+{
+    node_seal(n);
+    node_update(n);
+}
+
+void node_turn(struct node *n, int64_t mono_us, int64_t wall_ms)
+{
+    ASSERT(mono_us >= n->mono_us);
+    n->mono_us = mono_us;
+    n->wall_ms = wall_ms;
+    clock_advance(n);
+    struct raft_event tick = { .type = RAFT_EV_TICK, .now_ms = mono_us / 1000 };
+    enum err e = raft_step(n->raft, &tick);
+    ASSERT(e == OK);
+    publish(n);
+    struct wal_done done;
+    if (wal_poll(n->wal, &done)) node_wal_take(n, &done);
+    node_store_poll(n);
+    expire_if_due(n);
+    clock_entry_if_due(n);
+    every_second(n);
+    publish(n);
+    wal_tick(n->wal, mono_us / 1000);
+    state_compact_step(n->state, COMPACT_STEP_COUNT);
+    node_compaction_tell(n);
+    node_checkpoint_if_due(n, false);
+    if (n->congested && !node_is_congested(n)) {
+        n->congested = false;
+        n->hooks.uncongested(n->hooks.ctx);
+    }
+}
+
+int64_t node_sleep_us(const struct node *n, int64_t mono_us)
+{
+    int64_t sleep_us = n->pending.head != n->pending.tail || n->dirty_since_ms != 0 ||
+                               mono_us / 1000 - n->append_mono_ms < 2 * WAL_PROOF_DELAY_MS
+                           ? BUSY_SLEEP_US
+                           : IDLE_SLEEP_US;
+    if (n->batch_ops > 0) return 0;
+    uint64_t due_ms = state_next_due_ms(n->state);
+    if (due_ms != UINT64_MAX && !n->expiring) {
+        int64_t left_ms = due_ms > n->clock_ms ? (int64_t)MIN(due_ms - n->clock_ms, 1000000) : 0;
+        int64_t elapsed_us = mono_us - n->clock_mono_ms * 1000;
+        sleep_us = MIN(sleep_us, MAX(left_ms * 1000 - elapsed_us, 0));
+    }
+    return sleep_us;
+}
+
+bool node_work_ready(const struct node *n)
+{
+    (void)n;
+    return false;
+}
+
+bool node_may_spin(const struct node *n)
+{
+    return n->pending.head == n->pending.tail;
+}
+
+bool node_about_to_sleep(struct node *n)
+{
+    if (!wal_about_to_sleep(n->wal)) return false;
+    if (store_about_to_sleep(n->store)) return true;
+    wal_woke(n->wal);
+    return false;
+}
+
+void node_woke(struct node *n)
+{
+    wal_woke(n->wal);
+    store_woke(n->store);
+}
+
+size_t node_fds(const struct node *n, int fds[4])
+{
+    size_t count = 0;
+    if (wal_fd(n->wal) >= 0) fds[count++] = wal_fd(n->wal);
+    fds[count++] = store_fd(n->store);
+    return count;
+}

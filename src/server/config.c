@@ -1,0 +1,111 @@
+/* server/config.c - see config.h. */
+#include "server/config.h"
+
+#include "resp/resp.h"
+
+static const char *const backends[] = { "auto", "thread", "uring", NULL };
+static const char *const levels[] = { "debug", "info", "notice", "warning", "error", NULL };
+
+#define AT(field) offsetof(struct config, field)
+#define GB (1LL << 30)
+
+const struct option config_rows[] = {
+    { "port", OPTION_INT, 0, AT(port), "7379", 0, 65535, NULL, "Network",
+      "The TCP port for clients. 0 lets the system choose one." },
+    { "bind", OPTION_TEXT, 0, AT(bind), "127.0.0.1", 0, 0, NULL, NULL,
+      "Addresses to listen on, separated by spaces. \"*\" is all of IPv4, \"::\" all of IPv6." },
+    { "unixsocket", OPTION_TEXT, 0, AT(unixsocket), "", 0, 0, NULL, NULL,
+      "A Unix socket for clients. Empty: none." },
+    { "unixsocketperm", OPTION_INT, 0, AT(unixsocketperm), "700", 0, 777, NULL, NULL,
+      "The permissions of the Unix socket, as octal digits." },
+    { "tcp-backlog", OPTION_INT, 0, AT(tcp_backlog), "511", 1, 65535, NULL, NULL,
+      "How many connections may wait to be accepted." },
+    { "protected-mode", OPTION_BOOL, OPTION_RUNTIME, AT(protected_mode), "yes", 0, 0, NULL, NULL,
+      "Without a password, serve only clients of this machine." },
+    { "maxclients", OPTION_INT, OPTION_RUNTIME, AT(maxclients), "10000", 1, 1000000, NULL, NULL,
+      "How many clients may be connected at the same time." },
+    { "timeout", OPTION_INT, OPTION_RUNTIME, AT(timeout_s), "0", 0, 1 << 30, NULL, NULL,
+      "Close a client that has been idle for so many seconds. 0: never. Clients that wait or watch "
+      "are not idle." },
+    { "handshake-timeout", OPTION_MS, OPTION_RUNTIME, AT(handshake_timeout_ms), "10000", 100, 3600000,
+      NULL, NULL, "With a password set: close a client that has not authenticated for so long." },
+    { "request-deadline", OPTION_MS, OPTION_RUNTIME, AT(request_deadline_ms), "30000", 100, 3600000, NULL,
+      NULL, "Close a client whose request has begun and is not complete after so long." },
+    { "loop-spin-us", OPTION_INT, 0, AT(loop_spin_us), "40", 0, 1000, NULL, NULL,
+      "Poll so many microseconds for the next request of a busy client before sleeping. 0: never." },
+
+    { "requirepass", OPTION_TEXT, OPTION_RUNTIME | OPTION_SECRET, AT(requirepass), "", 0, 0, NULL, "Clients",
+      "The password clients must give with AUTH or HELLO. Empty: none." },
+    { "proto-max-bulk-len", OPTION_BYTES, OPTION_RUNTIME, AT(proto_max_bulk_bytes), "1536kb", 1024,
+      RESP_BYTES_MAX, NULL, NULL, "The longest argument of a request." },
+    { "proto-max-args", OPTION_INT, OPTION_RUNTIME, AT(proto_max_args), "4096", 16, 1 << 20, NULL, NULL,
+      "The largest number of arguments of a request." },
+    { "proto-inline-max-bytes", OPTION_BYTES, OPTION_RUNTIME, AT(proto_inline_bytes), "4kb", 64, 65536, NULL,
+      NULL, "The longest inline request." },
+    { "client-output-max-bytes", OPTION_BYTES, OPTION_RUNTIME, AT(client_output_bytes_max), "64mb", 65536,
+      64 * GB, NULL, NULL, "A client with more unread output than this is disconnected." },
+    { "client-output-soft-bytes", OPTION_BYTES, OPTION_RUNTIME, AT(client_output_soft_bytes), "16mb", 65536,
+      64 * GB, NULL, NULL, "A client with more unread output than this for client-output-soft-time is disconnected." },
+    { "client-output-soft-time", OPTION_MS, OPTION_RUNTIME, AT(client_output_soft_ms), "30s", 100, 86400000,
+      NULL, NULL, "See client-output-soft-bytes." },
+    { "reply-max-bytes", OPTION_BYTES, OPTION_RUNTIME, AT(reply_bytes_max), "4mb", 4096, GB, NULL, NULL,
+      "KV RANGE and KV READ stop at about so many bytes and say that there is more." },
+    { "watch-buffer-bytes", OPTION_BYTES, OPTION_RUNTIME, AT(watch_buffer_bytes), "4mb", 4096, GB, NULL, NULL,
+      "Unsent watch events of a connection; beyond it the watches go on from history when it reads again." },
+    { "max-watches-per-client", OPTION_INT, OPTION_RUNTIME, AT(watches_per_client), "10000", 1, 1 << 24, NULL,
+      NULL, "How many KV WATCH a connection may have." },
+    { "max-subscriptions-per-client", OPTION_INT, OPTION_RUNTIME, AT(subscriptions_per_client), "10000", 1,
+      1 << 24, NULL, NULL, "How many channels and patterns a connection may subscribe to." },
+    { "slowlog-log-slower-than", OPTION_INT, OPTION_RUNTIME, AT(slowlog_slower_than_us), "10000", -1, INT64_MAX,
+      NULL, NULL, "Commands that take longer than so many microseconds are kept in SLOWLOG. -1: none." },
+    { "slowlog-max-len", OPTION_INT, OPTION_RUNTIME, AT(slowlog_max_len), "128", 0, 100000, NULL, NULL,
+      "How many commands SLOWLOG keeps." },
+
+    { "dir", OPTION_TEXT, 0, AT(dir), "./data", 0, 0, NULL, "Member",
+      "The data directory. It is made if it does not exist; two servers never share one." },
+    { "name", OPTION_TEXT, 0, AT(name), "cordis", 0, 0, NULL, NULL,
+      "A name for people, shown by MEMBER LIST." },
+    { "peer-port", OPTION_INT, 0, AT(peer_port), "7380", 0, 65535, NULL, NULL,
+      "The TCP port for the other members of a group." },
+    { "heartbeat-interval", OPTION_MS, 0, AT(heartbeat_ms), "100", 1, 60000, NULL, NULL,
+      "How often a leader says that it is there." },
+    { "election-timeout", OPTION_MS, 0, AT(election_ms), "1000", 10, 600000, NULL, NULL,
+      "After so long without a leader another one is elected. At least 5 heartbeat-intervals." },
+
+    { "wal-backend", OPTION_ENUM, 0, AT(wal_backend), "auto", 0, 0, backends, "Disk",
+      "How the log is written. auto: io_uring where a test at start works, else a thread." },
+    { "wal-segment-bytes", OPTION_BYTES, 0, AT(wal_segment_bytes), "16mb", 64 << 10, GB, NULL, NULL,
+      "The size of one file of the log. One is in use and one is ready." },
+    { "wal-keep-bytes", OPTION_BYTES, 0, AT(wal_keep_bytes), "0", 0, 1LL << 40, NULL, NULL,
+      "Log kept beyond what a restart needs, for followers that come back. A group of one needs none." },
+    { "snapshot-count", OPTION_INT, 0, AT(snapshot_count), "10000", 1, 1LL << 32, NULL, NULL,
+      "A checkpoint is written at the latest after so many log entries." },
+    { "checkpoint-bytes", OPTION_BYTES, 0, AT(checkpoint_bytes), "4mb", 4096, GB, NULL, NULL,
+      "A checkpoint is written at the latest after so many bytes of changes." },
+    { "checkpoint-interval", OPTION_MS, 0, AT(checkpoint_ms), "1s", 1, 3600000, NULL, NULL,
+      "A checkpoint is written at the latest so long after a change." },
+    { "store-write-buffer-bytes", OPTION_BYTES, 0, AT(store_buffer_bytes), "8mb", 65536, GB, NULL, NULL,
+      "LevelDB's write buffer." },
+    { "store-backlog-max-bytes", OPTION_BYTES, 0, AT(store_backlog_bytes), "256mb", 1 << 20, 64 * GB, NULL,
+      NULL, "With more than this waiting to be written to the checkpoint, writes of clients wait." },
+    { "uncommitted-max-bytes", OPTION_BYTES, 0, AT(uncommitted_bytes), "64mb", 1 << 20, 4 * GB, NULL, NULL,
+      "With more than this waiting to be synced, writes of clients wait." },
+    { "disk-reserve-bytes", OPTION_BYTES, 0, AT(disk_reserve_bytes), "256mb", 0, 1LL << 50, NULL, NULL,
+      "With less free disk space than this, writes that grow the data are refused with NOSPACE; "
+      "deletes, keepalives, expiry and compaction go on." },
+    { "io-threads", OPTION_INT, 0, AT(io_threads), "2", 1, 16, NULL, NULL,
+      "Threads that read history from disk." },
+
+    { "loglevel", OPTION_ENUM, OPTION_RUNTIME, AT(loglevel), "notice", 0, 0, levels, "The process",
+      "The least important message that is logged." },
+    { "logfile", OPTION_TEXT, 0, AT(logfile), "", 0, 0, NULL, NULL,
+      "Where to log. Empty: standard error." },
+    { "pidfile", OPTION_TEXT, 0, AT(pidfile), "", 0, 0, NULL, NULL,
+      "A file for the process id. Empty: none." },
+};
+const size_t config_row_count = ARRAY_LEN(config_rows);
+
+struct option_set config_set(struct config *c)
+{
+    return (struct option_set){ config_rows, config_row_count, c };
+}

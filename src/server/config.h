@@ -1,0 +1,71 @@
+/* server/config.h - every option of cordis-server, in one table.
+ *
+ * PURPOSE  Names, defaults, ranges and help of the options; and where their values are.
+ * OWNS     The strings of struct config (freed by config_deinit).
+ * USES     base/option.h.
+ * THREADS  Loop thread only.
+ * LIMITS   Each row's min and max.
+ * ERRORS   ERR_CONFIG with a text for the operator.
+ */
+#ifndef SERVER_CONFIG_H
+#define SERVER_CONFIG_H
+
+#include "base/option.h"
+
+struct config {
+    /* network */
+    int64_t port;
+    char *bind;
+    char *unixsocket;
+    int64_t unixsocketperm;
+    int64_t tcp_backlog;
+    bool protected_mode;
+    int64_t maxclients;
+    int64_t timeout_s;
+    int64_t handshake_timeout_ms;
+    int64_t request_deadline_ms;
+    int64_t loop_spin_us;
+    /* clients */
+    char *requirepass;
+    int64_t proto_max_bulk_bytes;
+    int64_t proto_max_args;
+    int64_t proto_inline_bytes;
+    int64_t client_output_bytes_max;
+    int64_t client_output_soft_bytes;
+    int64_t client_output_soft_ms;
+    int64_t reply_bytes_max;
+    int64_t watch_buffer_bytes;
+    int64_t watches_per_client;
+    int64_t subscriptions_per_client;
+    int64_t slowlog_slower_than_us;
+    int64_t slowlog_max_len;
+    /* member */
+    char *dir;
+    char *name;
+    int64_t peer_port;
+    int64_t heartbeat_ms;
+    int64_t election_ms;
+    /* disk */
+    int wal_backend;
+    int64_t wal_segment_bytes;
+    int64_t wal_keep_bytes;
+    int64_t snapshot_count;
+    int64_t checkpoint_bytes;
+    int64_t checkpoint_ms;
+    int64_t store_buffer_bytes;
+    int64_t store_backlog_bytes;
+    int64_t uncommitted_bytes;
+    int64_t disk_reserve_bytes;
+    int64_t io_threads;
+    /* the process */
+    int loglevel;
+    char *logfile;
+    char *pidfile;
+};
+
+extern const struct option config_rows[];
+extern const size_t config_row_count;
+
+struct option_set config_set(struct config *c);
+
+#endif

@@ -1,0 +1,172 @@
+/* server/link.c - one client connection: bytes to commands, and the deadlines of clients. */
+#include "server/server_int.h"
+
+#include "base/log.h"
+
+#include <stdio.h>
+
+static size_t link_on_bytes(void *user, struct conn *conn, struct slice in)
+{
+    struct link *l = user;
+    struct server *s = l->server;
+    size_t want = 0;
+    bool waits = false;
+    s->env.stats.net_input_bytes += in.len;
+    size_t used = cmd_feed(&s->env, l->client, in, &l->decoder, &want, &waits);
+    if (conn_is_closing(conn)) return in.len;
+    l->partial_since_ms = want == 0 ? 0 : l->partial_since_ms != 0 && used == 0 ? l->partial_since_ms : s->env.now_ms;
+    if (in.len == used) l->partial_since_ms = 0;
+    if (waits) {
+        conn_pause(conn);
+    } else if (want > 0) {
+        conn_want(conn, want);
+    }
+    return used;
+}
+
+static void link_on_close(void *user, struct conn *conn, enum conn_close_reason reason)
+{
+    struct link *l = user;
+    struct server *s = l->server;
+    (void)conn;
+    log_debug("client closed id=%llu peer=%s reason=%s", (unsigned long long)l->client->id,
+              l->client->peer_text, conn_close_reason_name(reason));
+    client_free(&s->env, l->client);
+    resp_decoder_deinit(&l->decoder);
+    if (l->prev != NULL) l->prev->next = l->next;
+    if (l->next != NULL) l->next->prev = l->prev;
+    if (s->links == l) s->links = l->next;
+    mem_free(l);
+}
+
+static void link_on_eof(void *user, struct conn *conn)
+{
+    struct link *l = user;
+    (void)conn;
+    client_close(&l->server->env, l->client, true); /* owed answers first */
+}
+
+static void link_on_writable(void *user, struct conn *conn)
+{
+    struct link *l = user;
+    (void)conn;
+    l->over_soft_since_ms = 0;
+    cmd_client_writable(&l->server->env, l->client);
+}
+
+static const struct conn_callbacks link_callbacks = {
+    .on_bytes = link_on_bytes,
+    .on_close = link_on_close,
+    .on_writable = link_on_writable,
+    .on_eof = link_on_eof,
+};
+
+static bool is_local(const char *peer)
+{
+    return strncmp(peer, "127.", 4) == 0 || strncmp(peer, "[::1]", 5) == 0 ||
+           strncmp(peer, "unix:", 5) == 0 || strncmp(peer, "[::ffff:127.", 12) == 0;
+}
+
+static void refuse(struct conn *conn, const char *line)
+{
+    static const struct conn_callbacks none = { .on_bytes = NULL };
+    (void)none;
+    chain_append(conn_out(conn), line, strlen(line));
+    conn_dirty(conn);
+}
+
+static size_t refused_on_bytes(void *user, struct conn *conn, struct slice in)
+{
+    (void)user;
+    (void)conn;
+    return in.len;
+}
+
+static void refused_on_close(void *user, struct conn *conn, enum conn_close_reason reason)
+{
+    (void)user;
+    (void)conn;
+    (void)reason;
+}
+
+/* Says why and closes; the connection never becomes a client. */
+static void link_refuse(struct server *s, struct conn *conn, const char *line)
+{
+    static const struct conn_callbacks callbacks = {
+        .on_bytes = refused_on_bytes,
+        .on_close = refused_on_close,
+    };
+    s->env.stats.rejected_connections++;
+    conn_start(conn, &callbacks, s);
+    refuse(conn, line);
+    conn_close_after_flush(conn);
+}
+
+void link_accept(void *ctx, struct conn *conn)
+{
+    struct server *s = ctx;
+    char peer[NET_ADDRESS_TEXT_BYTES_MAX];
+    conn_peer_text(conn, peer, sizeof peer);
+    if (client_count(&s->env) >= (size_t)s->cfg->maxclients) {
+        link_refuse(s, conn, "-ERR max number of clients reached\r\n");
+        return;
+    }
+    if (s->cfg->protected_mode && s->cfg->requirepass[0] == '\0' && !is_local(peer)) {
+        link_refuse(s, conn, "-DENIED Cordis is running in protected mode because protected mode is enabled "
+                    "and no password is set. Set a password with 'requirepass', or, if you know what you are "
+                    "doing, 'protected-mode no'.\r\n");
+        return;
+    }
+    struct link *l = mem_zalloc(sizeof *l);
+    l->server = s;
+    l->conn = conn;
+    l->client = client_new(&s->env, l, conn_out(conn));
+    snprintf(l->client->peer_text, sizeof l->client->peer_text, "%.63s", peer);
+    conn_local_text(conn, l->client->local_text, sizeof l->client->local_text);
+    l->client->is_unix = strncmp(peer, "unix:", 5) == 0;
+    resp_decoder_init(&l->decoder, &s->env.limits.resp);
+    l->next = s->links;
+    if (s->links != NULL) s->links->prev = l;
+    s->links = l;
+    conn_start(conn, &link_callbacks, l);
+}
+
+/* --- deadlines, once a second ------------------------------------------------------------- */
+
+static bool is_waiting(const struct client *c)
+{
+    return c->blocked || c->pending > 0 || c->sub_count > 0 || c->watches != NULL;
+}
+
+static const char *overdue(const struct server *s, struct link *l, int64_t now_ms)
+{
+    const struct config *cfg = s->cfg;
+    const struct client *c = l->client;
+    size_t unsent = chain_bytes(conn_out(l->conn));
+    if (!c->authenticated && now_ms - c->created_ms > cfg->handshake_timeout_ms) return "not authenticated in time";
+    if (l->partial_since_ms != 0 && !is_waiting(c) && now_ms - l->partial_since_ms > cfg->request_deadline_ms) {
+        return "request not complete in time";
+    }
+    if (cfg->timeout_s > 0 && !is_waiting(c) && now_ms - c->active_ms > cfg->timeout_s * 1000) return "idle";
+    if (unsent <= (size_t)cfg->client_output_soft_bytes) {
+        l->over_soft_since_ms = 0;
+    } else if (l->over_soft_since_ms == 0) {
+        l->over_soft_since_ms = now_ms;
+    } else if (now_ms - l->over_soft_since_ms > cfg->client_output_soft_ms) {
+        return "does not read its output";
+    }
+    return NULL;
+}
+
+void links_check(struct server *s, int64_t now_ms)
+{
+    struct link *next = NULL;
+    for (struct link *l = s->links; l != NULL; l = next) {
+        next = l->next;
+        const char *why = overdue(s, l, now_ms);
+        if (why == NULL || l->client->closing) continue;
+        log_info("client disconnected id=%llu peer=%s reason=\"%s\"", (unsigned long long)l->client->id,
+                 l->client->peer_text, why);
+        client_close(&s->env, l->client, false);
+    }
+}

@@ -1,0 +1,414 @@
+/* server/server.c - see server.h. */
+#include "server/server_int.h"
+
+#include "base/glob.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SECOND_MS 1000
+#define FD_RESERVE 64 /* for files, peers, and the loop itself */
+
+static int64_t clock_us(clockid_t clock)
+{
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+static int64_t wall_ms(void)
+{
+    return clock_us(CLOCK_REALTIME) / 1000;
+}
+
+/* --- what commands may ask of the server ------------------------------------------------- */
+
+static void io_dirty(void *ctx, void *link)
+{
+    (void)ctx;
+    conn_dirty(((struct link *)link)->conn);
+}
+
+static void io_close(void *ctx, void *link, bool after_flush)
+{
+    (void)ctx;
+    struct conn *conn = ((struct link *)link)->conn;
+    if (after_flush) {
+        conn_dirty(conn);
+        conn_close_after_flush(conn);
+    } else {
+        conn_close(conn);
+    }
+}
+
+static void io_resume(void *ctx, void *link)
+{
+    (void)ctx;
+    conn_resume(((struct link *)link)->conn);
+}
+
+static void io_shutdown(void *ctx)
+{
+    server_stop(ctx);
+}
+
+static int64_t io_clock_us(void *ctx)
+{
+    (void)ctx;
+    return clock_us(CLOCK_MONOTONIC);
+}
+
+/* --- configuration at run time --------------------------------------------------------------- */
+
+static void limits_take(struct server *s)
+{
+    const struct config *c = s->cfg;
+    struct cmd_limits *l = &s->env.limits;
+    resp_limits_init(&l->resp);
+    l->resp.arg_count_max = (uint32_t)c->proto_max_args;
+    l->resp.bulk_bytes_max = (uint32_t)c->proto_max_bulk_bytes;
+    l->resp.request_bytes_max = (uint32_t)MIN(c->proto_max_bulk_bytes + 65536, RESP_BYTES_MAX);
+    l->resp.inline_bytes_max = (uint32_t)c->proto_inline_bytes;
+    l->output_bytes_max = (uint64_t)c->client_output_bytes_max;
+    l->reply_bytes_max = (uint64_t)c->reply_bytes_max;
+    l->watch_bytes_max = (uint64_t)c->watch_buffer_bytes;
+    l->watches_per_client_max = (uint32_t)c->watches_per_client;
+    l->subscriptions_per_client_max = (uint32_t)c->subscriptions_per_client;
+    l->slowlog_us = c->slowlog_slower_than_us;
+    l->slowlog_count_max = (uint32_t)c->slowlog_max_len;
+    s->env.password = c->requirepass;
+    log_level_set((enum log_level)c->loglevel);
+}
+
+static void io_config_get(void *ctx, struct slice pattern, struct buf *pairs)
+{
+    struct server *s = ctx;
+    struct option_set set = config_set(s->cfg);
+    for (size_t i = 0; i < set.count; i++) {
+        if (!glob_match(pattern, slice_of(set.rows[i].name))) continue;
+        buf_append(pairs, set.rows[i].name, strlen(set.rows[i].name) + 1);
+        option_get_value(&set, &set.rows[i], pairs);
+        buf_append_u8(pairs, 0);
+    }
+}
+
+static enum err io_config_set(void *ctx, struct slice name, struct slice value, struct errmsg *em)
+{
+    struct server *s = ctx;
+    struct option_set set = config_set(s->cfg);
+    const struct option *o = option_find(&set, name);
+    if (o == NULL) return ERR_NOT_FOUND;
+    if ((o->flags & OPTION_RUNTIME) == 0) {
+        errmsg_set(em, "can't set immutable config");
+        return ERR_CONFIG;
+    }
+    TRY(option_set_value(&set, o, value, em));
+    limits_take(s);
+    return OK;
+}
+
+static enum err file_text(const char *path, struct buf *out, struct errmsg *em)
+{
+    FILE *f = fopen(path, "re");
+    if (f == NULL) {
+        errmsg_set(em, "cannot open '%s': %s", path, strerror(errno));
+        return ERR_IO;
+    }
+    size_t got;
+    do {
+        got = fread(buf_reserve(out, 4096), 1, 4096, f);
+        out->len += got;
+    } while (got > 0);
+    bool failed = ferror(f) != 0;
+    fclose(f);
+    return failed ? ERR_IO : OK;
+}
+
+/* Beside the old file, synced, then renamed over it: a crash leaves one of the two. */
+static enum err file_replace(const char *path, struct slice text, struct errmsg *em)
+{
+    char fresh[4096];
+    snprintf(fresh, sizeof fresh, "%s.tmp", path);
+    FILE *f = fopen(fresh, "we");
+    bool done = f != NULL && fwrite(text.at, 1, text.len, f) == text.len && fflush(f) == 0 && fsync(fileno(f)) == 0;
+    if (f != NULL) done = fclose(f) == 0 && done;
+    if (done && rename(fresh, path) == 0) return OK;
+    errmsg_set(em, "cannot write '%s': %s", path, strerror(errno));
+    return ERR_IO;
+}
+
+static enum err io_config_rewrite(void *ctx, struct errmsg *em)
+{
+    struct server *s = ctx;
+    if (s->config_file == NULL) {
+        errmsg_set(em, "The server is running without a config file");
+        return ERR_CONFIG;
+    }
+    struct buf old CLEANUP(buf_deinit) = { 0 };
+    struct buf fresh CLEANUP(buf_deinit) = { 0 };
+    TRY(file_text(s->config_file, &old, em));
+    struct option_set set = config_set(s->cfg);
+    options_rewrite(&set, buf_slice(&old), &fresh);
+    return file_replace(s->config_file, buf_slice(&fresh), em);
+}
+
+/* --- the turn ----------------------------------------------------------------------------------- */
+
+static void turn_end(void *ctx)
+{
+    struct server *s = ctx;
+    if (s->node == NULL) return; /* closing */
+    int64_t now_us = loop_now_us(s->loop);
+    node_turn(s->node, now_us, wall_ms());
+    cmd_turn(&s->env, now_us);
+    if (s->env.now_ms - s->checked_ms >= SECOND_MS) {
+        s->checked_ms = s->env.now_ms;
+        links_check(s, s->env.now_ms);
+    }
+}
+
+static int64_t sleep_us(void *ctx)
+{
+    struct server *s = ctx;
+    if (s->node == NULL) return 0;
+    int64_t now_us = clock_us(CLOCK_MONOTONIC);
+    int64_t node_us = node_sleep_us(s->node, now_us);
+    int64_t timer_ms = cmd_next_timer_ms(&s->env);
+    if (timer_ms == INT64_MAX) return node_us;
+    int64_t timer_us = MAX(timer_ms * 1000 - now_us, 0);
+    return node_us < 0 ? timer_us : MIN(node_us, timer_us);
+}
+
+static bool may_spin(void *ctx)
+{
+    struct server *s = ctx;
+    return s->node != NULL && node_may_spin(s->node);
+}
+
+static bool work_ready(void *ctx)
+{
+    struct server *s = ctx;
+    return s->awake_anyway || (s->node != NULL && node_work_ready(s->node));
+}
+
+static void about_to_sleep(void *ctx)
+{
+    struct server *s = ctx;
+    if (s->node == NULL) return;
+    s->awake_anyway = !node_about_to_sleep(s->node);
+}
+
+static void woke(void *ctx)
+{
+    struct server *s = ctx;
+    s->awake_anyway = false;
+    if (s->node != NULL) node_woke(s->node);
+    s->env.now_us = loop_now_us(s->loop);
+    s->env.now_ms = s->env.now_us / 1000;
+}
+
+static void node_fd_ready(void *ctx)
+{
+    (void)ctx; /* the turn's end looks */
+}
+
+/* --- opening ---------------------------------------------------------------------------------------- */
+
+static enum err listen_all(struct server *s, struct errmsg *em)
+{
+    char text[1024];
+    snprintf(text, sizeof text, "%s", s->cfg->bind);
+    char *rest = NULL;
+    s->port = (uint16_t)s->cfg->port;
+    for (char *addr = strtok_r(text, " ", &rest); addr != NULL; addr = strtok_r(NULL, " ", &rest)) {
+        if (s->listener_count == SERVER_LISTENERS_MAX) {
+            errmsg_set(em, "too many addresses in 'bind'");
+            return ERR_CONFIG;
+        }
+        struct listener **l = &s->listeners[s->listener_count];
+        TRY(net_listen(s->loop, addr, s->port, (int)s->cfg->tcp_backlog, link_accept, s, l, em));
+        if (s->port == 0) s->port = listener_port(*l);
+        s->listener_count++;
+    }
+    if (s->cfg->unixsocket[0] == '\0') return OK;
+    if (s->listener_count == SERVER_LISTENERS_MAX) return ERR_CONFIG;
+    char octal[16];
+    snprintf(octal, sizeof octal, "%lld", (long long)s->cfg->unixsocketperm);
+    uint32_t mode = (uint32_t)strtoul(octal, NULL, 8);
+    TRY(net_listen_unix(s->loop, s->cfg->unixsocket, mode, (int)s->cfg->tcp_backlog, link_accept, s,
+                        &s->listeners[s->listener_count], em));
+    s->listener_count++;
+    return OK;
+}
+
+/* As many descriptors as maxclients needs, or fewer clients, said in the log. */
+static void raise_fd_limit(struct server *s)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+    rlim_t want = (rlim_t)s->cfg->maxclients + FD_RESERVE;
+    if (limit.rlim_cur >= want) return;
+    limit.rlim_cur = MIN(want, limit.rlim_max);
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < want) {
+        getrlimit(RLIMIT_NOFILE, &limit);
+        s->cfg->maxclients = MAX((int64_t)limit.rlim_cur - FD_RESERVE, 1);
+        log_warning("descriptors limit=%llu maxclients=%lld", (unsigned long long)limit.rlim_cur,
+                    (long long)s->cfg->maxclients);
+    }
+}
+
+static enum err open_node(struct server *s, struct errmsg *em)
+{
+    const struct config *c = s->cfg;
+    struct node_config cfg = {
+        .dir = c->dir,
+        .name = c->name,
+        .peer_address = s->peer_address,
+        .client_address = s->client_address,
+        .heartbeat_ms = c->heartbeat_ms,
+        .election_timeout_ms = c->election_ms,
+        .snapshot_count = (uint64_t)c->snapshot_count,
+        .checkpoint_bytes = (uint64_t)c->checkpoint_bytes,
+        .checkpoint_ms = c->checkpoint_ms,
+        .wal_backend = (enum wal_backend)c->wal_backend,
+        .wal_segment_bytes = (uint64_t)c->wal_segment_bytes,
+        .wal_keep_bytes = (uint64_t)c->wal_keep_bytes,
+        .store_buffer_bytes = (uint64_t)c->store_buffer_bytes,
+        .store_backlog_bytes_max = (uint64_t)c->store_backlog_bytes,
+        .uncommitted_bytes_max = (uint64_t)c->uncommitted_bytes,
+        .disk_reserve_bytes = (uint64_t)c->disk_reserve_bytes,
+        .worker_count = (uint32_t)c->io_threads,
+    };
+    if (getrandom(cfg.random, sizeof cfg.random, 0) != (ssize_t)sizeof cfg.random) {
+        errmsg_set(em, "no random numbers from the kernel: %s", strerror(errno));
+        return ERR_IO;
+    }
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < 40; i++) {
+        s->env.info.run_id[i] = digits[u64_mix(cfg.random[3] + i) & 15];
+    }
+    struct node_hooks hooks;
+    cmd_env_hooks(&s->env, &hooks);
+    int64_t begin_us = clock_us(CLOCK_MONOTONIC);
+    TRY(node_open(&cfg, &hooks, begin_us / 1000, wall_ms(), &s->node, em));
+    s->env.node = s->node;
+    log_notice("data dir=%s revision=%llu keys=%llu took_ms=%lld", c->dir,
+               (unsigned long long)mvcc_rev(state_mvcc(node_state(s->node))),
+               (unsigned long long)mvcc_live_count(state_mvcc(node_state(s->node))),
+               (long long)((clock_us(CLOCK_MONOTONIC) - begin_us) / 1000));
+    int fds[4];
+    s->node_watch_count = node_fds(s->node, fds);
+    for (size_t i = 0; i < s->node_watch_count; i++) {
+        s->node_watches[i] = loop_watch_fd(s->loop, fds[i], node_fd_ready, s);
+    }
+    return OK;
+}
+
+static enum err open_loop(struct server *s, struct errmsg *em)
+{
+    struct loop_cfg cfg = {
+        .hooks = {
+            .ctx = s, .turn_end = turn_end, .sleep_us = sleep_us, .may_spin = may_spin,
+            .work_ready = work_ready, .about_to_sleep = about_to_sleep, .woke = woke,
+        },
+        .spin_us = s->cfg->loop_spin_us,
+        .input_bytes_max = (uint32_t)MIN(s->cfg->proto_max_bulk_bytes + (1 << 20), RESP_BYTES_MAX),
+    };
+    return loop_new(&cfg, &s->loop, em);
+}
+
+static void env_fill(struct server *s)
+{
+    s->env.io = (struct cmd_io){
+        .ctx = s, .dirty = io_dirty, .close = io_close, .resume = io_resume,
+        .pool = loop_pool(s->loop), .shutdown = io_shutdown, .clock_us = io_clock_us,
+        .config_get = io_config_get, .config_set = io_config_set, .config_rewrite = io_config_rewrite,
+    };
+    s->env.info = (struct cmd_info){
+        .version = SERVER_VERSION, .redis_version = SERVER_REDIS_VERSION, .port = s->port,
+        .start_wall_ms = wall_ms(), .executable = s->executable,
+        .config_file = s->config_file == NULL ? "" : s->config_file, .node_name = s->cfg->name,
+        .client_address = s->client_address,
+    };
+    limits_take(s);
+}
+
+static enum err open_all(struct server *s, struct errmsg *em)
+{
+    if (s->cfg->election_ms < 5 * s->cfg->heartbeat_ms) {
+        errmsg_set(em, "'election-timeout' must be at least 5 times 'heartbeat-interval'");
+        return ERR_CONFIG;
+    }
+    raise_fd_limit(s);
+    TRY(open_loop(s, em));
+    env_fill(s);
+    cmd_env_init(&s->env);
+    s->env_ready = true;
+    /* Listening first says at once that a port is taken; nobody is accepted before the loop runs. */
+    TRY(listen_all(s, em));
+    s->env.info.port = s->port;
+    snprintf(s->client_address, sizeof s->client_address, "127.0.0.1:%u", s->port);
+    snprintf(s->peer_address, sizeof s->peer_address, "127.0.0.1:%u", (unsigned)s->cfg->peer_port);
+    return open_node(s, em);
+}
+
+enum err server_open(struct config *cfg, const char *config_file, const char *executable,
+                     struct server **out, struct errmsg *em)
+{
+    struct server *s = mem_zalloc(sizeof *s);
+    s->cfg = cfg;
+    s->config_file = config_file;
+    s->executable = mem_copy(executable, strlen(executable) + 1);
+    enum err e = open_all(s, em);
+    if (e != OK) {
+        server_close(s);
+        return e;
+    }
+    *out = s;
+    return OK;
+}
+
+void server_run(struct server *s)
+{
+    log_notice("ready port=%u version=%s pid=%ld", s->port, SERVER_VERSION, (long)getpid());
+    loop_run(s->loop);
+}
+
+void server_stop(struct server *s)
+{
+    s->stopping = true;
+    loop_stop(s->loop);
+}
+
+static void close_conn(void *ctx, struct conn *conn)
+{
+    (void)ctx;
+    conn_close(conn);
+}
+
+/* What was accepted is finished and answered first; then the connections go, then the rest. */
+void server_close(struct server *s)
+{
+    for (size_t i = 0; i < s->listener_count; i++) listener_close(s->listeners[i]);
+    for (size_t i = 0; i < s->node_watch_count; i++) loop_unwatch(s->node_watches[i]);
+    if (s->node != NULL) node_close(s->node);
+    s->node = NULL;
+    if (s->loop != NULL) {
+        loop_turn(s->loop, false); /* sends the last answers */
+        conn_each(s->loop, close_conn, NULL);
+        loop_turn(s->loop, false);
+    }
+    if (s->env_ready) cmd_env_deinit(&s->env);
+    loop_free(s->loop);
+    mem_free(s->executable);
+    mem_free(s);
+}
+
+struct loop *server_loop(struct server *s) { return s->loop; }
+uint16_t server_port(const struct server *s) { return s->port; }

@@ -1,0 +1,345 @@
+/* History reads against the model: LevelDB alone, and joined with packs in memory that are not
+ * durable, partly durable, or durable for long. */
+#include "store_kit.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+
+/* Packs of the newest rows, kept in memory. */
+struct memory {
+    struct buf packs; /* of struct store_pack_ref; the bytes are in blobs */
+    struct buf blobs; /* of struct blob * */
+    uint64_t seed;    /* of the limits that make_read draws */
+};
+
+static void keep_pack(void *ctx, uint64_t rev, uint32_t n, struct blob *taken)
+{
+    struct memory *memory = ctx;
+    struct store_pack_ref ref = { rev, n, blob_slice(taken) };
+    buf_append(&memory->packs, &ref, sizeof ref);
+    buf_append(&memory->blobs, &taken, sizeof taken);
+}
+
+static void memory_deinit(struct memory *memory)
+{
+    for (size_t at = 0; at < memory->blobs.len; at += sizeof(struct blob *)) {
+        struct blob *blob;
+        memcpy(&blob, memory->blobs.at + at, sizeof blob);
+        blob_unref(blob);
+    }
+    buf_deinit(&memory->blobs);
+    buf_deinit(&memory->packs);
+}
+
+static struct store_read *with_packs(struct memory *memory, enum store_read_kind kind)
+{
+    struct store_read *r = store_read_new(kind, 77);
+    for (size_t at = 0; at < memory->packs.len; at += sizeof(struct store_pack_ref)) {
+        struct store_pack_ref ref;
+        memcpy(&ref, memory->packs.at + at, sizeof ref);
+        store_read_pack(r, ref.first_rev, ref.first_n, ref.pack);
+    }
+    return r;
+}
+
+static struct store_read *make_events(void *ctx)
+{
+    struct memory *memory = ctx;
+    struct store_read *r = with_packs(memory, STORE_READ_EVENTS);
+    r->with_prev = kit_random(&memory->seed, 2) == 0;
+    r->no_put = kit_random(&memory->seed, 4) == 0;
+    r->no_del = kit_random(&memory->seed, 4) == 0;
+    switch (kit_random(&memory->seed, 4)) {
+    case 0: r->events_max = 1 + kit_random(&memory->seed, 100); break;
+    case 1: r->bytes_max = 1 + kit_random(&memory->seed, 30000); break;
+    case 2: r->scan_bytes_max = 1 + kit_random(&memory->seed, 50000); break;
+    default: break;
+    }
+    return r;
+}
+
+static void check_reads(const struct kit_model *m, struct store *s, struct memory *memory)
+{
+    uint64_t low = m->compacted;
+    uint64_t span = m->rev - low + 1;
+    for (int i = 0; i < 8; i++) {
+        uint64_t from = low + kit_random(&memory->seed, span);
+        uint64_t to = MIN(m->rev + 1, from + kit_random(&memory->seed, span + 5));
+        uint32_t start = (uint32_t)kit_random(&memory->seed, KIT_KEYS);
+        uint32_t end = start + (uint32_t)kit_random(&memory->seed, KIT_KEYS - start + 1);
+        if (i < 2) {
+            start = 0;
+            end = KIT_KEYS;
+        }
+        kit_check_events(m, s, from, to, start, end, make_events, memory);
+        kit_check_versions(m, s, from, with_packs(memory, STORE_READ_VERSION));
+        kit_check_history(m, s, start, from, to, kit_random(&memory->seed, 2) * 7,
+                          with_packs(memory, STORE_READ_HISTORY));
+    }
+    kit_check_events(m, s, low, m->rev, 0, KIT_KEYS, make_events, memory);
+}
+
+static void change_some(struct kit_model *m, uint32_t changes)
+{
+    for (uint32_t i = 0; i < changes; i++) {
+        kit_change(m, kit_random(&m->seed, 25) == 0 ? KIT_KEYS : 1);
+    }
+}
+
+static void test_reads_match_the_model(void **state)
+{
+    (void)state;
+    struct workers *workers;
+    assert_int_equal(workers_new(2, &workers, NULL), OK);
+    for (uint64_t seed = 1; seed <= 12; seed++) {
+        char *dir = kit_dir();
+        struct store_options options = { .dir = dir, .workers = workers,
+                                         .write_buffer_bytes = 128 << 10 };
+        struct kit_model m;
+        struct memory memory = { .seed = seed };
+        struct store *s;
+        struct kit_loaded loaded;
+        kit_model_init(&m, seed);
+        if (seed % 4 == 0) m.value_max = 0;
+        assert_int_equal(kit_open(&options, &s, &loaded, NULL), OK);
+        uint64_t number = 0;
+        for (int batch = 0; batch < 4; batch++) {
+            change_some(&m, 150);
+            number = kit_submit(&m, s);
+        }
+        if (seed % 2 == 0) {
+            kit_compact(&m, m.rev / 2);
+            number = kit_submit(&m, s);
+            store_compact(s, m.compacted);
+        }
+        kit_wait_batch(s, number);
+        check_reads(&m, s, &memory); /* while it compacts */
+
+        size_t durable_to = m.next_row;
+        change_some(&m, 80);
+        size_t middle = m.row_count;
+        change_some(&m, 80);
+        size_t from = durable_to - (seed % 3) * 20; /* some that are durable too */
+        kit_pack_rows(&m, from, middle, keep_pack, &memory);
+        kit_pack_rows(&m, middle, m.row_count, keep_pack, &memory);
+        check_reads(&m, s, &memory);
+        number = kit_submit(&m, s); /* becomes durable under the reads */
+        check_reads(&m, s, &memory);
+        kit_wait_batch(s, number);
+        check_reads(&m, s, &memory);
+        memory_deinit(&memory);
+        store_close(s);
+        kit_model_deinit(&m);
+        kit_remove(dir);
+    }
+    workers_free(workers);
+}
+
+/* 5,000 versions of one key: the chain is walked by jumps. */
+static void test_a_long_chain_is_jumped(void **state)
+{
+    (void)state;
+    struct workers *workers;
+    char *dir = kit_dir();
+    assert_int_equal(workers_new(1, &workers, NULL), OK);
+    struct store_options options = { .dir = dir, .workers = workers };
+    struct kit_model m;
+    struct store *s;
+    struct kit_loaded loaded;
+    kit_model_init(&m, 21);
+    m.value_max = 50;
+    assert_int_equal(kit_open(&options, &s, &loaded, NULL), OK);
+    for (uint64_t i = 0; i < 5000; i++) {
+        m.rev++;
+        m.index++;
+        kit_event(&m, 1, i % 3 == 0 ? 7 : 3, i % 701 == 700 ? ROW_DEL : ROW_PUT, false);
+    }
+    kit_wait_batch(s, kit_submit(&m, s));
+    for (uint64_t rev = 1; rev <= m.rev; rev += 97) {
+        kit_check_versions(&m, s, rev, store_read_new(STORE_READ_VERSION, 0));
+        kit_check_history(&m, s, 3, rev, m.rev, 5, store_read_new(STORE_READ_HISTORY, 0));
+        kit_check_history(&m, s, 7, rev, rev + 300, 0, store_read_new(STORE_READ_HISTORY, 0));
+    }
+    kit_check_history(&m, s, 3, 0, UINT64_MAX - 1, 0, store_read_new(STORE_READ_HISTORY, 0));
+    store_close(s);
+    workers_free(workers);
+    kit_model_deinit(&m);
+    kit_remove(dir);
+}
+
+static void test_below_the_floor_is_compacted(void **state)
+{
+    (void)state;
+    struct workers *workers;
+    char *dir = kit_dir();
+    assert_int_equal(workers_new(1, &workers, NULL), OK);
+    struct store_options options = { .dir = dir, .workers = workers };
+    struct kit_model m;
+    struct store *s;
+    struct kit_loaded loaded;
+    kit_model_init(&m, 22);
+    assert_int_equal(kit_open(&options, &s, &loaded, NULL), OK);
+    change_some(&m, 400);
+    kit_compact(&m, 300);
+    kit_wait_batch(s, kit_submit(&m, s));
+    /* Compacted, but a read is pinned: everything is still there. */
+    m.compacted = 0;
+    kit_check_events(&m, s, 0, m.rev, 0, KIT_KEYS, NULL, NULL);
+    m.compacted = 300;
+    store_compact(s, 300);
+    kit_wait_floor(s, 300);
+    static const struct {
+        enum store_read_kind kind;
+        uint64_t rev;
+        enum err want;
+    } cases[] = {
+        { STORE_READ_EVENTS, 299, ERR_COMPACTED },  { STORE_READ_EVENTS, 300, OK },
+        { STORE_READ_VERSION, 299, ERR_COMPACTED }, { STORE_READ_VERSION, 300, OK },
+        { STORE_READ_HISTORY, 299, ERR_COMPACTED }, { STORE_READ_HISTORY, 300, OK },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct store_read *r = store_read_new(cases[i].kind, i);
+        r->from_rev = r->at_rev = cases[i].rev;
+        r->to_rev = m.rev;
+        char name[16];
+        if (cases[i].kind == STORE_READ_HISTORY) {
+            store_read_query(r, kit_key_name(1, name), m.keys[1].mod, 0);
+        }
+        kit_read(s, r);
+        assert_int_equal(r->result, cases[i].want);
+        assert_int_equal(r->cookie, i);
+        if (cases[i].want != OK) assert_int_equal(r->item_count, 0);
+        store_read_free(r);
+    }
+    store_close(s);
+    workers_free(workers);
+    kit_model_deinit(&m);
+    kit_remove(dir);
+}
+
+/* Many at once come back, each with its own answer; those nobody takes are freed by the close. */
+static void test_many_reads_at_once(void **state)
+{
+    (void)state;
+    struct workers *workers;
+    char *dir = kit_dir();
+    assert_int_equal(workers_new(3, &workers, NULL), OK);
+    struct store_options options = { .dir = dir, .workers = workers };
+    struct kit_model m;
+    struct store *s;
+    struct kit_loaded loaded;
+    kit_model_init(&m, 23);
+    assert_int_equal(kit_open(&options, &s, &loaded, NULL), OK);
+    change_some(&m, 300);
+    kit_wait_batch(s, kit_submit(&m, s));
+    for (uint64_t i = 0; i < 300; i++) {
+        struct store_read *r = store_read_new(STORE_READ_VERSION, i);
+        char name[16];
+        r->at_rev = 2 + i;
+        store_read_query(r, kit_key_name(9, name), m.keys[9].mod, m.keys[9].jump);
+        store_read(s, r);
+    }
+    uint64_t back = 0;
+    while (back < 200) {
+        struct store_done done;
+        kit_poll(s, &done);
+        for (struct store_read *r = done.reads, *next; r != NULL; r = next) {
+            next = store_read_after(r);
+            const struct kit_row *want = kit_at(&m, 9, 2 + r->cookie);
+            struct store_item item;
+            size_t pos = 0;
+            assert_true(store_read_next(r, &pos, &item));
+            assert_int_equal(item.found, want != NULL);
+            if (want != NULL) kit_same_row(&m, &item.row, want);
+            store_read_free(r);
+            back++;
+        }
+    }
+    store_close(s);
+    workers_free(workers);
+    kit_model_deinit(&m);
+    kit_remove(dir);
+}
+
+/* --- damage ------------------------------------------------------------------------------ */
+
+/* Reads all events of a store whose table has a flipped byte. */
+static int child_read_damaged(const char *dir, const char *unused)
+{
+    struct workers *workers;
+    struct store_options options = { .dir = dir };
+    struct store_info info;
+    struct store *s;
+    (void)unused;
+    if (workers_new(1, &workers, NULL) != OK) return 1;
+    options.workers = workers;
+    if (store_open(&options, &s, &info, NULL) != OK) return 2;
+    /* The scan sees it too; what is tested is the read. */
+    struct kit_loaded loaded = { .s = s };
+    enum err e = store_scan(s, kit_load_meta, kit_load_pack, &loaded, NULL);
+    if (e != ERR_CORRUPT) return 3;
+    store_start(s);
+    struct store_read *r = store_read_new(STORE_READ_EVENTS, 0);
+    struct store_done done = { 0 };
+    r->to_rev = UINT64_MAX - 1;
+    store_read(s, r);
+    while (done.reads == NULL) kit_poll(s, &done);
+    return 4;
+}
+
+static void flip_table(void *ctx, const char *dir, const char *name)
+{
+    size_t len = strlen(name);
+    if (len < 4 || strcmp(name + len - 4, ".ldb") != 0) return;
+    char *path = kit_join(dir, name);
+    struct buf bytes = kit_read_file(path);
+    if (bytes.len > 400000) {
+        bytes.at[bytes.len / 2] ^= 4;
+        kit_write_file(path, buf_slice(&bytes));
+        ++*(int *)ctx;
+    }
+    buf_deinit(&bytes);
+    mem_free(path);
+}
+
+static void test_damage_met_by_a_read_ends_the_process(void **state)
+{
+    (void)state;
+    char *dir = kit_dir();
+    struct store_options options = { .dir = dir };
+    struct kit_model m;
+    struct store *s;
+    struct kit_loaded loaded;
+    int status;
+    int flipped = 0;
+    kit_model_init(&m, 24);
+    assert_int_equal(kit_open(&options, &s, &loaded, NULL), OK);
+    change_some(&m, 1500);
+    kit_submit(&m, s);
+    store_close(s);
+    assert_int_equal(kit_open(&options, &s, &loaded, NULL), OK); /* flushes the log to a table */
+    store_close(s);
+    kit_each_file(dir, flip_table, &flipped);
+    assert_int_equal(flipped, 1);
+    pid_t child = kit_spawn("read-damaged", dir, "");
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), STORE_EXIT_CODE);
+    kit_model_deinit(&m);
+    kit_remove(dir);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 4 && strcmp(argv[1], "read-damaged") == 0) {
+        return child_read_damaged(argv[2], argv[3]);
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_reads_match_the_model),
+        cmocka_unit_test(test_a_long_chain_is_jumped),
+        cmocka_unit_test(test_below_the_floor_is_compacted),
+        cmocka_unit_test(test_many_reads_at_once),
+        cmocka_unit_test(test_damage_met_by_a_read_ends_the_process),
+    };
+    return cmocka_run_group_tests_name("disk/store_read", tests, NULL, NULL);
+}
