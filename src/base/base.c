@@ -210,7 +210,8 @@ uint64_t bytes_hash(const void *at, size_t len, uint64_t seed)
     uint64_t h = seed ^ mul_fold(len ^ 0x9e3779b97f4a7c15ULL, 0xbf58476d1ce4e5b9ULL);
     size_t left = len;
     for (; left >= 16; left -= 16, p += 16) {
-        h = mul_fold(u64_le(p) ^ 0xa0761d6478bd642fULL, u64_le(p + 8) ^ h);
+        /* The seed is in both factors: no chosen bytes can make one of them zero. */
+        h = mul_fold(u64_le(p) ^ 0xa0761d6478bd642fULL ^ seed, u64_le(p + 8) ^ h);
     }
     uint64_t a = 0;
     uint64_t b = 0;

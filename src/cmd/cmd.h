@@ -138,7 +138,7 @@ struct client {
     bool closing;        /* the connection is going: write nothing */
     bool is_unix;        /* came by the Unix socket: counts as local */
     bool no_touch, no_evict, readonly;
-    uint8_t reply_mode;  /* CLIENT REPLY: 0 on, 1 off, 2 skip the next */
+    uint8_t reply_mode;  /* CLIENT REPLY: 0 on, 1 off, 3 skip, not yet; 2 skip this one */
     uint32_t pending;    /* I2 */
     struct multi *multi; /* inside MULTI; NULL otherwise */
     struct watched_key *watched;
@@ -152,6 +152,7 @@ struct client {
         /* The client goes: release data, write nothing. */
         void (*cancel)(struct cmd_env *env, struct client *c);
         void *data;
+        bool can_unblock; /* CLIENT UNBLOCK may end it: waits for events, not for history reads */
     } block;
     void *subs;           /* cmd_pubsub.c: channels and patterns; NULL if none */
     void *watches;        /* cmd_watch.c: KV WATCH of this connection; NULL if none */

@@ -181,6 +181,7 @@ void client_block(struct cmd_env *env, struct client *c, int64_t until_ms,
     c->block.timeout = timeout;
     c->block.cancel = cancel;
     c->block.data = data;
+    c->block.can_unblock = cancel != NULL;
     c->block.token = 0;
     if (until_ms != INT64_MAX) c->block.token = timer_add(env->timers, until_ms, c->handle);
 }

@@ -137,6 +137,7 @@ static struct chain *reply_target(struct cmd_env *env, struct client *c)
     return &env->trash;
 }
 
+/* SKIP is 3 when it is given, 2 while the next command runs, and then over. */
 static void skip_once(struct client *c, uint8_t mode_before)
 {
     if (UNLIKELY(mode_before == 2) && c->reply_mode == 2) c->reply_mode = 0;
@@ -147,6 +148,7 @@ static enum outcome execute(struct cmd_env *env, struct client *c, const struct 
                             const struct slice *argv, uint64_t hash)
 {
     bool captures = c->pending > 0;
+    if (UNLIKELY(c->reply_mode == 3)) c->reply_mode = 2;
     bool quiet = c->reply_mode != 0;
     uint8_t mode_before = c->reply_mode;
     struct reply r = reply_to(captures ? &env->capture : reply_target(env, c), c->proto);
@@ -389,8 +391,8 @@ static void hook_done(void *ctx, const struct ticket *t, const struct op *op,
     struct cmd_env *env = ctx;
     struct client *c = client_find(env, t->client_id);
     struct client *alive = c != NULL && !c->closing ? c : NULL;
-    struct reply r = reply_to(alive != NULL ? reply_target(env, alive) : &env->trash,
-                              alive != NULL ? alive->proto : 2);
+    bool quiet = alive == NULL || t->flags != 0;
+    struct reply r = reply_to(quiet ? &env->trash : alive->out, alive != NULL ? alive->proto : 2);
     switch ((enum ticket_kind)t->kind) {
     case TICKET_WRITE: write_done(env, alive, t, &r, op, res, v); break;
     case TICKET_LOCAL: local_done(env, alive, t->data, &r, res, v); break;
@@ -471,6 +473,7 @@ enum err cmd_propose_range(struct cmd_ctx *cx, const struct op *op, bool key2_to
     ASSERT((cx->def->flags & CMD_WRITE) != 0);
     struct ticket t = {
         .client_id = cx->client->handle, .kind = TICKET_WRITE, .row = finish, .data = data, .arg = arg,
+        .flags = cx->client->reply_mode != 0,
     };
     TRY(node_propose(cx->env->node, op, key2_to_end, &t));
     cx->client->pending++;

@@ -56,6 +56,20 @@ void cmd_txn_done(struct cmd_env *env, const struct ticket *t, struct client *c,
 
 const struct cmd_def *cmd_table_base(const struct cmd_table *t); /* row 0 of the sorted table */
 
+/* --- cmd_conn.c ------------------------------------------------------------------------------- */
+
+/* Writes the error if the name cannot be. */
+enum err cmd_client_set_name(struct client *c, struct slice name, struct reply *r) MUST_USE;
+
+/* --- cmd_kv.c, cmd_range.c --------------------------------------------------------------------- */
+
+/* Writes the COMPACTED or FUTURE error if a reader may not ask for this revision. */
+enum err cmd_check_rev(struct cmd_env *env, uint64_t rev, struct reply *r) MUST_USE;
+void cmd_kv_of_row(const struct row *row, struct kv *out);
+const struct entry *cmd_entry_with_ghost(const struct cmd_env *env, struct slice key);
+void cmd_read_nothing(struct cmd_env *env, struct client *c); /* block.timeout of a history read */
+enum err cmd_kv_range(struct cmd_ctx *cx);
+
 /* --- families ------------------------------------------------------------------------------------ */
 
 extern const struct cmd_def cmd_string_defs[];

@@ -490,6 +490,7 @@ static enum err collect_propose(struct cmd_ctx *cx, struct collect *k, struct op
     op->db = cx->db;
     struct ticket t = {
         .client_id = cx->client->handle, .kind = TICKET_TXN, .row = &txn_row, .data = k,
+        .flags = cx->client->reply_mode != 0,
     };
     TRY(node_propose(cx->env->node, op, false, &t));
     cx->client->pending++;

@@ -52,16 +52,7 @@ enum err store_table_read_db(void *ctx, uint64_t first_rev, uint32_t first_n, st
     struct store_pack_key key = store_pack_key(first_rev, first_n);
     bool found = false;
     TRY(store_db_get(&s->db, (struct slice){ key.at, sizeof key.at }, out, &found, NULL));
-    store_touched(s, out->len);
     return found ? OK : ERR_CORRUPT;
-}
-
-void store_touched(struct store *s, uint64_t bytes)
-{
-    s->unreleased_bytes += bytes;
-    if (s->unreleased_bytes < STORE_RELEASE_BYTES) return;
-    s->unreleased_bytes = 0;
-    store_memory_release();
 }
 
 void store_check_files(struct store *s, bool now)
@@ -75,6 +66,7 @@ void store_check_files(struct store *s, bool now)
     struct errmsg em;
     if (store_db_files(&s->db, &bytes, &em) != OK) store_fatal(s, "%s", em.text);
     STORE_STAT_SET(s, disk_bytes, bytes);
+    store_memory_limit(STORE_MAPPED_BYTES_MAX);
 }
 
 /* --- the thread ------------------------------------------------------------ */
@@ -196,6 +188,7 @@ static void adjust_priority(struct store *s)
 /* One batch, then one step of compaction, in turn; compaction waits while much is to be written. */
 static void run(struct store *s)
 {
+    store_check_files(s, true); /* the load has read all tables */
     for (;;) {
         uint32_t seen = doorbell_seen(&s->bell);
         bool stopping = __atomic_load_n(&s->stopping, __ATOMIC_SEQ_CST);
@@ -214,9 +207,10 @@ static void run(struct store *s)
 static void *store_main(void *arg)
 {
     struct store *s = arg;
-    store_priority_begin();
-    s->low_priority = true;
+    store_priority_name();
     s->open_result = open_db(s, s->open_info, s->open_em);
+    s->low_priority = true;
+    store_priority_set(true);
     bool opened = s->open_result == OK;
     __atomic_store_n(&s->open_done, true, __ATOMIC_SEQ_CST);
     doorbell_ring(&s->opened);

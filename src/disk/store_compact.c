@@ -329,7 +329,6 @@ static void reclaim_slice(struct store *s)
     store_check_files(s, true);
     if (to < c->reclaim_end_rev) return;
     c->reclaiming = false;
-    store_memory_release();
 }
 
 /* --- steps ------------------------------------------------------------------ */
@@ -370,6 +369,7 @@ bool store_compact_step(struct store *s)
         rewrite_slice(s);
     } else if (c->floor_rev != c->target_rev) {
         c->floor_rev = c->target_rev;
+        store_check_files(s, true);
     } else if (c->reclaiming) {
         reclaim_slice(s);
     } else {

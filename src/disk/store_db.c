@@ -200,7 +200,7 @@ enum err store_db_open(struct store_db *db, const char *dir, size_t write_buffer
         return e;
     }
     /* Nothing to compact there, but from now on LevelDB's thread exists, made by this one: it has
-     * this one's priority and signal mask, not those of whoever reads first. */
+     * this one's name, priority and signal mask, not those of whoever reads first. */
     leveldb_compact_range(db->db, "", 0, "", 0);
     return OK;
 }

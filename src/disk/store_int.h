@@ -22,7 +22,11 @@
 #define STORE_RUN_PACKS_MAX 64u
 #define STORE_RECLAIM_SLICE_BYTES (32u << 20)
 #define STORE_RECLAIM_FREED_BYTES_MIN (1u << 20)
-#define STORE_RELEASE_BYTES (64u << 20) /* read through maps before they are let go */
+/* Pages of mapped tables that may stay resident: while running, and during the scan at start, where
+ * giving them back costs time that somebody waits for. */
+#define STORE_MAPPED_BYTES_MAX (32u << 20)
+#define STORE_MAPPED_SCAN_BYTES_MAX (512u << 20)
+#define STORE_MAPPED_CHECK_BYTES (64u << 20) /* read between two looks */
 
 struct store_batch {
     struct work work; /* run is NULL: so that store_poll tells it from a read */
@@ -96,7 +100,6 @@ struct store {
     struct store_table table;
     struct store_compactor compactor;
     struct store_batch *batches; /* taken from the inbox, oldest first */
-    uint64_t unreleased_bytes;   /* read through maps since the last release */
     int64_t files_checked_ms;
     bool low_priority;
 
@@ -115,9 +118,7 @@ void store_write(struct store *s, leveldb_writebatch_t *batch, const struct stor
 
 /* One bounded step of physical compaction; false if there is nothing to do. */
 bool store_compact_step(struct store *s);
-/* Counts bytes read through maps; lets go of them now and then. */
-void store_touched(struct store *s, uint64_t bytes);
-/* Sets stats.disk_bytes; at most once a second unless now. */
+/* Sets stats.disk_bytes, bounds resident pages of tables; at most once a second unless now. */
 void store_check_files(struct store *s, bool now);
 
 /* The reader of the table. */

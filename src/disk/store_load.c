@@ -12,6 +12,7 @@ struct scan {
     store_pack_cb *pack_cb;
     void *ctx;
     struct errmsg *em;
+    uint64_t unchecked_bytes; /* read since the last look at the resident pages */
 };
 
 static enum err damaged(const struct scan *scan, uint64_t rev, const char *what)
@@ -32,7 +33,10 @@ static enum err scan_pack(struct scan *scan, struct slice key, struct slice pack
     if (row.rev != rev || row.n != n) return damaged(scan, rev, "is not in its place");
     store_table_append(&scan->s->table, rev, n, pack.len);
     TRY(scan->pack_cb(scan->ctx, rev, n, pack));
-    store_touched(scan->s, pack.len);
+    scan->unchecked_bytes += pack.len;
+    if (scan->unchecked_bytes < STORE_MAPPED_CHECK_BYTES) return OK;
+    scan->unchecked_bytes = 0;
+    store_memory_limit(STORE_MAPPED_SCAN_BYTES_MAX);
     return OK;
 }
 
@@ -73,7 +77,6 @@ enum err store_scan(struct store *s, store_meta_cb *meta_cb, store_pack_cb *pack
     s->phase = STORE_SCANNED;
     struct scan scan = { .s = s, .meta_cb = meta_cb, .pack_cb = pack_cb, .ctx = ctx, .em = em };
     enum err e = scan_all(&scan);
-    store_memory_release();
     STORE_STAT_SET(s, pack_count, (uint64_t)s->table.count);
     STORE_STAT_SET(s, pack_bytes, s->table.bytes);
     return e;

@@ -53,45 +53,50 @@ static enum part_is part_at(struct slice log, size_t at, struct part *out)
     return PART_OK;
 }
 
-/* Does a run of good parts go from `at` to the end of its block or of the file? Says in *starts
- * whether one of them begins a batch. */
-static bool chain_at(struct slice log, size_t at, bool *starts)
+/* Does a run of good parts go from `at` to the end of its block or of the file? */
+static bool chain_reaches_end(struct slice log, size_t at)
 {
     size_t block_end = (at / STORE_LOG_BLOCK_BYTES + 1) * STORE_LOG_BLOCK_BYTES;
-    *starts = false;
     while (at < log.len && skip_trailer(at) < block_end) {
         struct part part;
         if (part_at(log, at, &part) != PART_OK) return false;
-        *starts = *starts || part.type == PART_WHOLE || part.type == PART_FIRST;
         at = part.end;
     }
     return true;
 }
 
-/* Is there a batch begun behind the bad place `at`? Headers at the start of a block are surely
- * LevelDB's. Inside the block the place of the next header is lost, so every byte is tried; there
- * a good CRC is not enough, because a value may hold anything: the parts must reach the end of the
- * block and the sequence number must follow. */
-static bool batch_behind(struct slice log, size_t at, uint64_t next_seq)
+/* Does a batch begin in (at, end of the block)? The place of the next header is lost, so every
+ * byte is tried. A good CRC is not enough, because a value may hold anything: the parts must reach
+ * the end of the block and the sequence number must follow. */
+static bool batch_inside(struct slice log, size_t at, uint64_t next_seq)
 {
     size_t block_end = (at / STORE_LOG_BLOCK_BYTES + 1) * STORE_LOG_BLOCK_BYTES;
     for (size_t try_at = at + 1; try_at < MIN(block_end, log.len); try_at++) {
         struct part part;
-        bool starts;
         if (skip_trailer(try_at) != try_at || part_at(log, try_at, &part) != PART_OK) continue;
         if (part.type != PART_WHOLE && part.type != PART_FIRST) continue;
         if (part.body.len < BATCH_HEAD_BYTES || u64_le(part.body.at) < next_seq) continue;
         if (next_seq != 0 && u64_le(part.body.at) - next_seq > UINT32_MAX) continue;
-        if (chain_at(log, try_at, &starts)) return true;
+        if (chain_reaches_end(log, try_at)) return true;
     }
-    for (size_t block = block_end; block < log.len; block += STORE_LOG_BLOCK_BYTES) {
+    return false;
+}
+
+/* Is there a batch begun behind the bad place `at`? The header at the start of a block is surely
+ * LevelDB's, and so are those that follow it up to the next bad one. */
+static bool batch_behind(struct slice log, size_t at, uint64_t next_seq)
+{
+    if (batch_inside(log, at, next_seq)) return true;
+    size_t block = (at / STORE_LOG_BLOCK_BYTES + 1) * STORE_LOG_BLOCK_BYTES;
+    for (; block < log.len; block += STORE_LOG_BLOCK_BYTES) {
+        size_t block_end = MIN(block + STORE_LOG_BLOCK_BYTES, log.len);
+        size_t pos = block;
         struct part part;
-        size_t part_pos = block;
-        while (part_pos < MIN(block + STORE_LOG_BLOCK_BYTES, log.len) &&
-               part_at(log, part_pos, &part) == PART_OK) {
+        while (skip_trailer(pos) < block_end && part_at(log, pos, &part) == PART_OK) {
             if (part.type == PART_WHOLE || part.type == PART_FIRST) return true;
-            part_pos = part.end;
+            pos = part.end;
         }
+        if (skip_trailer(pos) < block_end && batch_inside(log, pos, next_seq)) return true;
     }
     return false;
 }

@@ -41,10 +41,9 @@ static int low_nice(void)
     return process_nice() + (may_raise() ? STORE_NICE_LOW : STORE_NICE_UNPRIVILEGED);
 }
 
-void store_priority_begin(void)
+void store_priority_name(void)
 {
     pthread_setname_np(pthread_self(), STORE_THREAD_NAME);
-    thread_set(syscall(SYS_gettid), low_nice(), true);
 }
 
 static bool has_our_name(long tid)
@@ -71,22 +70,39 @@ void store_priority_set(bool low)
     closedir(dir);
 }
 
-void store_memory_release(void)
+uint64_t store_memory_mapped_bytes(void)
 {
+    uint64_t pages = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+    if (file == NULL) return 0;
+    if (fscanf(file, "%*u %*u %" SCNu64, &pages) != 1) pages = 0;
+    fclose(file);
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+#ifdef MADV_PAGEOUT
+static void release_table(const char *line, size_t len)
+{
+    static const char end[] = ".ldb\n";
+    size_t end_len = sizeof end - 1;
+    uint64_t from = 0;
+    uint64_t to = 0;
+    if (len < end_len || strcmp(line + len - end_len, end) != 0) return;
+    if (sscanf(line, "%" SCNx64 "-%" SCNx64 " r--s", &from, &to) != 2 || to <= from) return;
+    madvise((void *)(uintptr_t)from, (size_t)(to - from), MADV_PAGEOUT);
+}
+#endif
+
+void store_memory_limit(uint64_t bytes_max)
+{
+    if (store_memory_mapped_bytes() <= bytes_max) return;
 #ifdef MADV_PAGEOUT
     FILE *maps = fopen("/proc/self/maps", "re");
     if (maps == NULL) return;
     char *line = NULL;
     size_t cap = 0;
     ssize_t len;
-    while ((len = getline(&line, &cap, maps)) > 0) {
-        static const char end[] = ".ldb\n";
-        uint64_t from;
-        uint64_t to;
-        if ((size_t)len < sizeof end || strcmp(line + len - (sizeof end - 1), end) != 0) continue;
-        if (sscanf(line, "%" SCNx64 "-%" SCNx64 " r--s", &from, &to) != 2) continue;
-        madvise((void *)(uintptr_t)from, (size_t)(to - from), MADV_PAGEOUT);
-    }
+    while ((len = getline(&line, &cap, maps)) > 0) release_table(line, (size_t)len);
     free(line);
     fclose(maps);
 #endif

@@ -17,14 +17,17 @@
 #define STORE_NICE_UNPRIVILEGED 5
 #define STORE_THREAD_NAME "cordis-store" /* LevelDB's thread inherits it from the one that made it */
 
-/* Lowers the calling thread, which gets the name, before LevelDB's thread exists. */
-void store_priority_begin(void);
-/* All threads of that name. */
+/* Names the calling thread. */
+void store_priority_name(void);
+/* All threads of that name: the store's and, once it exists, LevelDB's. */
 void store_priority_set(bool low);
 
-/* Lets go of the pages of LevelDB's mapped tables. A page comes back when it is read again.
- * MADV_PAGEOUT, not MADV_DONTNEED: LevelDB may unmap a table between our reading of the list and
- * the call; if its place holds memory by then, MADV_PAGEOUT keeps that memory's content. */
-void store_memory_release(void);
+/* When more than `bytes_max` of mapped files is resident: lets go of the pages of LevelDB's tables.
+ * A page comes back when it is read again. MADV_PAGEOUT, not MADV_DONTNEED: LevelDB may unmap a
+ * table between our reading of the list and the call; if its place holds memory by then,
+ * MADV_PAGEOUT keeps that memory's content. */
+void store_memory_limit(uint64_t bytes_max);
+/* Resident bytes of mapped files and shared memory; 0 if it cannot be known. */
+uint64_t store_memory_mapped_bytes(void);
 
 #endif

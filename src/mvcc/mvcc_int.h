@@ -22,7 +22,7 @@
 
 #define ENTRY_HEAD_BYTES offsetof(struct entry, data)
 
-/* With its header the pack's blob is exactly one allocator class; rows stay below PACK_BYTES_MAX. */
+/* With its header the blob of a pack is exactly one allocator class. */
 #define PACK_CAP_BYTES (PACK_BYTES_MAX - sizeof(struct blob))
 
 /* Sealed packs in a ring, the open one beside it. stored <= taken <= count. */

@@ -21,8 +21,8 @@ static bool row_follows(const struct mvcc *m, const struct entry *former, const 
     if (r->prev != former->mod || r->jump != former->jump) return false;
     if (r->chain != (former->chain + 1u) % MVCC_JUMP_STRIDE) return false;
     if (r->op != ROW_PUT) return !entry_is_ghost(former);
-    bool made = r->version == 1 && r->create == r->rev; /* also over a live one: mvcc_write.recreate */
-    if (made || entry_is_ghost(former)) return made;
+    bool is_new = r->version == 1 && r->create == r->rev;
+    if (is_new || entry_is_ghost(former)) return is_new; /* over a live one: mvcc_write.recreate */
     return r->version == former->version + 1 && r->create == former->create;
 }
 

@@ -6,11 +6,13 @@
 #define LEAF_JOIN_MAX (TREE_SLOTS * 3 / 4)
 #define LEAF_BUILD_COUNT 60 /* a little room, so that the first inserts need not split */
 #define INNER_BUILD_COUNT 56
-/* A split looks for a longer shared prefix only if it gains this much: heads keep 4 bytes to differ. */
+/* After a split heads are computed anew only if this many bytes more can be skipped. */
 #define SKIP_GAIN_MIN 4
 
-/* The way down: the child taken in each inner node, the root first. */
+/* The way down: the child taken in each inner node, the root first; and how many bytes the
+ * separators around the leaf share: so do all keys between them (T2). */
 struct path {
+    size_t shared_bytes;
     struct tree_inner *inner[TREE_HEIGHT_MAX];
     unsigned at[TREE_HEIGHT_MAX];
 };
@@ -109,15 +111,22 @@ static void leaf_refresh(struct tree_leaf *l)
     if (l->count != 0) leaf_set_skip(l, skip_of(leaf_key(l, 0), leaf_key(l, l->count - 1u)));
 }
 
+/* Where key is against the bytes that the leaf skips. When the way down has shown that it shares
+ * them no entry is touched. */
+static int leaf_prefix_order(const struct tree_leaf *l, struct slice key, size_t shared_bytes)
+{
+    if (LIKELY(l->skip <= shared_bytes && l->skip <= key.len)) return 0;
+    return prefix_order(key, leaf_key(l, 0), l->skip);
+}
+
 /* How many keys of the leaf are before `key`. */
-static unsigned leaf_below(const struct tree_leaf *l, struct slice key)
+static unsigned leaf_below(const struct tree_leaf *l, struct slice key, size_t shared_bytes)
 {
     if (l->count == 0) return 0;
+    int order = leaf_prefix_order(l, key, shared_bytes);
+    if (order != 0) return order < 0 ? 0 : l->count;
     uint64_t head = key_head(key, l->skip);
     unsigned at = heads_below(l->heads, l->count, head);
-    struct slice sample = leaf_key(l, at < l->count ? at : l->count - 1u);
-    int order = prefix_order(key, sample, l->skip);
-    if (order != 0) return order < 0 ? 0 : l->count;
 
     unsigned ties = 0;
     while (at + ties < l->count && l->heads[at + ties] == head) ties++;
@@ -142,18 +151,15 @@ static unsigned leaf_at(const struct tree_leaf *l, struct slice key, const struc
     return at;
 }
 
-static void leaf_put(struct tree_leaf *l, unsigned at, struct entry *e)
+static void leaf_put(struct tree_leaf *l, unsigned at, struct entry *e, size_t shared_bytes)
 {
     ASSERT(l->count < TREE_SLOTS);
     ASSERT(at <= l->count);
     struct slice key = entry_key(e);
     if (l->count == 0) {
         l->skip = skip_of(key, key);
-    } else {
-        struct slice sample = leaf_key(l, at < l->count ? at : at - 1);
-        if (prefix_order(key, sample, l->skip) != 0) {
-            leaf_set_skip(l, (uint16_t)key_common_bytes(key, sample));
-        }
+    } else if (leaf_prefix_order(l, key, shared_bytes) != 0) {
+        leaf_set_skip(l, (uint16_t)key_common_bytes(key, leaf_key(l, 0)));
     }
     memmove(l->heads + at + 1, l->heads + at, (l->count - at) * sizeof *l->heads);
     memmove(l->entries + at + 1, l->entries + at, (l->count - at) * sizeof *l->entries);
@@ -383,9 +389,17 @@ void mvcc_tree_deinit(struct mvcc_tree *t)
     *t = (struct mvcc_tree){ 0 };
 }
 
+static size_t shared_around(const struct tree_inner *n, unsigned at)
+{
+    if (at == 0 || at + 1 == n->count) return 0;
+    uint64_t differ = n->heads[at] ^ n->heads[at + 1];
+    return n->skip + (differ == 0 ? 8 : (size_t)__builtin_clzll(differ) / 8);
+}
+
 static struct tree_leaf *descend(const struct mvcc_tree *t, struct slice key, struct path *path)
 {
     void *node = t->root;
+    path->shared_bytes = 0;
     for (uint32_t i = 0; i < t->height; i++) {
         struct tree_inner *n = node;
         unsigned at = inner_child(n, key);
@@ -393,6 +407,7 @@ static struct tree_leaf *descend(const struct mvcc_tree *t, struct slice key, st
         path->at[i] = at;
         node = n->children[at];
         leaf_prefetch(node);
+        if (i + 1 == t->height) path->shared_bytes = shared_around(n, at);
     }
     return node;
 }
@@ -412,8 +427,8 @@ static struct tree_leaf *leaf_split(struct mvcc_tree *t, struct tree_leaf *l, un
     struct tree_leaf *right = leaf_new();
     leaf_move(right, l, cut);
     leaf_link_behind(t, l, right);
-    if (at > cut || right->count == 0) leaf_put(right, at - cut, e);
-    else leaf_put(l, at, e);
+    if (at > cut || right->count == 0) leaf_put(right, at - cut, e, 0);
+    else leaf_put(l, at, e, 0);
     leaf_tighten(l);
     leaf_tighten(right);
     *sep = sep_between(leaf_key(l, l->count - 1u), leaf_key(right, 0));
@@ -459,13 +474,13 @@ void mvcc_tree_insert(struct mvcc_tree *t, struct entry *e)
     struct path path;
     struct slice key = entry_key(e);
     struct tree_leaf *l = descend(t, key, &path);
-    unsigned at = leaf_below(l, key);
+    unsigned at = leaf_below(l, key, path.shared_bytes);
     ASSERT_SLOW(at == l->count || !slice_eq(leaf_key(l, at), key));
     uint64_t more = entry_is_ghost(e) ? 0 : 1;
     t->count++;
     t->live += more;
     if (LIKELY(l->count < TREE_SLOTS)) {
-        leaf_put(l, at, e);
+        leaf_put(l, at, e, path.shared_bytes);
         path_count(t, &path, more);
         return;
     }
@@ -651,7 +666,7 @@ struct tree_spot mvcc_tree_seek(const struct mvcc_tree *t, struct slice key)
     if (key.len == 0) return (struct tree_spot){ t->first, 0 };
     struct path path;
     struct tree_leaf *l = descend(t, key, &path);
-    return (struct tree_spot){ l, leaf_below(l, key) };
+    return (struct tree_spot){ l, leaf_below(l, key, path.shared_bytes) };
 }
 
 uint64_t mvcc_tree_rank(const struct mvcc_tree *t, struct slice key)
@@ -662,7 +677,7 @@ uint64_t mvcc_tree_rank(const struct mvcc_tree *t, struct slice key)
     for (uint32_t i = 0; i < t->height; i++) {
         for (unsigned at = 0; at < path.at[i]; at++) rank += path.inner[i]->live[at];
     }
-    unsigned below = leaf_below(l, key);
+    unsigned below = leaf_below(l, key, path.shared_bytes);
     return rank + below - (uint64_t)__builtin_popcountll(l->ghosts & bits_below(below));
 }
 
@@ -684,7 +699,7 @@ struct entry *mvcc_tree_at_rank(const struct mvcc_tree *t, uint64_t rank)
     return l->entries[__builtin_ctzll(alive)];
 }
 
-/* --- checking ---------------------------------------------------------------------------------- */
+/* --- checking --------------------------------------------------------------------------- */
 
 struct tree_checker {
     const struct tree_leaf *leaf; /* the next one in order */

@@ -98,7 +98,7 @@ struct entry *mvcc_tree_at_rank(const struct mvcc_tree *t, uint64_t rank);
 
 /* How many leading bytes both have in common. */
 size_t key_common_bytes(struct slice a, struct slice b);
-/* Eight bytes from behind `skip`, big-endian, zero padded: order of heads is order of keys but for ties. */
+/* Eight bytes from behind `skip`, big-endian, zero padded: heads that differ are in key order. */
 uint64_t key_head(struct slice key, size_t skip);
 
 void mvcc_tree_check(const struct mvcc_tree *t); /* T1..T4; slow */

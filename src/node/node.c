@@ -386,3 +386,10 @@ void node_stats_get(struct node *n, struct node_stats *out)
     out->store_bytes = store_disk_bytes(n->store);
     wal_stats_get(n->wal, &out->wal);
 }
+
+bool node_compacted_physically(const struct node *n, uint64_t rev)
+{
+    struct store_stats st;
+    store_stats_get(n->store, &st);
+    return st.floor_rev >= rev;
+}

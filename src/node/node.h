@@ -133,6 +133,7 @@ uint64_t node_clock_ms(const struct node *n); /* the cluster clock now, for rema
 int64_t node_wall_ms(const struct node *n);   /* this turn's wall clock */
 uint64_t node_member_id(const struct node *n);
 uint64_t node_cluster_id(const struct node *n);
+bool node_compacted_physically(const struct node *n, uint64_t rev); /* its rows are gone from disk */
 bool node_disk_low(const struct node *n); /* below disk_reserve_bytes */
 
 struct node_stats {

@@ -94,7 +94,7 @@ void raft_campaign_allow(struct raft *r, bool allowed)
     r->campaign_allowed = allowed;
 }
 
-/* --- the log ------------------------------------------------------------------------------------- */
+/* --- the log --------------------------------------------------------------------------------- */
 
 uint64_t raft_first_index(const struct raft *r)
 {
@@ -127,7 +127,7 @@ size_t raft_log_bytes(const struct raft *r)
     return r->log.body_bytes + r->log.cap * sizeof(struct raft_entry);
 }
 
-/* --- looking ------------------------------------------------------------------------------------- */
+/* --- looking --------------------------------------------------------------------------------- */
 
 const char *raft_role_name(enum raft_role role)
 {
@@ -218,7 +218,7 @@ uint64_t quorum_value(const struct raft *r, uint64_t self, uint64_t (*of)(const 
     return count == 0 ? 0 : sorted[count / 2];
 }
 
-/* --- invariants ---------------------------------------------------------------------------------- */
+/* --- invariants ------------------------------------------------------------------------------ */
 
 static void check_log(const struct raft *r)
 {

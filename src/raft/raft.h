@@ -21,9 +21,9 @@
  *      no acknowledgement of an entry leaves before the entry is.
  *  I10 memory holds every entry that is not yet applied and durable.
  *
- * Life: raft_new, raft_restore_entry for each recovered entry, raft_start; then in every turn of the
- * loop any number of raft_step, and one raft_update_take. What an update asks for is never asked
- * again; nothing is lost if it is taken later.
+ * Life: raft_new, raft_restore_entry for each recovered entry, raft_start; then in every turn of
+ * the loop any number of raft_step, and one raft_update_take. What an update asks for is never
+ * asked again; nothing is lost if it is taken later.
  */
 #ifndef RAFT_RAFT_H
 #define RAFT_RAFT_H
@@ -66,32 +66,32 @@ struct raft_config {
 struct raft *raft_new(const struct raft_config *cfg);
 void raft_free(struct raft *r); /* NULL is allowed */
 
-/* Before raft_start: the recovered log in order, without a gap. The first index may be anything from
- * 1 to applied_index + 1 (older entries serve slow followers; the very first of those only lends
- * its term). Takes a reference to the body. ERR_CORRUPT: gap, descending term, bad members. */
+/* Before raft_start: the recovered log in order, without a gap. The first index may be anything
+ * from 1 to applied_index + 1 (older entries serve slow followers; the very first of those only
+ * lends its term, unless it is entry 1). Takes a reference to the body. ERR_CORRUPT: gap, descending term, bad members. */
 enum err raft_restore_entry(struct raft *r, const struct raft_entry *entry) MUST_USE;
 
 /* Everything restored is durable. The only voter of a group leads at once. */
 void raft_start(struct raft *r, int64_t now_ms);
 
 enum raft_event_type {
-    RAFT_EV_TICK,               /* now_ms (monotonic): first in every turn, and 5 times a heartbeat */
-    RAFT_EV_PROPOSE,            /* body, crc. On OK the body is taken and the entry is the log's last:
-                                   raft_last_index(), raft_term() */
+    RAFT_EV_TICK,               /* now_ms (monotonic): first in every turn, 5 times a heartbeat */
+    RAFT_EV_PROPOSE,            /* body, crc. On OK the body is taken and the entry is the log's
+                                   last: raft_last_index(), raft_term() */
     RAFT_EV_PROPOSE_MEMBERS,    /* members: the whole new configuration; on OK as above */
     RAFT_EV_MESSAGE,            /* msg, borrowed */
     RAFT_EV_PERSISTED,          /* write: as it was in the newest update that is durable */
     RAFT_EV_APPLIED,            /* index */
     RAFT_EV_READ,               /* read_id: ascending in the life of this struct raft */
     RAFT_EV_TRANSFER,           /* peer: 0 lets the core choose */
-    RAFT_EV_ENTRIES,            /* answers a wish: peer, index = the wish's next_index, term = that of
-                                   the entry before, entries from there on (contiguous, borrowed) */
+    RAFT_EV_ENTRIES,            /* answers a wish: peer, index = the wish's next_index, term = of
+                                   the entry before, entries from index on (1 or more, borrowed) */
     RAFT_EV_SNAPSHOT_SENDING,   /* answers a wish: peer, index of the snapshot that is being sent */
     RAFT_EV_SNAPSHOT_SENT,      /* peer, ok */
-    RAFT_EV_SNAPSHOT_BEGIN,     /* index, term: before the first durable trace of an installation. On
-                                   OK entries are refused until INSTALLED or ABORTED; ERR_EXISTS:
-                                   not wanted (any more) */
-    RAFT_EV_SNAPSHOT_INSTALLED, /* index, term, members: durable, in force, the old log is discarded */
+    RAFT_EV_SNAPSHOT_BEGIN,     /* index, term: before the first durable trace of an installation.
+                                   On OK entries are refused until INSTALLED or ABORTED. ERR_EXISTS:
+                                   not wanted (any more); the leader is told how far this is */
+    RAFT_EV_SNAPSHOT_INSTALLED, /* index, term, members: durable, in force, old log discarded */
     RAFT_EV_SNAPSHOT_ABORTED,
     RAFT_EV_UNREACHABLE,        /* peer: what was sent to it may be lost */
     RAFT_EV_CAMPAIGN,           /* as if the election timeout had passed */
@@ -168,7 +168,7 @@ struct raft_update {
  * raft_step, raft_update_take or raft_free. */
 bool raft_update_take(struct raft *r, struct raft_update *out);
 
-/* --- the log in memory: [raft_first_index, raft_last_index] ------------------------------------ */
+/* --- the log in memory: [raft_first_index, raft_last_index] ---------------------------------- */
 
 uint64_t raft_first_index(const struct raft *r);
 uint64_t raft_last_index(const struct raft *r); /* first - 1 when memory holds none */
@@ -179,7 +179,7 @@ bool raft_term_at(const struct raft *r, uint64_t index, uint64_t *term); /* fals
 void raft_log_trim(struct raft *r, uint64_t upto_index);
 size_t raft_log_bytes(const struct raft *r);
 
-/* --- looking ------------------------------------------------------------------------------------ */
+/* --- looking --------------------------------------------------------------------------------- */
 
 enum raft_role { RAFT_FOLLOWER, RAFT_PRECANDIDATE, RAFT_CANDIDATE, RAFT_LEADER };
 const char *raft_role_name(enum raft_role role); /* "leader"; static */
@@ -191,7 +191,7 @@ uint64_t raft_commit_index(const struct raft *r);
 uint64_t raft_applied_index(const struct raft *r);
 uint64_t raft_durable_index(const struct raft *r);
 const struct raft_members *raft_members(const struct raft *r); /* in force; borrowed until a call */
-uint64_t raft_members_index(const struct raft *r);             /* of the entry that put it in force */
+uint64_t raft_members_index(const struct raft *r); /* of the entry that put it in force */
 bool raft_is_voter(const struct raft *r);
 size_t raft_uncommitted_bytes(const struct raft *r);
 uint64_t raft_transfer_target(const struct raft *r); /* 0: none */
@@ -211,7 +211,7 @@ enum raft_peer_state {
     RAFT_PEER_REPLICATE, /* optimistic, up to inflight_max */
     RAFT_PEER_WISH,      /* the node was asked for entries or a snapshot */
     RAFT_PEER_SNAPSHOT,  /* a snapshot is being sent */
-    RAFT_PEER_LOST,      /* it forgot what it had acknowledged; nothing more is sent, nothing counts */
+    RAFT_PEER_LOST,      /* it forgot what it had acknowledged; it counts no more */
 };
 struct raft_peer_status {
     uint64_t id;

@@ -43,7 +43,7 @@ void become_follower(struct raft *r, uint64_t term, uint64_t leader)
     election_timer_reset(r);
 }
 
-/* --- asking for votes ---------------------------------------------------------------------------- */
+/* --- asking for votes ------------------------------------------------------------------------ */
 
 static void votes_ask(struct raft *r, enum raft_msg_type type, uint64_t term, bool force)
 {
@@ -88,8 +88,8 @@ static bool is_candidate_member(const struct raft *r)
 
 static bool may_campaign(const struct raft *r)
 {
-    return is_candidate_member(r) && r->campaign_allowed && r->role != RAFT_LEADER && !r->disk_slow &&
-           r->installing_index == 0 && r->hard.term + 1 < RAFT_INDEX_MAX;
+    return is_candidate_member(r) && r->campaign_allowed && r->role != RAFT_LEADER &&
+           !r->disk_slow && r->installing_index == 0 && r->hard.term + 1 < RAFT_INDEX_MAX;
 }
 
 void campaign(struct raft *r, enum campaign kind)
@@ -136,7 +136,7 @@ void on_vote_response(struct raft *r, const struct raft_msg *m)
     }
 }
 
-/* --- leading ------------------------------------------------------------------------------------- */
+/* --- leading --------------------------------------------------------------------------------- */
 
 void become_leader(struct raft *r)
 {
@@ -176,7 +176,7 @@ bool leader_lost_quorum(const struct raft *r)
     return r->clock_ms - heard_ms > r->cfg.election_timeout_ms;
 }
 
-/* --- giving votes -------------------------------------------------------------------------------- */
+/* --- giving votes ---------------------------------------------------------------------------- */
 
 /* [D] 4.2.3: a server that hears from a leader does not help to depose it. A leader that still
  * leads has heard its quorum within a timeout (check-quorum). */

@@ -20,7 +20,7 @@
 
 _Static_assert((ROUNDS_RING & (ROUNDS_RING - 1)) == 0, "indexed by mask");
 
-/* --- raft_log.c ---------------------------------------------------------------------------------- */
+/* --- raft_log.c ------------------------------------------------------------------------------ */
 
 /* A ring of entries; `base` is the entry before the first, of which only the term is known. */
 struct raft_log {
@@ -55,7 +55,7 @@ static inline struct slice entry_body(const struct raft_entry *e)
     return e->body == NULL ? SLICE_NONE : blob_slice(e->body);
 }
 
-/* --- the core ------------------------------------------------------------------------------------ */
+/* --- the core -------------------------------------------------------------------------------- */
 
 enum vote { VOTE_UNKNOWN, VOTE_GRANTED, VOTE_REJECTED };
 
@@ -207,7 +207,7 @@ static inline bool is_sole_voter(const struct raft *r)
     return r->self_voter && r->voter_count == 1;
 }
 
-/* --- raft_update.c ------------------------------------------------------------------------------- */
+/* --- raft_update.c --------------------------------------------------------------------------- */
 
 /* from and, if 0, term are filled in. Waits until the present term and vote are durable (I9). */
 void send_msg(struct raft *r, struct raft_msg msg);
@@ -219,7 +219,7 @@ void outbox_release(struct raft *r); /* messages whose term and vote have become
 void outbox_deinit(struct raft *r);
 void hard_changed(struct raft *r);   /* term or vote just moved */
 
-/* --- raft_election.c ----------------------------------------------------------------------------- */
+/* --- raft_election.c ------------------------------------------------------------------------- */
 
 void become_follower(struct raft *r, uint64_t term, uint64_t leader);
 void become_leader(struct raft *r);
@@ -231,7 +231,7 @@ void on_vote_request(struct raft *r, const struct raft_msg *m);
 void on_vote_response(struct raft *r, const struct raft_msg *m);
 bool leader_lost_quorum(const struct raft *r);
 
-/* --- raft_replicate.c, raft_send.c --------------------------------------------------------------- */
+/* --- raft_replicate.c, raft_send.c ----------------------------------------------------------- */
 
 /* For both: the message is of the present term and its sender is this term's leader. */
 void on_append(struct raft *r, const struct raft_msg *m);
@@ -244,14 +244,14 @@ void peer_probe(struct peer *p, uint64_t next_index);
 void send_appends(struct raft *r); /* leader, once an update */
 void send_ack(struct raft *r);     /* follower, once an update */
 
-/* --- raft_commit.c ------------------------------------------------------------------------------- */
+/* --- raft_commit.c --------------------------------------------------------------------------- */
 
 void commit_advance(struct raft *r);             /* leader: by counting */
 void commit_to(struct raft *r, uint64_t index);  /* moves forward only */
 void on_persisted(struct raft *r, const struct raft_write *w);
 void durable_cut(struct raft *r, uint64_t limit_index); /* what is above is no longer proven */
 
-/* --- raft_member.c ------------------------------------------------------------------------------- */
+/* --- raft_member.c --------------------------------------------------------------------------- */
 
 void members_adopt(struct raft *r, const struct raft_members *m, uint64_t index);
 void members_note(struct raft *r, const struct raft_entry *e); /* just appended */
@@ -259,7 +259,7 @@ void members_undo(struct raft *r, uint64_t from_index);        /* just truncated
 void members_committed(struct raft *r, uint64_t old_commit);
 enum err propose_members(struct raft *r, const struct raft_members *m) MUST_USE;
 
-/* --- raft_read.c --------------------------------------------------------------------------------- */
+/* --- raft_read.c ----------------------------------------------------------------------------- */
 
 void reads_step(struct raft *r);   /* once an update: rounds and requests; also sends heartbeats */
 void reads_reset(struct raft *r);  /* role, term or leader changed: ask again */
@@ -268,14 +268,14 @@ void rounds_acked(struct raft *r); /* some round_acked moved */
 void on_read_request(struct raft *r, struct peer *p, const struct raft_msg *m);
 void on_read_response(struct raft *r, const struct raft_msg *m);
 
-/* --- raft_transfer.c ----------------------------------------------------------------------------- */
+/* --- raft_transfer.c ------------------------------------------------------------------------- */
 
 enum err transfer_start(struct raft *r, uint64_t to) MUST_USE;
 void transfer_step(struct raft *r); /* sends TIMEOUT_NOW when the target is level */
 void transfer_tick(struct raft *r);
 void leave_step(struct raft *r);    /* a leader whose removal is committed goes */
 
-/* --- raft_snapshot.c ----------------------------------------------------------------------------- */
+/* --- raft_snapshot.c ------------------------------------------------------------------------- */
 
 enum err on_entries(struct raft *r, const struct raft_event *ev) MUST_USE;
 enum err on_snapshot_event(struct raft *r, const struct raft_event *ev) MUST_USE;

@@ -70,7 +70,7 @@ void members_committed(struct raft *r, uint64_t old_commit)
     if (r->role == RAFT_LEADER && settled && !r->self_voter) r->leaving = true;
 }
 
-/* --- changing it --------------------------------------------------------------------------------- */
+/* --- changing it ----------------------------------------------------------------------------- */
 
 /* Counts members that were added, removed or differ. */
 static size_t difference_count(const struct raft_members *a, const struct raft_members *b)

@@ -90,7 +90,7 @@ enum err raft_members_remove(struct raft_members *m, uint64_t id)
     return ERR_MEMBER;
 }
 
-/* --- bytes --------------------------------------------------------------------------------------- */
+/* --- bytes ----------------------------------------------------------------------------------- */
 
 static void text_encode(struct buf *out, const char *text)
 {

@@ -29,7 +29,7 @@ enum raft_member_role { RAFT_LEARNER = 0, RAFT_VOTER = 1 };
 
 struct raft_member {
     uint64_t id;           /* never 0 */
-    uint64_t directory_id; /* of the data directory that may speak for this member; 0: not yet known */
+    uint64_t directory_id; /* of the data directory that may speak for it; 0: not yet known */
     enum raft_member_role role;
     char peer_address[RAFT_ADDRESS_BYTES_MAX + 1]; /* "host:port", terminated; may be empty */
     char client_address[RAFT_ADDRESS_BYTES_MAX + 1];

@@ -22,7 +22,7 @@ const char *raft_msg_name(enum raft_msg_type type)
     return names[type];
 }
 
-/* --- shape --------------------------------------------------------------------------------------- */
+/* --- shape ----------------------------------------------------------------------------------- */
 
 static bool entry_is_valid(const struct raft_entry *e)
 {
@@ -61,7 +61,7 @@ bool raft_msg_is_valid(const struct raft_msg *m)
     return (m->index != 0 || m->log_term == 0) && entries_are_valid(m);
 }
 
-/* --- bytes --------------------------------------------------------------------------------------- */
+/* --- bytes ----------------------------------------------------------------------------------- */
 
 size_t raft_msg_encoded_bytes(const struct raft_msg *m)
 {

@@ -39,14 +39,14 @@ struct raft_entry {
     uint64_t term;
     uint64_t index;
     uint8_t type;
-    uint32_t crc;      /* crc32c(0, body), computed where the entry was proposed; 0 without a body */
+    uint32_t crc;      /* crc32c(0, body), computed where it was proposed; 0 without a body */
     struct blob *body; /* counted; NULL when empty */
 };
 
 /* Numbers are on the wire. Fields that a type does not name are 0. `term` is the sender's, except
  * in PREVOTE and a granting PREVOTE_RESP: there it is the term the sender would campaign for. */
 enum raft_msg_type {
-    RAFT_MSG_PREVOTE = 1,        /* index, log_term: end of the log; force: asked to by the leader */
+    RAFT_MSG_PREVOTE = 1,        /* index, log_term: end of the log; force: the leader wants it */
     RAFT_MSG_PREVOTE_RESP = 2,   /* reject */
     RAFT_MSG_VOTE = 3,           /* as PREVOTE */
     RAFT_MSG_VOTE_RESP = 4,      /* reject */
@@ -81,7 +81,10 @@ struct raft_msg {
 const char *raft_msg_name(enum raft_msg_type type); /* "append"; static */
 
 /* Small and timely: must overtake bulk in any queue to the peer. */
-static inline bool raft_msg_is_urgent(const struct raft_msg *m) { return m->type != RAFT_MSG_APPEND; }
+static inline bool raft_msg_is_urgent(const struct raft_msg *m)
+{
+    return m->type != RAFT_MSG_APPEND;
+}
 
 size_t raft_msg_encoded_bytes(const struct raft_msg *m);
 void raft_msg_encode(struct buf *out, const struct raft_msg *m); /* appends */

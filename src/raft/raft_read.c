@@ -20,7 +20,7 @@ static void read_ready(struct raft *r, uint64_t id, uint64_t index)
     r->read_ready_index = MAX(r->read_ready_index, index);
 }
 
-/* --- leader -------------------------------------------------------------------------------------- */
+/* --- leader ---------------------------------------------------------------------------------- */
 
 static void pending_push(struct raft *r, const struct pending_read *read)
 {
@@ -117,7 +117,7 @@ void on_read_request(struct raft *r, struct peer *p, const struct raft_msg *m)
     p->read_hint = m->hint;
 }
 
-/* --- follower ------------------------------------------------------------------------------------ */
+/* --- follower -------------------------------------------------------------------------------- */
 
 static void request_send(struct raft *r)
 {

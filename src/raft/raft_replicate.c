@@ -1,7 +1,7 @@
-/* raft/raft_replicate.c - a follower takes the leader's entries; the leader hears how far it got. */
+/* raft/raft_replicate.c - a follower takes entries; the leader hears how far it got. */
 #include "raft/raft_int.h"
 
-/* --- follower ------------------------------------------------------------------------------------ */
+/* --- follower -------------------------------------------------------------------------------- */
 
 static void heard_leader(struct raft *r, uint64_t leader)
 {
@@ -100,7 +100,7 @@ void send_ack(struct raft *r)
                                    .index = index });
 }
 
-/* --- leader -------------------------------------------------------------------------------------- */
+/* --- leader ---------------------------------------------------------------------------------- */
 
 void append_own(struct raft *r, uint8_t type, struct blob *body_taken, uint32_t crc)
 {
@@ -170,7 +170,7 @@ static void append_rejected(struct raft *r, struct peer *p, const struct raft_ms
 {
     bool stale = p->state == RAFT_PEER_PROBE ? m->index != p->next_index - 1
                                              : p->state != RAFT_PEER_REPLICATE;
-    if (stale || m->index <= p->match_index) return;
+    if (stale || m->index <= p->match_index || m->index >= p->next_index) return;
     uint64_t hint = log_find_agreement(&r->log, MIN(m->hint, m->index - 1), m->log_term,
                                        p->match_index);
     peer_probe(p, MAX(hint, p->match_index) + 1);

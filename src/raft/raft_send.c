@@ -1,7 +1,7 @@
 /* raft/raft_send.c - which entries the leader sends to whom, once an update. */
 #include "raft/raft_int.h"
 
-/* Copies entries from next_index on, as many as one message may hold; at least one if there is one. */
+/* Copies entries from next_index on, as many as one message may hold; one always fits. */
 static size_t entries_pick(struct raft *r, uint64_t next_index)
 {
     size_t count = 0;

@@ -3,7 +3,7 @@
  * [P] 7. The bytes of a snapshot never pass through here: the node streams them. */
 #include "raft/raft_int.h"
 
-/* --- leader -------------------------------------------------------------------------------------- */
+/* --- leader ---------------------------------------------------------------------------------- */
 
 enum err on_entries(struct raft *r, const struct raft_event *ev)
 {
@@ -43,16 +43,32 @@ static enum err on_sent(struct raft *r, const struct raft_event *ev)
     if (r->role != RAFT_LEADER || p == NULL) return OK;
     if (p->state != RAFT_PEER_SNAPSHOT && p->state != RAFT_PEER_WISH) return OK;
     bool sent = ev->ok && p->state == RAFT_PEER_SNAPSHOT;
-    peer_probe(p, (sent ? MAX(p->match_index, p->snapshot_index) : p->match_index) + 1);
+    peer_probe(p, MAX(sent ? p->snapshot_index + 1 : p->next_index, p->match_index + 1));
     p->paused = true;
     return OK;
 }
 
-/* --- receiver ------------------------------------------------------------------------------------ */
+/* --- receiver -------------------------------------------------------------------------------- */
+
+/* A snapshot that brings nothing new says one thing still: the leader does not know how far this
+ * member is. And what it covers is committed. */
+static enum err snapshot_refuse(struct raft *r, const struct raft_event *ev)
+{
+    uint64_t own_term = 0;
+    if (r->role == RAFT_LEADER || r->leader == 0) return ERR_EXISTS;
+    if (ev->index > r->hard.commit && log_term_at(&r->log, ev->index, &own_term) &&
+        own_term == ev->term) {
+        r->agreed_index = MAX(r->agreed_index, ev->index);
+        commit_to(r, ev->index);
+    }
+    r->ack_allowed = true;
+    r->ack_due = true;
+    return ERR_EXISTS;
+}
 
 static enum err on_begin(struct raft *r, const struct raft_event *ev)
 {
-    if (!raft_snapshot_is_wanted(r, ev->index, ev->term)) return ERR_EXISTS;
+    if (!raft_snapshot_is_wanted(r, ev->index, ev->term)) return snapshot_refuse(r, ev);
     r->installing_index = ev->index;
     r->installing_term = ev->term;
     return OK;

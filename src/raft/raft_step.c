@@ -1,7 +1,7 @@
 /* raft/raft_step.c - every event enters here. */
 #include "raft/raft_int.h"
 
-/* --- messages ------------------------------------------------------------------------------------ */
+/* --- messages -------------------------------------------------------------------------------- */
 
 /* Somebody leads, or asks, in a term that is over. It has to hear of the present one: else a node
  * whose term has run ahead, and which check-quorum keeps from deposing the leader by a vote, would
@@ -94,7 +94,7 @@ static enum err on_message(struct raft *r, const struct raft_msg *m)
     }
 }
 
-/* --- time ---------------------------------------------------------------------------------------- */
+/* --- time ------------------------------------------------------------------------------------ */
 
 static void leader_tick(struct raft *r)
 {
@@ -140,7 +140,7 @@ static void raft_tick(struct raft *r, int64_t now_ms)
     }
 }
 
-/* --- the rest ------------------------------------------------------------------------------------ */
+/* --- the rest -------------------------------------------------------------------------------- */
 
 /* What is not committed yet is bounded (uncommitted_bytes_max), whoever asks. */
 static enum err propose(struct raft *r, const struct raft_event *ev)

@@ -1,4 +1,4 @@
-/* raft/raft_transfer.c - handing leadership over: on request, on removal, when the disk is stuck. */
+/* raft/raft_transfer.c - handing leadership over: on request, on removal, for a stuck disk. */
 #include "raft/raft_int.h"
 
 /* The voter that is most likely to win at once; NULL if none is in sync and heard of. */

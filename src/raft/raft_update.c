@@ -1,7 +1,7 @@
 /* raft/raft_update.c - collects what is to be done until somebody takes it. */
 #include "raft/raft_int.h"
 
-/* --- the outbox ---------------------------------------------------------------------------------- */
+/* --- the outbox ------------------------------------------------------------------------------ */
 
 /* Makes room for one more element behind `count`. */
 static void *grown(void *at, size_t *cap, size_t count, size_t element_bytes)
@@ -111,7 +111,7 @@ void hard_changed(struct raft *r)
     r->hard_seq = r->write_seq + 1; /* the next write */
 }
 
-/* --- the update ---------------------------------------------------------------------------------- */
+/* --- the update ------------------------------------------------------------------------------ */
 
 static void take_write(struct raft *r, struct raft_update *out)
 {

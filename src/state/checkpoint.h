@@ -1,4 +1,4 @@
-/* state/checkpoint.h - the state as the store keeps it: what a cut writes, and how it is read again.
+/* state/checkpoint.h - the state as the store keeps it: what a cut writes, how it is read again.
  *
  * PURPOSE  Take everything that changed since the last cut, as of one applied index, as names,
  *          values and packs of rows; and build a state from such names, values and packs. Does not
@@ -52,7 +52,7 @@ void checkpoint_deinit(struct checkpoint *c); /* a second call does nothing */
  * Borrows from c. */
 bool checkpoint_next_meta(const struct checkpoint *c, size_t *offset, struct checkpoint_meta *out);
 
-/* --- loading ----------------------------------------------------------------------- */
+/* --- loading -------------------------------------------------------------------------- */
 
 struct checkpoint_load;
 

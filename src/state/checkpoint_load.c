@@ -8,7 +8,8 @@
 #include "state/checkpoint_int.h"
 #include "state/state_int.h"
 
-#define EXPECTED_COUNT_MAX (1ULL << 26) /* no more room is made beforehand, whatever the store says */
+#define EXPECTED_COUNT_MAX (1ULL << 26) /* room for more is not made beforehand */
+#define PLACE_GROUP 16                  /* lookups whose cache misses overlap */
 
 /* In front of each key in the lists of lifetimes. */
 struct pending_life {
@@ -42,7 +43,7 @@ void checkpoint_load_free(struct checkpoint_load *load)
     mem_free(load);
 }
 
-/* --- reading a value ------------------------------------------------------------------------ */
+/* --- reading a value ------------------------------------------------------------------ */
 
 static bool take_bytes(struct slice *rest, size_t bytes, struct slice *out)
 {
@@ -88,7 +89,7 @@ static enum err corrupt(struct errmsg *em, const char *what)
     return ERR_CORRUPT;
 }
 
-/* --- "L" and "T" ------------------------------------------------------------------------------- */
+/* --- "L" and "T" ---------------------------------------------------------------------- */
 
 static enum err load_lease(struct checkpoint_load *load, struct slice name, struct slice body,
                            struct errmsg *em)
@@ -128,7 +129,7 @@ static enum err load_life(struct checkpoint_load *load, struct slice name, struc
     return OK;
 }
 
-/* --- "S" ------------------------------------------------------------------------------------------ */
+/* --- "S" ------------------------------------------------------------------------------ */
 
 static bool load_alarms(struct state *s, struct slice section)
 {
@@ -209,7 +210,7 @@ enum err checkpoint_load_meta(struct checkpoint_load *load, struct slice name, s
     }
 }
 
-/* --- packs ------------------------------------------------------------------------------------------ */
+/* --- packs ---------------------------------------------------------------------------- */
 
 static void note_dead(const struct checkpoint_dead *dead, const struct mvcc_dead *rows)
 {
@@ -257,28 +258,53 @@ enum err checkpoint_load_pack(struct checkpoint_load *load, uint64_t first_rev, 
     return OK;
 }
 
-/* --- the end ------------------------------------------------------------------------------------------ */
+/* --- the end -------------------------------------------------------------------------- */
 
-/* Gives the keys their lifetimes; those of rows that were replaced are passed over. */
+/* A lifetime of the list, and where its key is found. */
+struct placed_life {
+    struct pending_life pending;
+    struct slice key;
+    uint64_t hash;
+};
+
+static size_t group_take(const struct mvcc *m, const struct buf *list, size_t *offset,
+                         struct placed_life group[PLACE_GROUP])
+{
+    size_t count = 0;
+    for (; count < PLACE_GROUP && *offset < list->len; count++) {
+        struct placed_life *p = &group[count];
+        memcpy(&p->pending, list->at + *offset, sizeof p->pending);
+        p->key = (struct slice){ list->at + *offset + sizeof p->pending, p->pending.key_bytes };
+        *offset += sizeof p->pending + p->key.len;
+        p->hash = mvcc_key_hash(m, p->key);
+        mvcc_prefetch_slot(m, p->hash);
+    }
+    for (size_t i = 0; i < count; i++) mvcc_prefetch_entry(m, group[i].hash);
+    return count;
+}
+
+/* A lifetime counts only if its row is the key's present version. */
+static enum err place_life(struct state *s, const struct placed_life *p)
+{
+    const struct entry *e = mvcc_find_hashed(s->mvcc, p->hash, p->key);
+    bool present = e != NULL && e->mod == p->pending.mod && entry_life(e) == NULL;
+    if (!present) {
+        /* No cut leaves such a record. It means nothing; the hash says if one is missing. */
+        if (p->pending.record.recorded) life_record_forget(s->leases, p->key);
+        return OK;
+    }
+    struct life *life;
+    TRY(life_load(s->leases, p->key, &p->pending.record, &life));
+    mvcc_set_life(s->mvcc, p->key, life);
+    return OK;
+}
+
 static enum err place_lives(struct checkpoint_load *load, const struct buf *list)
 {
-    struct state *s = load->s;
+    struct placed_life group[PLACE_GROUP];
     for (size_t offset = 0; offset < list->len;) {
-        struct pending_life p;
-        memcpy(&p, list->at + offset, sizeof p);
-        struct slice key = { list->at + offset + sizeof p, p.key_bytes };
-        offset += sizeof p + key.len;
-
-        const struct entry *e = mvcc_find(s->mvcc, key);
-        bool present = e != NULL && e->mod == p.mod && entry_life(e) == NULL;
-        if (!present) {
-            /* No cut leaves such a record. It would mean nothing; the hash says if one is missing. */
-            if (p.record.recorded) life_record_forget(s->leases, key);
-            continue;
-        }
-        struct life *life;
-        TRY(life_load(s->leases, key, &p.record, &life));
-        mvcc_set_life(s->mvcc, key, life);
+        size_t count = group_take(load->s->mvcc, list, &offset, group);
+        for (size_t i = 0; i < count; i++) TRY(place_life(load->s, &group[i]));
     }
     return OK;
 }

@@ -20,7 +20,7 @@ void dedup_deinit(struct dedup *d)
     dedup_init(d);
 }
 
-/* --- bits ------------------------------------------------------------------------------------- */
+/* --- bits ----------------------------------------------------------------------------- */
 
 static inline uint64_t mask_of(uint64_t seq) { return 1ULL << (seq % 64); }
 static inline uint64_t *word_of(const struct dedup_origin *o, uint64_t seq)
@@ -62,7 +62,7 @@ static void floor_raise(struct dedup_origin *o, uint64_t floor_seq)
     dense_advance(o);
 }
 
-/* --- origins ------------------------------------------------------------------------------------- */
+/* --- origins -------------------------------------------------------------------------- */
 
 static struct dedup_origin *origin_find(const struct dedup *d, uint64_t member)
 {
@@ -155,7 +155,7 @@ void dedup_remove(struct dedup *d, uint64_t member)
     if (!is_gone(d, member)) gone_add(d, member);
 }
 
-/* --- bytes ----------------------------------------------------------------------------------------- */
+/* --- bytes ---------------------------------------------------------------------------- */
 
 static void origin_encode(const struct dedup_origin *o, struct buf *out)
 {

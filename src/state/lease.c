@@ -6,7 +6,7 @@
 #define KEEPALIVE_GROUP 16 /* lookups whose cache misses overlap */
 #define DUE_STACK_MAX 64   /* three for each of the at most 16 levels, and four */
 
-/* --- map by id: linear hashing --------------------------------------------------------- */
+/* --- map by id: linear hashing -------------------------------------------------------- */
 
 static inline uint64_t bucket_of(const struct lease_map *m, uint64_t id)
 {
@@ -86,7 +86,7 @@ static void map_remove(struct lease_map *m, const struct lease *l)
     *at = l->hash_next;
 }
 
-/* --- table ------------------------------------------------------------------------------- */
+/* --- table ---------------------------------------------------------------------------- */
 
 struct lease_table *lease_table_new(uint64_t hash_seed)
 {
@@ -308,7 +308,7 @@ void lease_remove(struct lease_table *t, uint64_t id)
     mem_free(l);
 }
 
-/* --- what is due --------------------------------------------------------------------------- */
+/* --- what is due ---------------------------------------------------------------------- */
 
 struct due_walk {
     uint32_t places[DUE_STACK_MAX];
@@ -381,7 +381,7 @@ uint64_t lease_next_due_ms(const struct lease_table *t)
     return (uint64_t)MAX(when_ms, 0);
 }
 
-/* --- what changed ------------------------------------------------------------------------------ */
+/* --- what changed --------------------------------------------------------------------- */
 
 bool lease_changed_at(const struct lease_table *t, size_t at, const struct lease **out)
 {
@@ -409,7 +409,7 @@ void lease_changes_clear(struct lease_table *t)
     life_changes_clear(t);
 }
 
-/* --- invariants ----------------------------------------------------------------------------------- */
+/* --- invariants ----------------------------------------------------------------------- */
 
 static uint64_t check_lease(const struct lease_table *t, const struct lease *l, uint64_t *lives)
 {

@@ -22,7 +22,8 @@
  *  I4  The order of a lease's key list is not part of the state (loading changes it): sort it with
  *      lease_sort_keys before the order can show.
  *  I5  life.changed: the newest row of the key does not say what the life says. life.recorded: the
- *      store has a record of its own for the life, which goes when a row says the same or the life ends.
+ *      store has a record of its own for the life, which goes when a row says the same or the
+ *      life ends.
  */
 #ifndef STATE_LEASE_H
 #define STATE_LEASE_H
@@ -57,7 +58,7 @@ uint64_t lease_count(const struct lease_table *t);
 uint64_t life_count(const struct lease_table *t);
 uint64_t lease_table_hash(const struct lease_table *t);
 
-/* --- leases ------------------------------------------------------------------------ */
+/* --- leases --------------------------------------------------------------------------- */
 
 struct lease_request {
     uint64_t id;        /* 0: the next of the counter that is free */
@@ -66,7 +67,7 @@ struct lease_request {
     uint64_t count_max; /* settings: lease-max-count */
 };
 
-/* *out says id and ttl as granted; borrowed until the lease is removed. Nothing changed on error. */
+/* *out says id and ttl as granted; borrowed until the lease is removed. Unchanged on error. */
 enum err lease_grant(struct lease_table *t, const struct lease_request *request,
                      const struct lease **out) MUST_USE;
 
@@ -92,7 +93,7 @@ static inline struct life *lease_keys(const struct lease *l) { return l->keys; }
 /* Sorts the list by key (every life must have its entry). Read-only to everybody who looks. */
 void lease_sort_keys(struct lease_table *t, uint64_t id);
 
-/* --- lives: the lifetime of one key -------------------------------------------------- *
+/* --- lives: the lifetime of one key ---------------------------------------------------- *
  *
  * A put:            life_new or the one the key had -> life_set_private / lease_attach / nothing
  *                   (KEEP) -> mvcc_put -> life_written; a former other life -> life_free
@@ -144,7 +145,7 @@ size_t lease_due(struct lease_table *t, uint64_t now_ms, size_t limit,
  * lease_due does when called at that time. UINT64_MAX if there is none. */
 uint64_t lease_next_due_ms(const struct lease_table *t);
 
-/* --- for state/checkpoint only --------------------------------------------------------- */
+/* --- for state/checkpoint only -------------------------------------------------------- */
 
 uint64_t lease_counter(const struct lease_table *t); /* the next own id to try */
 void lease_counter_load(struct lease_table *t, uint64_t next_id);

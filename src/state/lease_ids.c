@@ -97,7 +97,7 @@ void id_set_add(struct id_set *s, uint64_t id)
     s->firsts[at] = run->ids[0];
 }
 
-/* Joins runs at and at + 1 if both fit into half a run: so there are never many almost empty ones. */
+/* Joins runs at and at + 1 if both fit into half a run: so few are almost empty. */
 static void run_join(struct id_set *s, size_t at)
 {
     if (at + 1 >= s->count) return;

@@ -12,7 +12,7 @@
 
 #include "state/lease.h"
 
-/* --- timer: a heap of four children, soonest first ------------------------------------ *
+/* --- timer: a heap of four children, soonest first ------------------------------------- *
  *
  *  place:  3 | 4 5 6 7 | 8 ... 11 | 12 ... 15 | ...     four children share a cache line
  *  children of p: 4p - 8 ... 4p - 5        parent of p: p / 4 + 2
@@ -58,7 +58,7 @@ void timer_remove(struct timer *h, uint32_t place);
 void timer_move(struct timer *h, uint32_t place, int64_t when_ms);
 void timer_check(const struct timer *h);
 
-/* --- ids in ascending order ------------------------------------------------------------- *
+/* --- ids in ascending order ------------------------------------------------------------ *
  *
  * Runs of at most ID_RUN_MAX ids, found by binary search over their first ones. Ascending ids fill
  * runs to the brim; neighbours that are half empty together become one.
@@ -84,7 +84,7 @@ size_t id_set_after(const struct id_set *s, uint64_t after, uint64_t *out, size_
 uint64_t id_set_free_from(const struct id_set *s, uint64_t from);
 void id_set_check(const struct id_set *s, size_t want_count);
 
-/* --- the table ------------------------------------------------------------------------------ */
+/* --- the table ------------------------------------------------------------------------ */
 
 /* Linear hashing: one bucket is split a grant, nothing is ever rehashed as a whole. */
 #define LEASE_MAP_BLOCK 1024u
@@ -122,7 +122,7 @@ struct lease_table {
 };
 
 struct lease *lease_get(const struct lease_table *t, uint64_t id); /* as lease_find, to change it */
-uint64_t life_hash(const struct life *life);                      /* its share of the table's hash */
+uint64_t life_hash(const struct life *life); /* its share of the table's hash */
 void life_changes_clear(struct lease_table *t);
 
 #endif

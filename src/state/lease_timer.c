@@ -91,7 +91,7 @@ void timer_add(struct timer *h, uintptr_t owner, int64_t when_ms)
     sift_up(h, place, (struct timer_slot){ when_ms, owner });
 }
 
-/* One block is kept beyond the last that is needed, so that a heap that breathes does not allocate. */
+/* One block beyond the last is kept, so that a heap that breathes does not allocate. */
 static void give_back(struct timer *h)
 {
     size_t needed = ((h->end - 1) >> TIMER_BLOCK_SHIFT) + 2;

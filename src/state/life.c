@@ -21,7 +21,7 @@ uint64_t life_hash(const struct life *life)
     return u64_mix(h ^ life->life_index);
 }
 
-/* --- lists of what changed ------------------------------------------------------------------ */
+/* --- lists of what changed ------------------------------------------------------------ */
 
 static void mark_changed(struct lease_table *t, struct life_node *node)
 {
@@ -83,7 +83,7 @@ void life_changes_clear(struct lease_table *t)
     buf_clear(&t->life_gone);
 }
 
-/* --- where a life is: a lease's list, the timer, or the idle list ------------------------------- */
+/* --- where a life is: a lease's list, the timer, or the idle list --------------------- */
 
 static void list_push(struct life **head, struct life *life)
 {
@@ -131,7 +131,7 @@ static void leave(struct lease_table *t, struct life *life)
     life->unix_ms = 0;
 }
 
-/* --- making, changing, ending --------------------------------------------------------------------- */
+/* --- making, changing, ending --------------------------------------------------------- */
 
 struct life *life_new(struct lease_table *t, struct slice key)
 {
@@ -252,7 +252,7 @@ enum err life_load(struct lease_table *t, struct slice key, const struct life_re
     return OK;
 }
 
-/* --- sorting a lease's keys: merge sort of a list ---------------------------------------------------- */
+/* --- sorting a lease's keys: merge sort of a list ------------------------------------- */
 
 static inline bool key_before(const struct life *a, const struct life *b)
 {

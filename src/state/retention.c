@@ -1,13 +1,14 @@
 /* state/retention.c - see retention.h. */
 #include "state/retention.h"
 
-#define TIME_STEP_MS_DEFAULT (3600000 / RETENTION_PARTS) /* while there is no limit by time: it may come */
+/* While a limit is off: it may come later. */
+#define TIME_STEP_MS_DEFAULT (3600000 / RETENTION_PARTS)
 #define REV_STEP_DEFAULT (1000000 / RETENTION_PARTS)
 
 void retention_init(struct retention *r) { r->count = 0; }
 
-/* Every second sample goes, but not the first and the last: the older, the wider the steps. A sample
- * that is missing can only make compaction later. */
+/* Every second sample goes, but not the first and the last: the older, the wider the steps. A
+ * sample that is missing can only make compaction later. */
 static void thin(struct retention *r)
 {
     size_t kept = 1;
@@ -70,8 +71,10 @@ static uint64_t due_by_bytes(uint64_t retain_bytes, const struct retention_now *
     if (retain_bytes == 0 || now->history_bytes <= retain_bytes) return 0;
     uint64_t excess = now->history_bytes - retain_bytes + retain_bytes / RETENTION_PARTS;
     excess = MIN(excess, now->history_bytes);
-    unsigned __int128 revs = now->rev - now->compacted;
-    return now->compacted + (uint64_t)(revs * excess / now->history_bytes);
+    uint64_t history = now->history_bytes;
+    for (; history >> 32 != 0; history >>= 1) excess >>= 1; /* so that no product overflows */
+    uint64_t revs = now->rev - now->compacted;
+    return now->compacted + revs / history * excess + revs % history * excess / history;
 }
 
 uint64_t retention_due(const struct retention *r, const struct settings *settings,
@@ -86,7 +89,7 @@ uint64_t retention_due(const struct retention *r, const struct settings *setting
     return rev > now->compacted ? rev : 0;
 }
 
-/* --- bytes ---------------------------------------------------------------------------------------- */
+/* --- bytes ---------------------------------------------------------------------------- */
 
 void retention_encode(const struct retention *r, struct buf *out)
 {

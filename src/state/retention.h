@@ -52,6 +52,7 @@ uint64_t retention_due(const struct retention *r, const struct settings *setting
                        const struct retention_now *now);
 
 void retention_encode(const struct retention *r, struct buf *out);
-enum err retention_decode(struct retention *r, struct slice bytes) MUST_USE; /* unchanged on error */
+/* Unchanged on error. */
+enum err retention_decode(struct retention *r, struct slice bytes) MUST_USE;
 
 #endif

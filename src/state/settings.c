@@ -11,7 +11,8 @@
 #define KEY_BYTES_LIMIT (MVCC_KEY_BYTES_MAX - 1) /* the database byte */
 #define YEAR_MS (365ULL * 86400 * 1000)
 
-_Static_assert(OP_BYTES_MAX > MVCC_VALUE_BYTES_MAX + MVCC_KEY_BYTES_MAX, "any value fits an operation");
+_Static_assert(OP_BYTES_MAX > MVCC_VALUE_BYTES_MAX + MVCC_KEY_BYTES_MAX,
+               "the largest value fits into an operation");
 
 #define FIELD(f) offsetof(struct settings, f)
 
@@ -74,7 +75,7 @@ const struct setting_row *setting_find(struct slice name)
     return NULL;
 }
 
-/* --- values as text ------------------------------------------------------------------------- */
+/* --- values as text ------------------------------------------------------------------- */
 
 struct suffix {
     const char *text;
@@ -156,11 +157,13 @@ enum err settings_set(struct settings *s, struct slice name, struct slice value,
     const struct setting_row *row = setting_find(name);
     if (row == NULL) return ERR_NOT_FOUND;
     uint64_t v;
-    bool good = row->kind == SETTING_NOTIFY ? notify_parse(value, &v) : number_parse(row, value, &v);
-    if (!good) {
-        errmsg_set(em, row->kind == SETTING_NOTIFY ? "%s: unknown letter in event classes"
-                                                   : "%s: argument couldn't be parsed into a number",
-                   row->name);
+    if (row->kind == SETTING_NOTIFY) {
+        if (!notify_parse(value, &v)) {
+            errmsg_set(em, "%s: unknown letter in event classes", row->name);
+            return ERR_CONFIG;
+        }
+    } else if (!number_parse(row, value, &v)) {
+        errmsg_set(em, "%s: argument couldn't be parsed into a number", row->name);
         return ERR_CONFIG;
     }
     if (v < row->min || v > row->max) {
@@ -194,7 +197,7 @@ uint64_t settings_hash(const struct settings *s)
     return hash;
 }
 
-/* --- bytes ---------------------------------------------------------------------------------------- */
+/* --- bytes ---------------------------------------------------------------------------- */
 
 void settings_encode(const struct settings *s, struct buf *out)
 {

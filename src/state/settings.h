@@ -1,4 +1,4 @@
-/* state/settings.h - replicated configuration: the limits that apply checks, the same on every node.
+/* state/settings.h - replicated configuration: the limits that apply checks.
  *
  * PURPOSE  One table of names, defaults and ranges, and the values in force. The conf file seeds
  *          them at bootstrap; afterwards OP_CONFIG changes them on all nodes at one log position.
@@ -41,7 +41,7 @@ enum notify_flag {
 };
 
 struct settings {
-    uint64_t key_bytes_max;          /* key-max-bytes: the client's key, without the database byte */
+    uint64_t key_bytes_max;          /* key-max-bytes: without the database byte */
     uint64_t value_bytes_max;        /* value-max-bytes */
     uint64_t request_bytes_max;      /* request-max-bytes: one operation as encoded */
     uint64_t txn_ops_max;            /* txn-max-ops: one-shot transactions */

@@ -192,7 +192,6 @@ static enum err put_pending(struct apply *cx, const struct change *c)
     TRY(change_allow_key(cx, c->key));
     struct pending *p = txn_touch(t, c->key, c->key_is_short_lived);
     TRY(allow_attach(cx, p, &c->plan));
-    bool was_live = p->live;
     if (c->value_is_former) {
         txn_put_base(t, p);
     } else if (c->value_is_short_lived) {
@@ -200,11 +199,7 @@ static enum err put_pending(struct apply *cx, const struct change *c)
     } else {
         txn_put_outside(t, p, c->value, c->type);
     }
-    if (c->plan.form != LIFE_FORM_KEEP) {
-        txn_set_plan(t, p, &c->plan);
-    } else if (!was_live) {
-        txn_set_plan(t, p, &(struct life_plan){ .form = LIFE_FORM_NONE });
-    }
+    if (c->plan.form != LIFE_FORM_KEEP) txn_set_plan(t, p, &c->plan);
     return OK;
 }
 

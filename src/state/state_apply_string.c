@@ -222,7 +222,6 @@ static enum err put_patched(struct apply *cx, const struct op *o, const struct k
         struct pending *p = txn_touch(cx->txn, o->key, false);
         uint8_t *at = txn_put_grown(cx->txn, p, bytes);
         if (o->value.len != 0) memcpy(at + offset, o->value.at, o->value.len);
-        if (missing) txn_set_plan(cx->txn, p, &(struct life_plan){ .form = LIFE_FORM_NONE });
         return OK;
     }
     struct buf *value = &cx->s->scratch.value;

@@ -119,9 +119,16 @@ class ScriptedServer:
         return self
 
     def __exit__(self, *_):
-        self.listener.close()
-        for connection in self.connections:
-            connection.close()
+        # Woken and joined before anything is closed: else the thread could go on with the
+        # number of a descriptor that is somebody else's by then.
+        for sock in [self.listener, *self.connections]:
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # the other side was faster
+        self.thread.join(SECONDS_MAX)
+        for sock in [self.listener, *self.connections]:
+            sock.close()
 
     def wait_request(self):
         if not self.arrived.acquire(timeout=SECONDS_MAX):
@@ -247,6 +254,15 @@ class ScriptedTests(unittest.TestCase):
                 self.assertIn(b"watch", title)
                 self.assertNotIn(b"tell-nobody", title)
 
+    def test_password_does_not_reach_the_command_of_watch(self):
+        events = {"events": [put_event("k", "v", 5)], "next": 6}
+        with ScriptedServer(Status("OK"), 9, events, Error("ERR enough")) as server, \
+                Background("watch", "k", "--rev", "5", "--endpoints", server.endpoint, "--", "sh",
+                           "-c", 'echo "<$CORDIS_PASSWORD> $CORDIS_WATCH_KEY"',
+                           env=clean_environment(CORDIS_PASSWORD="tell-nobody")) as tool:
+            self.assertEqual(tool.lines(1), ["<> k"])
+            self.assertEqual(server.requests[0], "AUTH tell-nobody")
+
     def test_watch_resumes_on_the_next_server(self):
         with ScriptedServer(9, {"events": [put_event("k", "v", 5)], "next": 6}, CLOSE) as first, \
                 ScriptedServer({"events": [put_event("k", "w", 7)], "next": 8},
@@ -296,8 +312,8 @@ class ScriptedTests(unittest.TestCase):
         with ScriptedServer({"revision": 9, "applied": 1}) as server:
             code, shown = self.typed(["put", "k", "--endpoints", server.endpoint],
                                      [b"val\n", b"\x04"])
+            self.assertEqual(code, 0, shown)
             self.assertEqual(server.requests, ["KV PUT k val\n"])
-            self.assertEqual(code, 0)
             self.assertIn("ctrl-D", shown)
             self.assertIn("OK", shown)
         with ScriptedServer({"succeeded": 1, "revision": 9, "failed": None,
@@ -305,8 +321,8 @@ class ScriptedTests(unittest.TestCase):
             code, shown = self.typed(["txn", "--endpoints", server.endpoint],
                                      [b"mod(k) = 1\n", b"\n", b"ptu k v\n", b"put k v\n", b"\n",
                                       b"\n"])
+            self.assertEqual(code, 0, shown)
             self.assertEqual(server.requests, ["TXN IF 1 MOD k = 1 THEN 1 4 KV PUT k v"])
-            self.assertEqual(code, 0)
             self.assertIn("did you mean 'put'?", shown)
         self.assertEqual(self.typed(["put", "k"], [b"\x03"])[0], 130)
 

@@ -71,9 +71,9 @@ static void test_command_sees_the_event(void **state)
     int fd = mkstemp(log);
     assert_true(fd >= 0);
     setenv("CORDIS_TEST_LOG", log, 1);
-    char *script = script_make(
-        "echo \"$CORDIS_WATCH_REVISION $CORDIS_WATCH_EVENT_TYPE $CORDIS_WATCH_KEY "
-        "<$CORDIS_WATCH_VALUE> <$CORDIS_PASSWORD> $(cat)\" >> $CORDIS_TEST_LOG\nexit 3\n");
+    char *script =
+        script_make("echo \"$CORDIS_WATCH_REVISION $CORDIS_WATCH_EVENT_TYPE $CORDIS_WATCH_KEY "
+                    "<$CORDIS_WATCH_VALUE> $(cat)\" >> $CORDIS_TEST_LOG\nexit 3\n");
     struct fake_run r = watch_with(
         script, ":9 [ events [ " PUT("k", "v", 5) " [ op del key k value nil rev :6 create :0 "
                                                   "version :0 lease :0 ] ] next :7 ] -ERR_end");
@@ -84,7 +84,7 @@ static void test_command_sees_the_event(void **state)
     char text[256] = "";
     ssize_t len = read(fd, text, sizeof text - 1);
     assert_true(len > 0);
-    assert_string_equal(text, "5 PUT k <v> <> \n6 DELETE k <> <> \n");
+    assert_string_equal(text, "5 PUT k <v> \n6 DELETE k <> \n");
     fake_run_deinit(&r);
     unlink(script);
     unlink(log);

@@ -123,15 +123,17 @@ static inline void model_chain(const struct model *m, size_t key, struct row *r)
 /* Appends the row that a change of `key` must make; the value is copied. */
 static inline const struct row *model_append(struct model *m, size_t key, enum row_op op,
                                              enum value_type type, struct slice value,
-                                             uint64_t rev, uint32_t n, const struct life *life)
+                                             uint64_t rev, uint32_t n, const struct life *life,
+                                             bool recreate)
 {
     struct model_key *k = &m->keys[key];
     const struct row *live = model_live(m, key);
     struct row r = { .rev = rev, .n = n, .op = op, .type = type, .key = k->key };
     r.value = (struct slice){ mem_copy(value.at, value.len), value.len };
     if (op == ROW_PUT) {
-        r.create = live != NULL ? live->create : rev;
-        r.version = live != NULL ? live->version + 1 : 1;
+        bool fresh = live == NULL || recreate;
+        r.create = fresh ? rev : live->create;
+        r.version = fresh ? 1 : live->version + 1;
     } else {
         r.type = live->type;
     }

@@ -1,4 +1,4 @@
-/* The key space against the naive model, and the promises of mvcc_put and mvcc_delete one by one. */
+/* The key space against the naive model; what mvcc_put and mvcc_delete promise, one by one. */
 #include "mvcc/mvcc.h"
 
 #include "mvcc_model.h"
@@ -59,6 +59,45 @@ static void test_put_gives_etcd_numbers(void **state)
     mvcc_free(m);
 }
 
+/* I4: every 128th row of a key is a milestone that the rows up to the next one point to. */
+static void test_jump_points_to_the_newest_milestone(void **state)
+{
+    (void)state;
+    struct mvcc *m = mvcc_new(1);
+    for (uint64_t rev = 2; rev <= 300; rev++) {
+        put(m, "k", "v", rev);
+        const struct entry *e = mvcc_find(m, SLICE_LIT("k"));
+        assert_int_equal(e->chain, (rev - 2) % MVCC_JUMP_STRIDE);
+        assert_int_equal(e->jump, rev - e->chain);
+    }
+    mvcc_packs_seal(m);
+    struct mvcc_pack pack;
+    assert_true(mvcc_packs_at(m, 0, &pack));
+    size_t offset = 0;
+    assert_int_equal(pack_begin(blob_slice(pack.body), &offset), OK);
+    for (uint64_t rev = 2; rev <= 300; rev++) {
+        struct row r;
+        assert_int_equal(row_decode(blob_slice(pack.body), &offset, pack.first_rev, &r), OK);
+        assert_int_equal(r.prev, rev == 2 ? 0 : rev - 1);
+        uint64_t milestone = 2 + (rev - 3) / MVCC_JUMP_STRIDE * MVCC_JUMP_STRIDE;
+        assert_int_equal(r.jump, rev == 2 ? 0 : milestone);
+    }
+    mvcc_free(m);
+}
+
+static void test_recreate_is_one_event_of_a_new_key(void **state)
+{
+    (void)state;
+    struct mvcc *m = mvcc_new(1);
+    put(m, "k", "one", 2);
+    struct mvcc_event ev;
+    struct mvcc_write w = { .key = SLICE_LIT("k"), .rev = 3, .n = 1, .recreate = true };
+    mvcc_put(m, &w, NULL, &ev);
+    assert_true(ev.create == 3 && ev.version == 1 && ev.prev_mod == 2 && ev.prev_version == 1);
+    mvcc_check(m);
+    mvcc_free(m);
+}
+
 static void test_taken_entry_stays_readable(void **state)
 {
     (void)state;
@@ -68,7 +107,8 @@ static void test_taken_entry_stays_readable(void **state)
     struct entry *taken = NULL;
     struct mvcc_event ev;
     /* The new value may be the old one: it is not overwritten. */
-    struct mvcc_write w = { .key = entry_key(before), .value = entry_value(before), .rev = 3, .n = 1 };
+    struct mvcc_write w = { .key = entry_key(before), .value = entry_value(before), .rev = 3,
+                            .n = 1 };
     mvcc_put(m, &w, &taken, &ev);
     assert_ptr_equal(taken, before);
     assert_true(slice_eq(ev.prev_value, SLICE_LIT("one")));
@@ -247,14 +287,17 @@ static void change(struct world *w, size_t key, uint64_t rev, uint32_t n)
         enum row_op op = r >> 9 & 1 ? ROW_DEL : ROW_EXPIRE;
         struct slice name = r >> 10 & 1 ? k->key : entry_key(mvcc_find(w->m, k->key));
         mvcc_delete(w->m, name, rev, n, op, take ? &taken : NULL, &ev);
-        want = model_append(&w->model, key, op, VALUE_STRING, SLICE_NONE, rev, n, k->life);
+        want = model_append(&w->model, key, op, VALUE_STRING, SLICE_NONE, rev, n, k->life,
+                            false);
         life_replaced(k, NULL);
     } else {
         struct life *life = random_life(w, k);
         struct mvcc_write write = { .key = k->key, .value = random_value(w), .rev = rev, .n = n,
-                                    .type = (enum value_type)(r >> 12 & 1), .life = life };
+                                    .type = (enum value_type)(r >> 12 & 1), .life = life,
+                                    .recreate = (r >> 16) % 8 == 0 };
         mvcc_put(w->m, &write, take ? &taken : NULL, &ev);
-        want = model_append(&w->model, key, ROW_PUT, write.type, write.value, rev, n, life);
+        want = model_append(&w->model, key, ROW_PUT, write.type, write.value, rev, n, life,
+                            write.recreate);
         life_replaced(k, life);
         const struct entry *e = mvcc_find(w->m, k->key);
         assert_entry_is(e, want);
@@ -406,6 +449,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_empty_store),
         cmocka_unit_test(test_put_gives_etcd_numbers),
+        cmocka_unit_test(test_jump_points_to_the_newest_milestone),
+        cmocka_unit_test(test_recreate_is_one_event_of_a_new_key),
         cmocka_unit_test(test_taken_entry_stays_readable),
         cmocka_unit_test(test_overwrite_of_same_size_stays_in_place),
         cmocka_unit_test(test_life_follows_its_entry),

@@ -131,6 +131,28 @@ static void test_split_leaves_other_segments_alone(void **state)
     for (size_t i = 0; i < at; i++) mem_free(all[i]);
 }
 
+/* Bytes that cancel a constant of the hash must not take the rest of the key with them: such keys
+ * would all have one hash, and the directory would double without end. */
+static void test_keys_made_to_collide_do_not(void **state)
+{
+    (void)state;
+    struct mvcc_index x;
+    mvcc_index_init(&x, 0x0123456789abcdefULL);
+    static struct entry *all[2000];
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        struct entry *e = mem_zalloc(sizeof *e + 48);
+        e->key_bytes = 48;
+        u64_le_put(e->data + 1, i);
+        u64_le_put(e->data + 16, 0xa0761d6478bd642fULL);
+        all[i] = e;
+        insert(&x, e);
+    }
+    assert_true(x.depth <= 9);
+    mvcc_index_check(&x);
+    mvcc_index_deinit(&x);
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) mem_free(all[i]);
+}
+
 static void test_replaced_entry_is_found(void **state)
 {
     (void)state;
@@ -155,6 +177,7 @@ int main(void)
         cmocka_unit_test(test_grown_by_splits),
         cmocka_unit_test(test_reserved_ahead),
         cmocka_unit_test(test_split_leaves_other_segments_alone),
+        cmocka_unit_test(test_keys_made_to_collide_do_not),
         cmocka_unit_test(test_replaced_entry_is_found),
     };
     return cmocka_run_group_tests_name("mvcc/mvcc_index", tests, NULL, NULL);

@@ -156,16 +156,16 @@ static void test_find_by_revision(void **state)
     append(m, 2, 1, 16000);
     append(m, 5, 1, 16000);
     append(m, 5, 2, 16000);
-    append(m, 9, 1, 10);
+    append(m, 9, 1, 10); /* in the pack of 5.2 */
     assert_int_equal(mvcc_packs_find(m, 0), 0);
     assert_int_equal(mvcc_packs_find(m, 2), 0);
     assert_int_equal(mvcc_packs_find(m, 3), 1);
     assert_int_equal(mvcc_packs_find(m, 5), 1);
-    assert_int_equal(mvcc_packs_find(m, 6), 3);
-    assert_int_equal(mvcc_packs_find(m, 9), 3);
-    assert_int_equal(mvcc_packs_find(m, 10), 4);
+    assert_int_equal(mvcc_packs_find(m, 6), 2);
+    assert_int_equal(mvcc_packs_find(m, 9), 2);
+    assert_int_equal(mvcc_packs_find(m, 10), 3);
     struct mvcc_pack pack;
-    assert_false(mvcc_packs_at(m, 4, &pack));
+    assert_false(mvcc_packs_at(m, 3, &pack));
     mvcc_free(m);
 }
 

@@ -163,8 +163,8 @@ static void test_random_changes_match_the_model(void **state)
     }
 }
 
-static void numbers_insert(struct mvcc_tree *t, struct model *m, const char *prefix, const char *suffix,
-                           size_t count)
+static void numbers_insert(struct mvcc_tree *t, struct model *m, const char *prefix,
+                           const char *suffix, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         char text[64];

@@ -90,9 +90,9 @@ struct lab {
     size_t snapshots;
 };
 
-/* --- disk ---------------------------------------------------------------------------------------- */
+/* --- disk ------------------------------------------------------------------------------------ */
 
-static void lab_log_push(struct lab_log *l, const struct raft_entry *e)
+LAB_UNUSED static void lab_log_push(struct lab_log *l, const struct raft_entry *e)
 {
     if (l->count == 0) l->first = e->index;
     assert_true(e->index == l->first + l->count);
@@ -105,14 +105,14 @@ static void lab_log_push(struct lab_log *l, const struct raft_entry *e)
     l->count++;
 }
 
-static void lab_log_cut(struct lab_log *l, uint64_t from_index)
+LAB_UNUSED static void lab_log_cut(struct lab_log *l, uint64_t from_index)
 {
     while (l->count != 0 && l->first + l->count > from_index) {
         blob_unref(l->at[--l->count].body);
     }
 }
 
-static void lab_log_deinit(struct lab_log *l)
+LAB_UNUSED static void lab_log_deinit(struct lab_log *l)
 {
     lab_log_cut(l, 0);
     mem_free(l->at);
@@ -130,13 +130,13 @@ LAB_UNUSED static void lab_log_forget(struct lab_log *l, uint64_t index)
     l->first += drop;
 }
 
-static const struct raft_entry *lab_log_find(const struct lab_log *l, uint64_t index)
+LAB_UNUSED static const struct raft_entry *lab_log_find(const struct lab_log *l, uint64_t index)
 {
     if (l->count == 0 || index < l->first || index >= l->first + l->count) return NULL;
     return &l->at[index - l->first];
 }
 
-static void lab_write_push(struct lab_node *n, const struct raft_update *u)
+LAB_UNUSED static void lab_write_push(struct lab_node *n, const struct raft_update *u)
 {
     assert_true(n->write_count < LAB_WRITES_MAX);
     struct lab_write *w = &n->writes[(n->write_first + n->write_count++) % LAB_WRITES_MAX];
@@ -148,7 +148,7 @@ static void lab_write_push(struct lab_node *n, const struct raft_update *u)
 }
 
 /* The oldest write reaches the disk. */
-static struct raft_write lab_write_pop(struct lab_node *n)
+LAB_UNUSED static struct raft_write lab_write_pop(struct lab_node *n)
 {
     assert_true(n->write_count > 0);
     struct lab_write *w = &n->writes[n->write_first];
@@ -163,7 +163,7 @@ static struct raft_write lab_write_pop(struct lab_node *n)
     return write;
 }
 
-static void lab_writes_drop(struct lab_node *n)
+LAB_UNUSED static void lab_writes_drop(struct lab_node *n)
 {
     while (n->write_count != 0) {
         lab_log_deinit(&n->writes[n->write_first].entries);
@@ -172,9 +172,9 @@ static void lab_writes_drop(struct lab_node *n)
     }
 }
 
-/* --- network ------------------------------------------------------------------------------------- */
+/* --- network --------------------------------------------------------------------------------- */
 
-static void lab_send(struct lab *lab, const struct raft_msg *m)
+LAB_UNUSED static void lab_send(struct lab *lab, const struct raft_msg *m)
 {
     lab->node[m->from].msgs_sent++;
     if (lab->cut[m->from][m->to] || lab->net_count == LAB_NET_MAX) return;
@@ -184,7 +184,7 @@ static void lab_send(struct lab *lab, const struct raft_msg *m)
     assert_true(p->bytes.len == raft_msg_encoded_bytes(m));
 }
 
-static struct lab_packet lab_net_take(struct lab *lab, size_t at)
+LAB_UNUSED static struct lab_packet lab_net_take(struct lab *lab, size_t at)
 {
     struct lab_packet p = lab->net[at];
     lab->net_count--;
@@ -192,19 +192,19 @@ static struct lab_packet lab_net_take(struct lab *lab, size_t at)
     return p;
 }
 
-static enum err lab_event(struct lab *lab, uint64_t id, struct raft_event ev)
+LAB_UNUSED static enum err lab_event(struct lab *lab, uint64_t id, struct raft_event ev)
 {
     enum err err = raft_step(lab->node[id].r, &ev);
     raft_check(lab->node[id].r);
     return err;
 }
 
-static void lab_must(struct lab *lab, uint64_t id, struct raft_event ev)
+LAB_UNUSED static void lab_must(struct lab *lab, uint64_t id, struct raft_event ev)
 {
     assert_int_equal(lab_event(lab, id, ev), OK);
 }
 
-static void lab_deliver(struct lab *lab, struct lab_packet *p)
+LAB_UNUSED static void lab_deliver(struct lab *lab, struct lab_packet *p)
 {
     struct raft_msg m;
     if (lab->node[p->to].r != NULL && !lab->cut[p->from][p->to]) {
@@ -215,9 +215,9 @@ static void lab_deliver(struct lab *lab, struct lab_packet *p)
     buf_deinit(&p->bytes);
 }
 
-/* --- what an update asks for --------------------------------------------------------------------- */
+/* --- what an update asks for ----------------------------------------------------------------- */
 
-static void lab_apply(struct lab *lab, struct lab_node *n, const struct raft_entry *e)
+LAB_UNUSED static void lab_apply(struct lab *lab, struct lab_node *n, const struct raft_entry *e)
 {
     assert_true(e->index == n->applied + 1);
     assert_true(e->index < LAB_INDEX_MAX);
@@ -238,7 +238,7 @@ static void lab_apply(struct lab *lab, struct lab_node *n, const struct raft_ent
     n->applied = e->index;
 }
 
-static void lab_persist_one(struct lab *lab, uint64_t id)
+LAB_UNUSED static void lab_persist_one(struct lab *lab, uint64_t id)
 {
     struct raft_write write = lab_write_pop(&lab->node[id]);
     lab_must(lab, id, (struct raft_event){ .type = RAFT_EV_PERSISTED, .write = write });
@@ -272,7 +272,7 @@ LAB_UNUSED static void lab_snapshot_move(struct lab *lab, uint64_t from, uint64_
                                              .ok = ok });
 }
 
-static void lab_wish(struct lab *lab, struct lab_node *n, const struct raft_wish *w)
+LAB_UNUSED static void lab_wish(struct lab *lab, struct lab_node *n, const struct raft_wish *w)
 {
     n->wish = *w;
     if (n->snapshots_held) return;
@@ -289,7 +289,7 @@ static void lab_wish(struct lab *lab, struct lab_node *n, const struct raft_wish
     lab_snapshot_move(lab, n->id, w->peer);
 }
 
-static void lab_leader_check(struct lab *lab, const struct lab_node *n)
+LAB_UNUSED static void lab_leader_check(struct lab *lab, const struct lab_node *n)
 {
     if (raft_role(n->r) != RAFT_LEADER) return;
     uint64_t term = raft_term(n->r);
@@ -302,7 +302,8 @@ static void lab_leader_check(struct lab *lab, const struct lab_node *n)
     lab->leader_of[term] = n->id;
 }
 
-static void lab_read_done(struct lab *lab, struct lab_node *n, const struct raft_update *u)
+LAB_UNUSED static void lab_read_done(struct lab *lab, struct lab_node *n,
+                                     const struct raft_update *u)
 {
     assert_true(u->read_id > n->read_id && u->read_id <= n->read_asked);
     for (uint64_t id = n->read_id + 1; id <= u->read_id; id++) {
@@ -316,7 +317,7 @@ static void lab_read_done(struct lab *lab, struct lab_node *n, const struct raft
 }
 
 /* Takes one update and does what it says. The disk answers at once unless it is held. */
-static bool lab_take(struct lab *lab, uint64_t id)
+LAB_UNUSED static bool lab_take(struct lab *lab, uint64_t id)
 {
     struct lab_node *n = &lab->node[id];
     struct raft_update u;
@@ -340,7 +341,7 @@ static bool lab_take(struct lab *lab, uint64_t id)
     return true;
 }
 
-static void lab_work(struct lab *lab, uint64_t id)
+LAB_UNUSED static void lab_work(struct lab *lab, uint64_t id)
 {
     struct lab_node *n = &lab->node[id];
     bool busy = true;
@@ -354,7 +355,7 @@ static void lab_work(struct lab *lab, uint64_t id)
     }
 }
 
-static void lab_work_all(struct lab *lab)
+LAB_UNUSED static void lab_work_all(struct lab *lab)
 {
     for (uint64_t id = 1; id <= lab->node_count; id++) lab_work(lab, id);
 }
@@ -371,7 +372,7 @@ LAB_UNUSED static void lab_stabilize(struct lab *lab)
     }
 }
 
-static void lab_tick(struct lab *lab, uint64_t id)
+LAB_UNUSED static void lab_tick(struct lab *lab, uint64_t id)
 {
     if (lab->node[id].r == NULL) return;
     lab_must(lab, id, (struct raft_event){ .type = RAFT_EV_TICK, .now_ms = lab->now_ms });
@@ -387,9 +388,9 @@ LAB_UNUSED static void lab_run(struct lab *lab, int64_t for_ms)
     }
 }
 
-/* --- life ---------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------ */
 
-static void lab_start(struct lab *lab, uint64_t id)
+LAB_UNUSED static void lab_start(struct lab *lab, uint64_t id)
 {
     struct lab_node *n = &lab->node[id];
     assert_null(n->r);
@@ -420,7 +421,7 @@ LAB_UNUSED static void lab_crash(struct lab *lab, uint64_t id)
     lab_writes_drop(n);
 }
 
-static struct raft_member lab_member(uint64_t id, enum raft_member_role role)
+LAB_UNUSED static struct raft_member lab_member(uint64_t id, enum raft_member_role role)
 {
     struct raft_member m = { .id = id, .directory_id = id + 100, .role = role };
     snprintf(m.peer_address, sizeof m.peer_address, "host%u:7380", (unsigned)id);
@@ -430,7 +431,7 @@ static struct raft_member lab_member(uint64_t id, enum raft_member_role role)
 }
 
 /* Nodes 1..voters vote, the next `learners` learn; more nodes may be started later. */
-static struct lab *lab_new(size_t voters, size_t learners, uint64_t seed)
+LAB_UNUSED static struct lab *lab_new(size_t voters, size_t learners, uint64_t seed)
 {
     struct lab *lab = mem_zalloc(sizeof *lab);
     lab->net = mem_alloc(LAB_NET_MAX * sizeof *lab->net);
@@ -457,7 +458,7 @@ LAB_UNUSED static struct lab *lab_started(size_t voters, size_t learners)
     return lab;
 }
 
-static void lab_free(struct lab *lab)
+LAB_UNUSED static void lab_free(struct lab *lab)
 {
     for (uint64_t id = 1; id <= LAB_NODES_MAX; id++) {
         struct lab_node *n = &lab->node[id];
@@ -470,7 +471,7 @@ static void lab_free(struct lab *lab)
     mem_free(lab);
 }
 
-/* --- shorthand ----------------------------------------------------------------------------------- */
+/* --- shorthand ------------------------------------------------------------------------------- */
 
 LAB_UNUSED static void lab_elect(struct lab *lab, uint64_t id)
 {
@@ -479,7 +480,7 @@ LAB_UNUSED static void lab_elect(struct lab *lab, uint64_t id)
     assert_int_equal(raft_role(lab->node[id].r), RAFT_LEADER);
 }
 
-static enum err lab_propose(struct lab *lab, uint64_t id, struct slice text)
+LAB_UNUSED static enum err lab_propose(struct lab *lab, uint64_t id, struct slice text)
 {
     struct blob *body = blob_copy(text);
     enum err err = lab_event(lab, id, (struct raft_event){ .type = RAFT_EV_PROPOSE, .body = body,

@@ -232,11 +232,6 @@ static void check_progress(struct lab *lab)
     for (uint64_t id = 1; id <= lab->node_count; id++) {
         if (raft_members_find(raft_members(n->r), id) == NULL) continue;
         if (lab->node[id].applied != n->applied) {
-            for (uint64_t k = 1; k <= lab->node_count; k++) { const struct raft *r = lab->node[k].r; struct raft_peer_status ps;
-            fprintf(stderr, "%u %s t%u leader %u first %u last %u durable %u commit %u applied %u snap %u\n", (unsigned)k, raft_role_name(raft_role(r)),
-              (unsigned)raft_term(r), (unsigned)raft_leader(r), (unsigned)raft_first_index(r),(unsigned)raft_last_index(r), (unsigned)raft_durable_index(r), (unsigned)raft_commit_index(r), (unsigned)lab->node[k].applied, (unsigned)lab->node[k].snap_index);
-              for (size_t q=0;q<raft_members(r)->count;q++) fprintf(stderr, " %u:%d", (unsigned)raft_members(r)->at[q].id, raft_members(r)->at[q].role);
-              fprintf(stderr,"\n"); for (size_t q = 0; raft_peer_status(r, q, &ps); q++) fprintf(stderr, "   -> %u %s match %u next %u inflight %zu silent %d\n", (unsigned)ps.id, raft_peer_state_name(ps.state), (unsigned)ps.match_index, (unsigned)ps.next_index, ps.inflight_count, (int)ps.silent_ms); }
             fail_msg("seed %llu: %llu is behind", (unsigned long long)lab->seed,
                      (unsigned long long)id);
         }

@@ -74,7 +74,7 @@ static void say_error(struct script *s, enum err err)
     if (err != OK) buf_printf(&s->out, "%s %s: %s\n", s->words[0], s->words[1], err_name(err));
 }
 
-/* --- printing ------------------------------------------------------------------------------------ */
+/* --- printing -------------------------------------------------------------------------------- */
 
 static void print_members(struct buf *out, const struct raft_members *m)
 {
@@ -171,7 +171,7 @@ static void print_reads(struct script *s)
                (unsigned)n->read_asked, (unsigned)n->read_id, (unsigned)n->read_index);
 }
 
-/* --- commands ------------------------------------------------------------------------------------ */
+/* --- commands -------------------------------------------------------------------------------- */
 
 static void do_cluster(struct script *s)
 {
@@ -411,7 +411,7 @@ static void run_line(struct script *s, char *text)
     fail_msg("%s:%zu: unknown command %s", s->file, s->line, s->words[0]);
 }
 
-/* --- files --------------------------------------------------------------------------------------- */
+/* --- files ----------------------------------------------------------------------------------- */
 
 static void file_read(const char *path, struct buf *out)
 {

@@ -22,7 +22,7 @@
 #define LAB_LEASES 12
 #define LAB_MEMBER 77
 
-/* --- the store ------------------------------------------------------------------------------ */
+/* --- the store ------------------------------------------------------------------------ */
 
 struct lab_meta {
     struct blob *name, *value;
@@ -140,7 +140,7 @@ static inline struct state *lab_load(const struct lab_store *store, uint64_t has
     return NULL;
 }
 
-/* --- random batches ---------------------------------------------------------------------------- */
+/* --- random batches ------------------------------------------------------------------- */
 
 struct lab {
     uint64_t random;

@@ -1,7 +1,7 @@
 /* Cuts at random points of random work: a state built from them is the state that was cut. */
 #include "checkpoint_lab.h"
 
-/* --- equal in everything that anybody can see ---------------------------------------------- */
+/* --- equal in everything that anybody can see ----------------------------------------- */
 
 static void same_leases(const struct lease_table *a, const struct lease_table *b)
 {
@@ -93,7 +93,7 @@ static void nothing_changed(const struct state *s)
     assert_false(life_gone_next(s->leases, &offset, &key));
 }
 
-/* --- the rounds ---------------------------------------------------------------------------------- */
+/* --- the rounds ----------------------------------------------------------------------- */
 
 static void note_dead(void *ctx, uint64_t rev, struct slice key)
 {
@@ -143,7 +143,7 @@ static void test_cut_and_load_at_random_points(void **state)
     assert_true(lives_count > 1000);
 }
 
-/* Cuts are not part of the state: with many, with few and with none, the same hash after each entry. */
+/* Cuts are not part of the state: with many and with none, the same hash after each entry. */
 static void test_cuts_leave_no_trace(void **state)
 {
     (void)state;
@@ -164,7 +164,7 @@ static void test_cuts_leave_no_trace(void **state)
     lab_deinit(&l);
 }
 
-/* --- what exactly is written ------------------------------------------------------------------------ */
+/* --- what exactly is written ---------------------------------------------------------- */
 
 static size_t metas_with(const struct checkpoint *c, char letter, bool is_put)
 {
@@ -198,7 +198,8 @@ static const struct {
     struct op op;
     size_t leases, lives, gone_leases, gone_lives, packs;
 } cuts[] = {
-    { "a lease", { .kind = OP_LEASE_GRANT, .fields = FIELD_NUMBER, .number = 60000 }, 1, 0, 0, 0, 0 },
+    { "a lease",
+      { .kind = OP_LEASE_GRANT, .fields = FIELD_NUMBER, .number = 60000 }, 1, 0, 0, 0, 0 },
     { "a put with a TTL: its row says all",
       { .kind = OP_PUT, .fields = FIELD_KEY | FIELD_VALUE | FIELD_LIFE, .key = SLICE_LIT("k"),
         .value = SLICE_LIT("v"), .life = LIFE_TTL, .life_ms = 5000 }, 0, 0, 0, 0, 1 },

@@ -197,7 +197,7 @@ static void test_leases_are_listed_as_changed_once_and_as_removed_only_if_record
     lease_table_free(f.t);
 }
 
-/* --- loading ------------------------------------------------------------------------------- */
+/* --- loading -------------------------------------------------------------------------- */
 
 static const struct {
     const char *label;
@@ -250,7 +250,7 @@ static void test_load_of_leases_refuses_the_impossible(void **state)
     lease_table_free(f.t);
 }
 
-/* --- keys in order ---------------------------------------------------------------------------- */
+/* --- keys in order -------------------------------------------------------------------- */
 
 static struct life *keyed(struct lease_table *t, const char *text)
 {

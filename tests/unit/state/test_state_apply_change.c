@@ -95,10 +95,18 @@ static const char lease_room[] =
     "|@9 yes n=1\n"
     "mput g=1 h=1 lease 2\n"
     "|@9 ERR_LEASE_KEYS no\n"
+    "del c\n"
+    "|del c @10.1 L2 was3\n"
+    "|@10 yes n=1\n"
+    "txn redis { } { mput g=1 h=1 lease 2 ; local } { }\n"
+    "| [0] @10 ERR_LEASE_KEYS no\n"
+    "| [1] @10 yes sees(b=3 c2 m9 v3 L2 d2000 u501000 i16) sees(d=4 c5 m6 v2) sees(e=3 c8 m8"
+      " v1 L2 d2000 u501000 i14)\n"
+    "|@10 yes\n"
     "config op-max-keys 1\n"
-    "|@9 yes\n"
+    "|@10 yes\n"
     "rename e x\n"
-    "|@9 ERR_KEYS_LIMIT no\n";
+    "|@10 ERR_KEYS_LIMIT no\n";
 
 static const char former_values_for_watchers[] =
     "prevs\n"

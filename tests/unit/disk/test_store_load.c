@@ -1,0 +1,140 @@
+/* The scan at start: order, what it refuses, and what a load that notes the dead leads to. */
+#include "store_kit.h"
+
+#include "disk/store_db.h"
+
+static void make(const char *dir, struct kit_model *m)
+{
+    struct store_options options = { .dir = dir, .write_buffer_bytes = 128 << 10 };
+    struct store *s;
+    struct kit_loaded loaded;
+    assert_int_equal(kit_open(&options, &s, &loaded, NULL), OK);
+    for (int i = 0; i < 300; i++) kit_change(m, i % 10 == 0 ? KIT_KEYS : 1);
+    kit_submit(m, s);
+    store_close(s);
+}
+
+/* Puts a record behind the store's back. */
+static void put(const char *dir, struct slice key, struct slice value)
+{
+    struct store_db db;
+    bool fresh = false;
+    uint64_t trimmed = 0;
+    assert_int_equal(store_db_open(&db, dir, 128 << 10, &fresh, &trimmed, NULL), OK);
+    leveldb_writebatch_t *batch = leveldb_writebatch_create();
+    leveldb_writebatch_put(batch, (const char *)key.at, key.len, (const char *)value.at, value.len);
+    assert_int_equal(store_db_write(&db, batch, NULL), OK);
+    leveldb_writebatch_destroy(batch);
+    store_db_close(&db);
+}
+
+static enum err load(const char *dir, struct errmsg *em)
+{
+    struct store_options options = { .dir = dir, .write_buffer_bytes = 128 << 10 };
+    struct store *s;
+    struct kit_loaded loaded;
+    em->text[0] = '\0';
+    enum err e = kit_open(&options, &s, &loaded, em);
+    if (e == OK) store_close(s);
+    return e;
+}
+
+static struct slice key_slice(const struct store_pack_key *key)
+{
+    return (struct slice){ key->at, sizeof key->at };
+}
+
+static void test_foreign_records_are_refused(void **state)
+{
+    (void)state;
+    CLEANUP(buf_deinit) struct buf pack = { 0 };
+    struct row row = { .rev = 90000, .n = 2, .op = ROW_PUT, .create = 90000, .version = 1,
+                       .key = SLICE_LIT("\0k0001"), .value = SLICE_LIT("v") };
+    buf_append_u8(&pack, PACK_FORMAT);
+    row_encode(&pack, &row, 90000);
+    struct store_pack_key right = store_pack_key(90000, 2);
+    struct store_pack_key wrong_n = store_pack_key(90000, 3);
+    const struct {
+        struct slice key;
+        struct slice value;
+        enum err want;
+    } cases[] = {
+        { key_slice(&right), buf_slice(&pack), OK },
+        { key_slice(&wrong_n), buf_slice(&pack), ERR_CORRUPT },
+        { key_slice(&right), { pack.at, pack.len - 1 }, ERR_CORRUPT },
+        { key_slice(&right), { pack.at, 5 }, ERR_CORRUPT },
+        { key_slice(&right), SLICE_LIT("\x7f" "abc"), ERR_CORRUPT },
+        { key_slice(&right), SLICE_NONE, ERR_CORRUPT },
+        { SLICE_LIT("r123"), buf_slice(&pack), ERR_CORRUPT },
+        { SLICE_LIT("p"), SLICE_LIT("?"), ERR_CORRUPT },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char *dir = kit_dir();
+        struct kit_model m;
+        struct errmsg em;
+        kit_model_init(&m, 1);
+        make(dir, &m);
+        put(dir, cases[i].key, cases[i].value);
+        enum err e = load(dir, &em);
+        if (e != cases[i].want) fail_msg("case %zu: %s", i, em.text);
+        kit_model_deinit(&m);
+        kit_remove(dir);
+    }
+}
+
+static void test_a_floor_above_the_compacted_revision_is_refused(void **state)
+{
+    (void)state;
+    char *dir = kit_dir();
+    struct kit_model m;
+    struct errmsg em;
+    kit_model_init(&m, 1);
+    make(dir, &m);
+    put(dir, SLICE_LIT("sfloor"), SLICE_LIT("\5\0\0\0\0\0\0\0"));
+    assert_int_equal(load(dir, &em), ERR_CORRUPT);
+    assert_non_null(strstr(em.text, "revision 5"));
+    kit_model_deinit(&m);
+    kit_remove(dir);
+}
+
+/* What the load noted as dead goes, though compaction never ran before the restart. */
+static void test_noted_rows_go(void **state)
+{
+    (void)state;
+    char *dir = kit_dir();
+    struct store_options options = { .dir = dir, .write_buffer_bytes = 128 << 10 };
+    struct kit_model m;
+    struct store *s;
+    struct kit_loaded loaded;
+    struct store_stats before;
+    struct store_stats after;
+    kit_model_init(&m, 2);
+    make(dir, &m);
+    assert_int_equal(kit_open(&options, &s, &loaded, NULL), OK);
+    kit_compact(&m, m.rev);
+    kit_submit(&m, s);
+    store_close(s); /* store_compact was never called */
+    assert_int_equal(kit_open(&options, &s, &loaded, NULL), OK);
+    store_stats_get(s, &before);
+    kit_check_loaded(&m, &loaded);
+    kit_wait_floor(s, m.rev);
+    store_stats_get(s, &after);
+    assert_true(after.packs_deleted + after.packs_rewritten > 0);
+    assert_true(after.pack_bytes * 4 < before.pack_bytes);
+    store_close(s);
+    assert_int_equal(kit_open(&options, &s, &loaded, NULL), OK);
+    kit_check_loaded(&m, &loaded);
+    store_close(s);
+    kit_model_deinit(&m);
+    kit_remove(dir);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_foreign_records_are_refused),
+        cmocka_unit_test(test_a_floor_above_the_compacted_revision_is_refused),
+        cmocka_unit_test(test_noted_rows_go),
+    };
+    return cmocka_run_group_tests_name("disk/store_load", tests, NULL, NULL);
+}
