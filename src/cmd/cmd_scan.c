@@ -113,6 +113,7 @@ struct scan {
     struct slice type; /* TYPE option; at NULL: none */
     uint64_t count;
     uint8_t db;
+    uint32_t position; /* of the cursor's row in its revision */
 };
 
 static void scan_free(struct scan *s)
@@ -214,7 +215,8 @@ static void scan_resumed(struct cmd_env *env, struct client *c, const struct sto
         struct view v = node_view(env->node);
         struct store_item item;
         size_t pos = 0;
-        bool found = read->result == OK && store_read_next(read, &pos, &item) && item.found;
+        bool found = false;
+        while (!found && store_read_next(read, &pos, &item)) found = item.row.n == s->position;
         if (found && item.row.key.at[0] == s->db) {
             scan_page(env, &v, s, item.row.key, &r);
         } else {
@@ -246,9 +248,10 @@ static enum err cmd_scan(struct cmd_ctx *cx)
         scan_page(cx->env, &cx->view, s, SLICE_NONE, cx->reply);
         return OK;
     }
-    struct store_read *read = store_read_new(STORE_READ_ROW, cmd_read_cookie(cx->env));
+    struct store_read *read = store_read_new(STORE_READ_ROWS, cmd_read_cookie(cx->env));
     read->from_rev = cursor >> CURSOR_POSITION_BITS;
-    read->at_n = (uint32_t)(cursor & CURSOR_POSITION_MAX);
+    store_read_range(read, SLICE_NONE, SLICE_NONE);
+    s->position = (uint32_t)(cursor & CURSOR_POSITION_MAX);
     client_block(cx->env, cx->client, INT64_MAX, scan_timeout, NULL, NULL);
     cmd_read_start(cx->env, cx->client->handle, read, scan_resumed, s);
     s = NULL; /* the read's now */

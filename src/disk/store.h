@@ -128,6 +128,7 @@ enum store_read_kind {
     STORE_READ_EVENTS = 1, /* all rows in [from_rev, to_rev] with a key in [start, end) */
     STORE_READ_VERSION,    /* for each query the newest row with revision <= at_rev */
     STORE_READ_HISTORY,    /* the rows of queries[0] in [from_rev, to_rev], oldest first */
+    STORE_READ_ROWS,       /* what is still there of revision from_rev, also below the compacted one */
 };
 
 /* One key and where its chain of rows begins: `rev` is the revision of its newest row that is to

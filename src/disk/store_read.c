@@ -468,11 +468,12 @@ static void run_kind(struct reader *rd)
 {
     struct store_read *r = rd->r;
     uint64_t lowest_rev = r->kind == STORE_READ_VERSION ? r->at_rev : r->from_rev;
-    if (lowest_rev < rd->floor_rev) {
+    if (lowest_rev < rd->floor_rev && r->kind != STORE_READ_ROWS) {
         r->result = ERR_COMPACTED;
         return;
     }
     switch (r->kind) {
+    case STORE_READ_ROWS: r->to_rev = r->from_rev; read_events(rd); break;
     case STORE_READ_EVENTS: read_events(rd); break;
     case STORE_READ_VERSION: read_versions(rd); break;
     case STORE_READ_HISTORY: read_history(rd); break;

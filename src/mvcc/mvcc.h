@@ -52,7 +52,7 @@ struct life {
 
 enum { ENTRY_GHOST = 1, ENTRY_LIFE_SLOT = 2 };
 
-/* data = [struct life * if ENTRY_LIFE_SLOT][key][value]; 44 bytes of head, then bytes, unaligned:
+/* data = [struct life * if ENTRY_LIFE_SLOT][key][value]; 46 bytes of head, then bytes, unaligned:
  * 16-byte keys with 256-byte values fill the allocator's class of 320. */
 struct entry {
     uint64_t mod;
@@ -64,6 +64,7 @@ struct entry {
     uint16_t key_bytes;
     uint8_t flags;
     uint8_t chain;       /* rows of this key modulo MVCC_JUMP_STRIDE; the type is in flags' upper half */
+    uint16_t n;          /* place among the events of mod: a cursor names a row by it */
     uint8_t data[];
 };
 _Static_assert(MVCC_JUMP_STRIDE == 128, "chain needs 7 bits");

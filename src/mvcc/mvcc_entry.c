@@ -1,7 +1,7 @@
 /* mvcc/mvcc_entry.c - entries: laid out, overwritten, moved, counted; see mvcc_int.h. */
 #include "mvcc/mvcc_int.h"
 
-_Static_assert(offsetof(struct entry, data) == 44, "16-byte keys with 256 bytes fill 320 bytes");
+_Static_assert(offsetof(struct entry, data) == 46, "16-byte keys with 256 bytes fill 320 bytes");
 
 static size_t live_bytes(const struct entry *e)
 {
@@ -48,6 +48,7 @@ static void entry_write(struct entry *e, const struct row *r, unsigned flags, bo
     e->key_bytes = (uint16_t)r->key.len;
     e->flags = (uint8_t)(flags | (unsigned)r->type << 4);
     e->chain = r->chain;
+    e->n = (uint16_t)MIN(r->n, UINT16_MAX);
     uint8_t *to = e->data + entry_slot_bytes(e);
     if (!key_is_there) memcpy(to, r->key.at, r->key.len);
     to += r->key.len;

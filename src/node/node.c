@@ -263,6 +263,7 @@ static void seed_group(struct node *n, bool fresh)
         .kind = OP_INCARNATION,
         .id = n->identity.member_id,
         .number = (int64_t)n->identity.incarnation,
+        .fields = FIELD_ID | FIELD_NUMBER,
     };
     enum err e = node_propose_internal(n, &start);
     ASSERT(e == OK);
@@ -271,6 +272,7 @@ static void seed_group(struct node *n, bool fresh)
             .kind = OP_CONFIG,
             .name = n->cfg.seed_settings[i],
             .value = n->cfg.seed_settings[i + 1],
+            .fields = FIELD_NAME | FIELD_VALUE,
         };
         e = node_propose_internal(n, &set);
         ASSERT(e == OK);

@@ -78,6 +78,7 @@ void node_seal(struct node *n)
     n->stats.proposed_batches++;
     n->stats.proposed_ops += n->batch_ops;
     n->batch_ops = 0;
+    buf_clear(&n->batch);
     op_batch_begin(&n->batch);
 }
 
@@ -265,7 +266,7 @@ static void compact_if_due(struct node *n)
     uint64_t live_bytes = mvcc_live_bytes(m);
     uint64_t rev = state_compact_due(n->state, all_bytes > live_bytes ? all_bytes - live_bytes : 0);
     if (rev == 0) return;
-    struct op op = { .kind = OP_COMPACT, .number = (int64_t)rev };
+    struct op op = { .kind = OP_COMPACT, .number = (int64_t)rev, .fields = FIELD_NUMBER };
     if (node_propose_internal(n, &op) == OK) n->compacting = true;
 }
 

@@ -68,7 +68,8 @@ void raft_free(struct raft *r); /* NULL is allowed */
 
 /* Before raft_start: the recovered log in order, without a gap. The first index may be anything
  * from 1 to applied_index + 1 (older entries serve slow followers; the very first of those only
- * lends its term, unless it is entry 1). Takes a reference to the body. ERR_CORRUPT: gap, descending term, bad members. */
+ * lends its term, unless it is entry 1). Takes a reference to the body. ERR_CORRUPT: a gap, terms
+ * that descend or are above the stored one, bad members. */
 enum err raft_restore_entry(struct raft *r, const struct raft_entry *entry) MUST_USE;
 
 /* Everything restored is durable. The only voter of a group leads at once. */

@@ -82,8 +82,9 @@ enum err op_batch_decode_head(struct slice body, size_t *offset, struct op_batch
                    OP_FEATURE_LEVEL);
         return ERR_UNSUPPORTED;
     }
-    if (head.stamp_ms > INT64_MAX) {
-        errmsg_set(em, "batch has a stamp out of range");
+    if (head.stamp_ms > OP_CLOCK_MS_MAX || head.wall_ms > OP_CLOCK_MS_MAX ||
+        head.wall_ms < -OP_CLOCK_MS_MAX) {
+        errmsg_set(em, "batch has a clock out of range");
         return ERR_CORRUPT;
     }
     *out = head;

@@ -4,13 +4,15 @@
  * OWNS     Nothing.
  * USES     op.h.
  * THREADS  Any (pure).
- * LIMITS   As op.h.
+ * LIMITS   As op.h; clocks up to OP_CLOCK_MS_MAX, so that sums of a clock and a lease's time fit.
  * ERRORS   As op.h.
  */
 #ifndef STATE_OP_INT_H
 #define STATE_OP_INT_H
 
 #include "state/op.h"
+
+#define OP_CLOCK_MS_MAX (1LL << 62)
 
 /* As op_decode, but *out is undefined on error. */
 enum err op_decode_into(struct slice bytes, size_t *offset, struct op *out) MUST_USE;

@@ -242,3 +242,8 @@ bool state_compact_step(struct state *s, size_t max)
 {
     return mvcc_compact_step(s->mvcc, max);
 }
+
+void state_packs_stored(struct state *s, uint64_t rev)
+{
+    mvcc_packs_stored(s->mvcc, rev);
+}

@@ -21,7 +21,7 @@ static void kv_set_entry(const struct state *s, const struct entry *e, struct kv
     ASSERT(!entry_is_ghost(e));
     *out = (struct kv){
         .key = entry_key(e), .value = entry_value(e), .type = entry_type(e),
-        .create = e->create, .mod = e->mod, .version = e->version,
+        .create = e->create, .mod = e->mod, .version = e->version, .n = e->n,
     };
     if ((e->flags & ENTRY_LIFE_SLOT) != 0) kv_set_life(s, entry_life(e), out);
 }

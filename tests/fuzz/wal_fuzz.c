@@ -3,8 +3,8 @@
  * read back, can be appended to, and is found again. With the damage described as changes, synced
  * entries may not vanish silently either.
  *
- * As a libFuzzer target, or with -DFUZZ_STANDALONE: `wal_fuzz file...` replays inputs,
- * `wal_fuzz --random seed count` makes its own. */
+ * As a libFuzzer target, or with -DFUZZ_STANDALONE: `wal_fuzz FILE...` replays inputs,
+ * `wal_fuzz -r SEED COUNT` makes its own. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -113,12 +113,15 @@ static void segment_put(struct model_disk *m, const uint8_t *data, size_t size)
     m->io.pwrite(m, fd, data, MIN(size, (size_t)WAL_SEGMENT_BYTES_MIN - 4096), 4096);
     struct model_file *f = model_get(m, path);
     uint32_t seed = wal_seed(3, 1);
+    uint32_t prev_crc = 0;
     for (size_t at = 4096; at + WAL_BATCH_HEAD_BYTES < WAL_SEGMENT_BYTES_MIN; at += 4096) {
         uint8_t *batch = f->now + at;
-        if (size > 0 && data[0] % 2 == 0) memcpy(batch, "CWB1", 4);
+        memcpy(batch, "CWB1", 4);
         size_t heads = (size_t)u32_le(batch + 12) * WAL_RECORD_HEAD_BYTES;
         if (heads > WAL_SEGMENT_BYTES_MIN - at - WAL_BATCH_HEAD_BYTES) continue;
+        u32_le_put(batch + 32, prev_crc);
         u32_le_put(batch + 4, crc32c(seed, batch + 8, WAL_BATCH_HEAD_BYTES - 8 + heads));
+        prev_crc = u32_le(batch + 4);
     }
     m->io.close(m, fd);
     model_settle(m);
@@ -197,7 +200,7 @@ static size_t input_make(uint64_t *random, uint8_t *bytes)
 
 int main(int argc, char **argv)
 {
-    if (argc == 4 && strcmp(argv[1], "--random") == 0) {
+    if (argc == 4 && strcmp(argv[1], "-r") == 0) {
         static uint8_t bytes[INPUT_BYTES_MAX];
         uint64_t random = u64_mix((uint64_t)atoll(argv[2]) + 1);
         for (long i = 0; i < atol(argv[3]); i++) {

@@ -216,7 +216,7 @@ static void kit_event(struct kit_model *m, uint32_t n, uint32_t key, enum row_op
     struct kit_row r = { .rev = m->rev, .n = n, .key = key, .op = op };
     r.prev = k->exists ? k->mod : 0;
     r.jump = k->exists ? k->jump : 0;
-    r.chain = k->exists ? (uint8_t)((k->chain + 1) % MVCC_JUMP_STRIDE) : 0;
+    r.chain = k->exists ? (uint8_t)((k->chain + 1) % MVCC_JUMP_STRIDE) : (uint8_t)0;
     bool goes_on = k->live && !recreate;
     r.create = op != ROW_PUT ? 0 : goes_on ? k->create : m->rev;
     r.version = op != ROW_PUT ? 0 : goes_on ? k->version + 1 : 1;

@@ -148,7 +148,7 @@ static void test_damage_before_the_last_batch_is_refused(void **state)
         len = MIN(len, begin_last - at);
         bool changed = false;
         for (size_t j = at; j < at + len; j++) {
-            uint8_t byte = i % 4 < 2 ? (uint8_t)(bad.at[j] ^ (1 << i % 8)) : 0;
+            uint8_t byte = i % 4 < 2 ? bad.at[j] ^ (uint8_t)(1u << i % 8) : (uint8_t)0;
             changed = changed || byte != bad.at[j];
             bad.at[j] = byte;
         }

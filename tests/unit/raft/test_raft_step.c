@@ -143,7 +143,9 @@ static void test_uncommitted_log_is_bounded(void **state)
     lab_stabilize(lab);
     lab->node[1].disk_held = true;
     uint8_t body[1000] = { 0 };
-    for (int i = 0; i < 4; i++) assert_int_equal(lab_propose(lab, 1, (struct slice){ body, 1000 }), OK);
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(lab_propose(lab, 1, (struct slice){ body, 1000 }), OK);
+    }
     assert_int_equal(raft_uncommitted_bytes(r), 4000);
     assert_int_equal(lab_propose(lab, 1, (struct slice){ body, 97 }), ERR_BUSY);
     assert_int_equal(lab_propose(lab, 1, (struct slice){ body, 96 }), OK);
