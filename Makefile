@@ -1,4 +1,4 @@
-# make [BUILD=debug|release|asan|tsan]     all lint check test run bench fuzz soak clean
+# make [BUILD=debug|release|asan|tsan|fuzz]     all lint check test run bench fuzz soak clean
 # Objects go to build/$(BUILD); `make run` and `make test` install what is missing first.
 BUILD ?= debug
 OUT   ?= build/$(BUILD)
@@ -9,12 +9,19 @@ CFLAGS_release := -O2 -g -D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-cl
 CFLAGS_asan    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
                   -fno-sanitize-recover=all -DCORDIS_SLOW_CHECKS
 CFLAGS_tsan    := -O1 -g -fsanitize=thread -DCORDIS_SLOW_CHECKS
+CFLAGS_fuzz := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined \
+               -fno-sanitize-recover=all -DCORDIS_SLOW_CHECKS
 LDFLAGS_release := -pie -Wl,-z,relro,-z,now,-z,noexecstack
 JEMALLOC_debug := -ljemalloc
 JEMALLOC_release := -ljemalloc
 
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
         -Wcast-qual -Wswitch-enum -Wvla -Wformat=2 -Werror=format-security -Werror
+# libFuzzer is clang's, whose warnings are others; gcc decides on those.
+ifeq ($(BUILD),fuzz)
+CC := clang
+WARN :=
+endif
 # SSE4.2 gives the CRC32C instruction; every x86-64 processor since 2009 has it.
 ARCH := $(if $(filter x86_64,$(shell uname -m)),-msse4.2,)
 override CFLAGS += -std=c11 -D_GNU_SOURCE $(ARCH) -Isrc -MMD -MP $(WARN) $(CFLAGS_$(BUILD)) $(EXTRA)
@@ -36,18 +43,24 @@ LIBS_cli    := -lhiredis
 
 TESTS   := $(patsubst %.c,$(OUT)/%,$(wildcard tests/unit/*/test_*.c))
 SIMS    := $(patsubst %.c,$(OUT)/%,$(wildcard tests/sim/test_*.c))
+FUZZERS := $(patsubst %.c,$(OUT)/%,$(wildcard tests/fuzz/*_fuzz.c))
 SIMKIT  := $(patsubst %.c,$(OUT)/%.o,$(filter-out tests/sim/test_%,$(wildcard tests/sim/*.c)))
 
-.PHONY: all bins check unit lint clean run test bench fuzz soak deps
+.PHONY: all bins archives check unit unit-bins fuzz-bins lint clean run test bench fuzz soak deps
 all: bins
 bins: $(OUT)/bin/cordis-server $(OUT)/bin/cordis
-deps: ; @deps/install
+archives: $(foreach m,$(MODULES),$(call lib,$(m)))
+unit-bins: $(TESTS) $(SIMS)
+fuzz-bins: $(FUZZERS)
+deps: ; @deps/install build test
 
-run: deps
+run:
+	@deps/install build
 	@$(MAKE) --no-print-directory BUILD=release install-bins
 	@exec bin/cordis-server $(ARGS)
 
-test: deps
+test:
+	@deps/install test
 	@exec tests/run
 
 .PHONY: install-bins
@@ -57,9 +70,9 @@ install-bins: bins
 check: lint unit
 unit: $(TESTS:=.ok) $(SIMS:=.ok)
 lint: ; @utils/lint
-bench: deps ; @utils/bench/run
-fuzz: deps ; @tests/fuzz/run $(SECONDS)
-soak: deps ; @tests/soak $(SEEDS)
+bench: ; @deps/install bench && exec utils/bench/run
+fuzz: ; @deps/install fuzz && exec tests/fuzz/run $(SECONDS)
+soak: ; @deps/install test fuzz && exec tests/soak $(SEEDS)
 clean: ; rm -rf build bin
 
 .SECONDEXPANSION:
@@ -72,6 +85,10 @@ $(TESTS): $(OUT)/%: $(OUT)/%.o $$(call closure,$$(word 3,$$(subst /, ,$$*)))
 	@$(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ $(LIBS_$(word 3,$(subst /, ,$*))) -lcmocka -lm
 $(SIMS): $(OUT)/%: $(OUT)/%.o $(SIMKIT) $(call closure,node)
 	@$(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ $(LIBS_node) -lcmocka
+# Fuzzers read whatever module's bytes they like; without libFuzzer they have a main of their own.
+$(OUT)/tests/fuzz/%.o: private EXTRA += $(if $(filter fuzz,$(BUILD)),,-DFUZZ_STANDALONE)
+$(FUZZERS): $(OUT)/%: $(OUT)/%.o $(call closure,cmd) $(call closure,net)
+	@$(CC) $(CFLAGS) $(LDFLAGS) $(if $(filter fuzz,$(BUILD)),-fsanitize=fuzzer) $+ -o $@ $(LIBS_cmd) $(LIBS_net)
 $(OUT)/bin/cordis-server: $(call closure,server)
 	@mkdir -p $(@D) && $(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ $(LIBS_server)
 $(OUT)/bin/cordis: $(call closure,cli)
@@ -80,4 +97,4 @@ $(OUT)/bin/cordis: $(call closure,cli)
 	@$< && touch $@
 
 .SECONDARY:
--include $(patsubst %.c,$(OUT)/%.d,$(wildcard src/*/*.c tests/unit/*/*.c tests/sim/*.c))
+-include $(patsubst %.c,$(OUT)/%.d,$(wildcard src/*/*.c tests/unit/*/*.c tests/sim/*.c tests/fuzz/*.c))

@@ -168,7 +168,8 @@ void cmd_timers_run(struct cmd_env *env)
 
 int64_t cmd_next_timer_ms(const struct cmd_env *env)
 {
-    return env->timers->count == 0 ? INT64_MAX : env->timers->at[0].at_ms;
+    int64_t hub_ms = cmd_hub_next_ms(env->hub);
+    return env->timers->count == 0 ? hub_ms : MIN(hub_ms, env->timers->at[0].at_ms);
 }
 
 void client_block(struct cmd_env *env, struct client *c, int64_t until_ms,

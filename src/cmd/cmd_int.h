@@ -96,6 +96,7 @@ bool cmd_hub_wants_prev(struct cmd_hub *hub, struct slice key);
 void cmd_hub_event(struct cmd_hub *hub, const struct mvcc_event *ev);
 void cmd_hub_life(struct cmd_hub *hub, struct slice key, const char *what);
 void cmd_hub_turn(struct cmd_hub *hub); /* once a turn, after apply */
+int64_t cmd_hub_next_ms(const struct cmd_hub *hub); /* when it has to be called: loop time, INT64_MAX: no need */
 void cmd_hub_writable(struct cmd_hub *hub, struct client *c); /* its output has drained */
 void cmd_hub_client_gone(struct cmd_hub *hub, struct client *c); /* drop subs, watches */
 

@@ -42,7 +42,7 @@ struct disk_io {
     /* Calls each for every name but . and .., in no order, until it answers other than 0. */
     int (*list)(void *ctx, const char *dir, int (*each)(void *arg, const char *name), void *arg);
     int (*dirsync)(void *ctx, const char *dir); /* makes creations, renames, unlinks in it last */
-    /* The unit that the path's device writes whole, in [DISK_BLOCK_BYTES_MIN, DISK_BLOCK_BYTES_MAX]. */
+    /* What the path's device writes whole, in [DISK_BLOCK_BYTES_MIN, DISK_BLOCK_BYTES_MAX]. */
     int (*block_bytes)(void *ctx, const char *path, uint32_t *bytes_out);
 };
 
@@ -52,7 +52,7 @@ const struct disk_io *disk_io_posix(void);
 /* Reads exactly `bytes`; a shorter file is ERR_CORRUPT. `path` is for the message. */
 enum err disk_read_all(const struct disk_io *io, int fd, const char *path, void *to, size_t bytes,
                        uint64_t offset, struct errmsg *em) MUST_USE;
-/* Writes all, in as many pieces as it takes; not for the WAL's path, where a short write is fatal. */
+/* Writes all, in as many pieces as it takes; not for batches of the WAL: there a short write is fatal. */
 enum err disk_write_all(const struct disk_io *io, int fd, const char *path, const void *from,
                         size_t bytes, uint64_t offset, struct errmsg *em) MUST_USE;
 /* Makes the directory and its parent's entry for it last. Only one level is made. */

@@ -12,14 +12,16 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define IO_NORMAL_LEVEL 4 /* of 0..7 in the best-effort class: the kernel's default */
+/* Of 0..7 in the best-effort class; 4 is the kernel's default. Not the idle class: beside a busy
+ * log a scheduler may let its requests wait for ten seconds each (mq-deadline's prio_aging_expire). */
+#define IO_LEVEL_NORMAL 4
+#define IO_LEVEL_LOW 7
 
-static void thread_set(long tid, int nice_value, bool io_idle)
+static void thread_set(long tid, int nice_value, bool low)
 {
-    int io = io_idle ? IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0)
-                     : IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, IO_NORMAL_LEVEL);
+    int level = low ? IO_LEVEL_LOW : IO_LEVEL_NORMAL;
     setpriority(PRIO_PROCESS, (id_t)tid, nice_value);
-    syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, tid, io);
+    syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, tid, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, level));
 }
 
 /* The priority the process was started with is that of its first thread. */

@@ -9,8 +9,8 @@
  * THREADS  Loop thread only, but for wal_read_run (any). No call of the loop's waits for the disk,
  *          except wal_open, wal_close and wal_read. Blobs are referenced and released on the loop.
  * LIMITS   WAL_ENTRY_BYTES_MAX a body (less with small segments: wal_entry_bytes_max),
- *          WAL_BATCH_BYTES_MAX a batch. What waits is bounded by the caller: wal_stats.pending_bytes.
- * ERRORS   ERR_CORRUPT synced data is damaged: file, offset and indexes in the text; ERR_CONFIG wrong
+ *          WAL_BATCH_BYTES_MAX a batch. What waits is bounded by the caller: see wal_stats.
+ * ERRORS   ERR_CORRUPT synced data is damaged: file, offset, indexes in the text; ERR_CONFIG wrong
  *          cluster, member or group; ERR_UNSUPPORTED a newer format; ERR_NOT_FOUND no log where
  *          there must be one; ERR_NOSPACE, ERR_IO. A failed or short write, or a failed sync, of a
  *          batch is no error: one line on stderr and _exit(WAL_EXIT_CODE).
@@ -41,18 +41,18 @@
  *
  * INVARIANTS
  *  I1  A batch is written only after all batches before it are synced: durable = sequence - 1.
- *      So a batch that follows a broken one proves that one was whole once: damage, not a torn write.
+ *      So a batch behind a broken one proves that one was whole once: damage, not a torn write.
  *  I2  No write touches a block that holds a synced batch, except recovery, which writes the last
  *      batch's own bytes over it and syncs, before anything is reported from it.
  *  I3  A completion is reported only after the sync that covers it returned success.
  *  I4  A segment gets its name only after its blocks and header are synced; the directory is synced
  *      before the first batch goes in. At most the newest segment has no batch.
- *  I5  A segment's last batch is a seal: written after the next segment has its name, durable before
+ *  I5  A segment's last batch is a seal: written once the next segment has its name, durable before
  *      that one's first batch is written. Room for it is always left. A seal without a next segment
  *      is damage.
  *  I6  Segment n + 2 is made only after the first batch of n + 1 is durable.
  *  I7  Segments go oldest first, the directory synced after each: never a hole in the sequence.
- *  I8  Entry indexes in file order ascend by one, unless a truncate or snapshot record lies between;
+ *  I8  Entry indexes in file order ascend by one, unless a truncate or snapshot record is between;
  *      terms do not descend; commit is at most the last index.
  */
 #ifndef DISK_WAL_H
@@ -143,12 +143,12 @@ struct wal_found {
 /* Opens, recovers or creates. Blocks. The caller owns *out. */
 enum err wal_open(const struct wal_options *options, struct wal **out, struct errmsg *em) MUST_USE;
 const struct wal_found *wal_found(const struct wal *wal); /* borrowed, as of wal_open */
-/* Writes all that was submitted and a last empty batch, then frees. Completions are not reported. */
+/* Writes all that was submitted and a last empty batch, then frees. Reports no completions. */
 void wal_close(struct wal *wal); /* NULL is allowed */
 
 /* --- writing ---------------------------------------------------------------- */
 
-/* In this order: marks, truncation, entries, hard state. Everything is optional; all of it is copied
+/* In this order: marks, truncation, entries, hard state. All is optional; all of it is copied
  * but the bodies. One submission may become durable in pieces, always as a prefix in that order
  * (term and vote count as first, commit as last), and completes as a whole. */
 struct wal_submission {
@@ -202,7 +202,7 @@ size_t wal_entry_bytes_max(const struct wal *wal); /* the largest body that can 
  * entries as of now. A very long range is cut: it always has `first`, but maybe not `last`. */
 struct wal_read *wal_read_new(struct wal *wal, uint64_t first, uint64_t last);
 /* Any thread, blocks. Calls on_entry in order; stops before the entry that would exceed bytes_max
- * (but yields at least one). Checksums are verified: ERR_CORRUPT, ERR_IO, or what on_entry answers. */
+ * (but yields at least one). Checksums are verified: ERR_CORRUPT, ERR_IO, or what on_entry says. */
 enum err wal_read_run(struct wal_read *rd, size_t bytes_max,
                       enum err (*on_entry)(void *ctx, const struct wal_entry *e), void *ctx,
                       struct errmsg *em) MUST_USE;

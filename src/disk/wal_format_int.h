@@ -81,7 +81,7 @@ size_t wal_batch_bytes(size_t record_count, size_t body_bytes, uint32_t block_by
 /* Writes b->bytes bytes to out and sets b->crc. b->bytes is wal_batch_bytes() of the records. */
 void wal_batch_encode(struct wal_batch *b, const struct wal_record *records, uint32_t seed,
                       uint8_t *out);
-/* Header and heads only: ERR_AGAIN if `in` ends before the heads do, ERR_CORRUPT if this is no batch
+/* Header and heads only: ERR_AGAIN if `in` ends before the heads, ERR_CORRUPT if this is no batch
  * of the segment or longer than bytes_max. */
 enum err wal_batch_decode_head(struct slice in, uint32_t seed, uint32_t block_bytes,
                                uint64_t bytes_max, struct wal_batch *out,

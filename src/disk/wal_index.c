@@ -1,4 +1,4 @@
-/* disk/wal_index.c - where each live entry is: runs of entries by batch, and the segments' table. */
+/* disk/wal_index.c - where each live entry is: runs of entries by batch, table of segments. */
 #include "disk/wal_int.h"
 
 void wal_index_deinit(struct wal_index *ix)

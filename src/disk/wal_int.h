@@ -4,7 +4,7 @@
  * OWNS     struct wal, and through it all parts.
  * USES     wal.h, wal_format_int.h.
  * THREADS  wal_index: loop. wal_writer: the WAL thread, or the loop (URING, MANUAL). wal_maker: its
- *          thread, or the loop (MANUAL). wal_mail: many push, one takes. Words that two threads touch
+ *          thread, or the loop (MANUAL). wal_mail: many push, one takes. Words two threads touch
  *          are marked "atomic" and accessed with __atomic builtins only.
  * LIMITS   WAL_RECYCLE_MAX files wait to be used again.
  * ERRORS   See wal.h.

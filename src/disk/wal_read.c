@@ -170,7 +170,7 @@ static enum err batch_read(struct batch_reader *br, size_t i, struct wal_batch *
         if (e == ERR_AGAIN) bytes = (size_t)MIN(room, MAX(claimed_bytes, (uint64_t)more_bytes));
     } while (e == ERR_AGAIN);
     if (e != OK) {
-        errmsg_set(em, "log segment %.250s offset %llu: entries %llu to %llu cannot be read: %.120s",
+        errmsg_set(em, "log segment %.250s offset %llu: entries %llu to %llu are damaged: %.120s",
                    br->path, (unsigned long long)offset, (unsigned long long)run->first,
                    (unsigned long long)run->last, why.text);
     }

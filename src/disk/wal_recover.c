@@ -342,8 +342,8 @@ static enum err batch_find(struct reader *rd, uint64_t offset, bool *found, uint
         enum err e = wal_batch_decode_head(in, rd->seed, rd->head.block_bytes, room, out, NULL);
         if (e == ERR_AGAIN) {
             /* The lengths are not proven yet, but bounded by the segment. */
-            size_t heads = WAL_BATCH_HEAD_BYTES + (size_t)u32_le(in.at + 12) * WAL_RECORD_HEAD_BYTES;
-            TRY(reader_at(rd, offset, heads, &in, em));
+            size_t heads_bytes = (size_t)u32_le(in.at + 12) * WAL_RECORD_HEAD_BYTES;
+            TRY(reader_at(rd, offset, WAL_BATCH_HEAD_BYTES + heads_bytes, &in, em));
             e = wal_batch_decode_head(in, rd->seed, rd->head.block_bytes, room, out, NULL);
         }
         if (e == OK) {

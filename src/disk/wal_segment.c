@@ -1,4 +1,4 @@
-/* disk/wal_segment.c - makes segments ahead and takes away old ones, on a thread of low priority. */
+/* disk/wal_segment.c - makes segments ahead and retires old ones, on a thread of low priority. */
 #include "disk/wal_int.h"
 
 #include <errno.h>
@@ -156,7 +156,7 @@ enum err wal_segment_make(struct wal_maker *mk, uint64_t seq, struct wal_segment
 /* --- jobs --------------------------------------------------------------------------- */
 
 /* Old segments: the file is gone from the sequence before the next older one may go (I7). A failure
- * leaves the file where it is, which is no harm: the next start finds and keeps it. But no later one
+ * leaves the file where it is, which is no harm: the next start finds and keeps it. No later one
  * may go then, so the job stays and is tried again. */
 static bool retire(struct wal_maker *mk, uint64_t seq)
 {
@@ -177,7 +177,7 @@ static bool retire(struct wal_maker *mk, uint64_t seq)
         answer = mk->io->rename(mk->io->ctx, path, to);
     } else {
         answer = mk->io->unlink(mk->io->ctx, path);
-        if (answer == -ENOENT) answer = 0; /* renamed by the last try, whose directory sync failed */
+        if (answer == -ENOENT) answer = 0; /* by the last try, whose dirsync failed */
     }
     if (answer != 0 || mk->io->dirsync(mk->io->ctx, mk->dir) != 0) return false;
     /* Only now may its bytes change: the old name cannot come back. */

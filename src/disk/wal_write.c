@@ -2,7 +2,6 @@
 #include "disk/wal_int.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #define BUF_BYTES_MIN (64u << 10)
@@ -315,8 +314,8 @@ void wal_writer_failed(struct wal_writer *w, const char *what, int64_t got)
     } else {
         snprintf(reason, sizeof reason, "only %lld bytes were written", (long long)got);
     }
-    snprintf(line, sizeof line, "cordis: log %s failed: %s offset %llu, %u bytes: %s; stopping", what,
-             path, (unsigned long long)w->offset, w->batch.bytes, reason);
+    snprintf(line, sizeof line, "cordis: log %s failed: %s offset %llu, %u bytes: %s; stopping",
+             what, path, (unsigned long long)w->offset, w->batch.bytes, reason);
     __atomic_store_n(&w->dead, 1, __ATOMIC_SEQ_CST);
     if (w->wal->options.on_fatal != NULL) {
         w->wal->options.on_fatal(w->wal->options.ctx, line);

@@ -222,13 +222,13 @@ struct mvcc_dead {
     struct slice key[2];
 };
 
-/* compacted first, then rows in ascending (rev, n), then end. life: NULL or as for mvcc_put. Rows
+/* compacted first, then rows in ascending (rev, n), then end. A row takes a former life off its key
+ * as mvcc_put would; mvcc_set_life puts one on, and a row with a lifetime left room for it. Rows
  * are not appended to packs. A tombstone below compacted removes its key and is dead itself; a row
  * that supersedes another one at or below compacted makes that one dead. */
 void mvcc_load_begin(struct mvcc *m, uint64_t compacted, uint64_t expected_count);
 enum err mvcc_load_row(struct mvcc *m, const struct row *r, struct mvcc_dead *dead) MUST_USE;
-/* Only between begin and end, or any time: the live entry a life belongs to. Sorts, builds the
- * tree in bulk, recomputes the hash. rev >= every row's. */
+/* Sorts, builds the tree in bulk. Before it no iterator, count or nth. rev >= every row's. */
 void mvcc_load_end(struct mvcc *m, uint64_t rev);
 
 /* Invariants I1..I8, asserted; slow. */

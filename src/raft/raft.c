@@ -49,6 +49,8 @@ enum err raft_restore_entry(struct raft *r, const struct raft_entry *entry)
     bool first = r->log.count == 0 && r->log.base_index == r->cfg.applied_index;
     if (first && entry->index < r->cfg.applied_index + 1) {
         if (entry->index == 0 || entry->term > r->hard.term) return ERR_CORRUPT;
+        bool at_state = entry->index == r->cfg.applied_index;
+        if (at_state && entry->term != r->cfg.applied_term) return ERR_CORRUPT;
         bool whole = entry->index == 1;
         log_reset(&r->log, whole ? 0 : entry->index, whole ? 0 : entry->term);
         if (!whole) return OK;

@@ -72,7 +72,8 @@ void raft_free(struct raft *r); /* NULL is allowed */
  * that descend or are above the stored one, bad members. */
 enum err raft_restore_entry(struct raft *r, const struct raft_entry *entry) MUST_USE;
 
-/* Everything restored is durable. The only voter of a group leads at once. */
+/* Everything restored is durable and reaches applied_index at least (nothing restored: it ends
+ * there). The only voter of a group leads at once. */
 void raft_start(struct raft *r, int64_t now_ms);
 
 enum raft_event_type {

@@ -85,7 +85,8 @@ void on_heartbeat(struct raft *r, const struct raft_msg *m)
     heard_leader(r, m->from);
     commit_follow(r, m->commit);
     send_msg(r, (struct raft_msg){ .type = RAFT_MSG_HEARTBEAT_RESP, .to = m->from,
-                                   .round = m->round, .index = last_index(r) });
+                                   .round = m->round, .index = last_index(r),
+                                   .commit = r->hard.commit });
 }
 
 /* One acknowledgement an update, for all that is durable and known to be the leader's. */
@@ -197,6 +198,19 @@ static bool has_lost_entries(const struct peer *p, const struct raft_msg *m)
     return m->round > p->match_round && m->index < p->match_index;
 }
 
+/* An idle stream has two ends to look after. Did its last entries arrive? And does a follower that
+ * restarted in this term know how far it agrees with this leader? Until an APPEND tells it, it takes
+ * no commit index from a heartbeat. */
+static void check_stream(struct raft *r, struct peer *p, const struct raft_msg *m)
+{
+    bool unsure = p->match_index + 1 < p->next_index ||
+                  m->commit < MIN(p->match_index, r->hard.commit);
+    if (p->state != RAFT_PEER_REPLICATE || !unsure) return;
+    if (r->clock_ms - p->checked_ms < r->cfg.heartbeat_ms) return;
+    p->check = true;
+    p->checked_ms = r->clock_ms;
+}
+
 void on_heartbeat_response(struct raft *r, struct peer *p, const struct raft_msg *m)
 {
     ASSERT(r->role == RAFT_LEADER);
@@ -211,11 +225,7 @@ void on_heartbeat_response(struct raft *r, struct peer *p, const struct raft_msg
         return;
     }
     p->paused = false;
-    bool idle_check_due = r->clock_ms - p->checked_ms >= r->cfg.heartbeat_ms;
-    if (p->state == RAFT_PEER_REPLICATE && p->match_index + 1 < p->next_index && idle_check_due) {
-        p->check = true; /* did the end of the stream arrive? */
-        p->checked_ms = r->clock_ms;
-    }
+    check_stream(r, p, m);
     if (m->round > p->round_acked) {
         p->round_acked = m->round;
         rounds_acked(r);

@@ -313,6 +313,29 @@ static enum err check_shape(const struct op *o)
     return OK;
 }
 
+/* One store after the other: clearing the whole with `rep stos` costs as much as the decoding. */
+static inline void op_clear(struct op *o)
+{
+    o->key = SLICE_NONE;
+    o->key2 = SLICE_NONE;
+    o->value = SLICE_NONE;
+    o->name = SLICE_NONE;
+    o->cond = COND_NONE;
+    o->cond_number = 0;
+    o->cond_bytes = SLICE_NONE;
+    o->life = LIFE_DROP;
+    o->life_ms = 0;
+    o->lease_id = 0;
+    o->number = 0;
+    o->id = 0;
+    o->list.count = 0;
+    o->list.bytes = SLICE_NONE;
+    o->list2.count = 0;
+    o->list2.bytes = SLICE_NONE;
+    o->compares.count = 0;
+    o->compares.bytes = SLICE_NONE;
+}
+
 /* Head and fields; nothing inside lists. Writes *o also on error. */
 static enum err op_parse(struct slice bytes, size_t *offset, struct op *o)
 {
@@ -325,9 +348,13 @@ static enum err op_parse(struct slice bytes, size_t *offset, struct op *o)
     if (UNLIKELY(head[4] == 0)) return ERR_CORRUPT;
     if (UNLIKELY(head[4] >= OP_KIND_END)) return ERR_UNSUPPORTED;
 
-    *o = (struct op){ .kind = (enum op_kind)head[4], .db = head[5], .flags = u16_le(head + 6),
-                      .user = u32_le(head + 8), .auth_rev = u32_le(head + 12),
-                      .fields = u32_le(head + 16) };
+    op_clear(o);
+    o->kind = (enum op_kind)head[4];
+    o->db = head[5];
+    o->flags = u16_le(head + 6);
+    o->user = u32_le(head + 8);
+    o->auth_rev = u32_le(head + 12);
+    o->fields = u32_le(head + 16);
     const struct kind_rule *rule = &rules[o->kind];
     if (UNLIKELY(o->fields >= FIELD_END)) return ERR_UNSUPPORTED;
     if (UNLIKELY((o->flags & ~rule->flags) != 0)) return ERR_UNSUPPORTED;

@@ -148,7 +148,8 @@ struct op {
     struct op_list list, list2, compares;
 };
 
-/* KEY2 of a range "to the end of the database": give key2_end = true and key2 is ignored.
+/* Writes the fields that `fields` names; they must be those of the kind.
+ * KEY2 of a range "to the end of the database": give key2_end = true and key2 is ignored.
  * cond_bytes of FENCE must be internal already. Appends to out; returns nothing: sizes were bounded. */
 void op_encode(struct buf *out, const struct op *o, bool key2_to_end);
 

@@ -33,7 +33,7 @@ void op_batch_seal(struct buf *b, const struct op_batch_head *head, const struct
     size_t ops_bytes = b->len - OP_BATCH_HEAD_BYTES - OP_RUN_HEAD_BYTES;
     ASSERT((own->op_count == 0) == (ops_bytes == 0));
     if (own->op_count == 0) {
-        b->len = OP_BATCH_HEAD_BYTES; /* a batch without operations of its own has no run for them */
+        b->len = OP_BATCH_HEAD_BYTES; /* without operations of its own: no run for them */
     } else {
         run_head_put(b->at + OP_BATCH_HEAD_BYTES, own, ops_bytes);
     }

@@ -86,7 +86,7 @@ uint64_t state_hash(const struct state *s)
     return hash;
 }
 
-/* --- alarms ----------------------------------------------------------------------------- */
+/* --- alarms --------------------------------------------------------------------------- */
 
 bool state_alarm(const struct state *s, uint32_t kind)
 {
@@ -126,7 +126,7 @@ bool state_alarm_set(struct state *s, uint32_t kind, uint64_t member, bool raise
     return true;
 }
 
-/* --- growth ------------------------------------------------------------------------------- */
+/* --- growth --------------------------------------------------------------------------- */
 
 #define GROWTH_HEAD_BYTES sizeof(struct entry)
 #define GROWTH_SEQ_BYTES 20
@@ -186,7 +186,7 @@ bool state_refuses_growth(const struct state *s, const struct op *op)
     return state_quota_exceeded(s, bytes);
 }
 
-/* --- what the leader should propose ---------------------------------------------------------- */
+/* --- what the leader should propose --------------------------------------------------- */
 
 struct due {
     struct buf *keys, *ids;

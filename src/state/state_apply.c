@@ -2,7 +2,7 @@
 #include "state/op_int.h"
 #include "state/state_int.h"
 
-/* --- operations on the state itself ---------------------------------------------------- */
+/* --- operations on the state itself --------------------------------------------------- */
 
 enum err apply_compact(struct apply *cx, const struct op *o, struct op_result *res)
 {
@@ -51,7 +51,7 @@ static enum err apply_incarnation(struct apply *cx, const struct op *o, struct o
     return OK;
 }
 
-/* --- one operation ------------------------------------------------------------------------ */
+/* --- one operation -------------------------------------------------------------------- */
 
 static enum err dispatch(struct apply *cx, const struct op *o, struct op_result *res)
 {
@@ -121,36 +121,54 @@ static bool refuse_repeated(struct state *s, const struct op_run *run, uint64_t 
     return true;
 }
 
+/* One store after the other: `rep stos` would cost more than the rest of a put's bookkeeping. What
+ * the flags guard stays as it is. */
+static inline void result_clear(struct op_result *res)
+{
+    res->err = OK;
+    res->text = NULL;
+    res->applied = false;
+    res->skipped = false;
+    res->rev = 0;
+    res->number = 0;
+    res->id = 0;
+    res->ttl_ms = 0;
+    res->has_prev = false;
+    res->prevs = NULL;
+    res->prev_count = 0;
+    res->key = SLICE_NONE;
+    res->numbers = NULL;
+    res->number_count = 0;
+    res->txn_succeeded = false;
+    res->txn_failed_has_kv = false;
+    res->txn_failed_index = 0;
+}
+
 static void apply_one(struct state *s, const struct apply_sink *sink, const struct op_run *run,
                       const struct apply_origin *origin, const struct op *o, size_t op_bytes)
 {
-    struct op_result res = { .applied = false };
+    struct op_result *res = &s->result;
     uint64_t rev = mvcc_rev(s->mvcc);
-    if (LIKELY(!refuse_repeated(s, run, origin->seq, &res))) {
+    result_clear(res);
+    if (LIKELY(!refuse_repeated(s, run, origin->seq, res))) {
         struct apply cx = { .s = s, .sink = sink, .origin = origin, .rev = rev + 1 };
-        res.applied = true;
-        res.err = admit(s, o, op_bytes);
-        if (LIKELY(res.err == OK)) res.err = dispatch(&cx, o, &res);
-        if (UNLIKELY(res.err != OK)) res = (struct op_result){ .err = res.err, .text = res.text };
-        ASSERT(cx.n == 0 || res.err == OK);               /* a refusal has changed nothing */
+        res->applied = true;
+        res->err = admit(s, o, op_bytes);
+        if (LIKELY(res->err == OK)) res->err = dispatch(&cx, o, res);
+        if (UNLIKELY(res->err != OK)) {
+            *res = (struct op_result){ .err = res->err, .text = res->text };
+        }
+        ASSERT(cx.n == 0 || res->err == OK);              /* a refusal has changed nothing */
         ASSERT(mvcc_rev(s->mvcc) == rev + (cx.n != 0)); /* I2 */
     }
-    res.rev = mvcc_rev(s->mvcc);
-    if (sink->result != NULL) sink->result(sink->ctx, origin, o, &res);
+    res->rev = mvcc_rev(s->mvcc);
+    if (sink->result != NULL) sink->result(sink->ctx, origin, o, res);
     operation_end(s);
 }
 
-/* --- runs and batches ------------------------------------------------------------------------ */
+/* --- runs and batches ----------------------------------------------------------------- */
 
-/* Operations decoded ahead, so that the look-ups of their keys overlap. */
-struct group {
-    struct op ops[APPLY_GROUP_MAX];
-    size_t bytes[APPLY_GROUP_MAX];
-    uint64_t hash[APPLY_GROUP_MAX];
-    size_t count;
-};
-
-static enum err group_decode(const struct mvcc *m, struct group *g, const struct op_run *run,
+static enum err group_decode(const struct mvcc *m, struct apply_group *g, const struct op_run *run,
                              size_t *offset, struct errmsg *em)
 {
     for (size_t i = 0; i < g->count; i++) {
@@ -177,16 +195,16 @@ static enum err group_decode(const struct mvcc *m, struct group *g, const struct
 static enum err apply_run(struct state *s, const struct apply_sink *sink, const struct op_run *run,
                           struct apply_origin origin, struct errmsg *em)
 {
-    struct group g;
+    struct apply_group *g = &s->group;
     size_t offset = 0;
     origin.member = run->member;
     origin.incarnation = run->incarnation;
-    for (uint32_t done = 0; done < run->op_count; done += (uint32_t)g.count) {
-        g.count = MIN(run->op_count - done, APPLY_GROUP_MAX);
-        TRY(group_decode(s->mvcc, &g, run, &offset, em));
-        for (size_t i = 0; i < g.count; i++) {
+    for (uint32_t done = 0; done < run->op_count; done += (uint32_t)g->count) {
+        g->count = MIN(run->op_count - done, APPLY_GROUP_MAX);
+        TRY(group_decode(s->mvcc, g, run, &offset, em));
+        for (size_t i = 0; i < g->count; i++) {
             origin.seq = run->first_seq + done + i;
-            apply_one(s, sink, run, &origin, &g.ops[i], g.bytes[i]);
+            apply_one(s, sink, run, &origin, &g->ops[i], g->bytes[i]);
         }
     }
     if (offset == run->ops.len) return OK;

@@ -1,7 +1,7 @@
 /* state/state_apply_change.c - changing one key: in the key space at once, or in a transaction. */
 #include "state/state_int.h"
 
-/* --- lifetimes -------------------------------------------------------------------------- */
+/* --- lifetimes ------------------------------------------------------------------------ */
 
 /* A time to live in the cluster clock; unix_ms is the same on the leader's wall clock. */
 static enum err plan_private(const struct state *s, int64_t ttl_ms, int64_t unix_ms,
@@ -93,7 +93,7 @@ static enum err life_prepare(const struct apply *cx, struct slice key, const str
     return OK;
 }
 
-/* --- the key space ------------------------------------------------------------------------ */
+/* --- the key space -------------------------------------------------------------------- */
 
 /* Former versions that events or the result show: freed after the result was told. */
 static void keep_taken(struct apply *cx, struct entry *taken)
@@ -119,17 +119,16 @@ static enum err put_now(struct apply *cx, const struct put_now *c)
     struct state *s = cx->s;
     struct life *life = NULL;
     struct entry *taken = NULL;
-    struct mvcc_event ev;
     TRY(life_prepare(cx, c->key, &c->plan, c->present, &life));
     bool take = c->take || event_wants_prev(cx, c->key);
     struct mvcc_write w = { .key = c->key, .value = c->value, .type = c->type, .rev = cx->rev,
                             .n = ++cx->n, .life = life, .recreate = c->recreate };
-    mvcc_put(s->mvcc, &w, take ? &taken : NULL, &ev);
+    mvcc_put(s->mvcc, &w, take ? &taken : NULL, &s->event);
     if (UNLIKELY(c->present != NULL && c->present != life)) {
         life_free(s->leases, c->present, c->key);
     }
     if (UNLIKELY(life != NULL)) life_written(s->leases, life, c->key);
-    if (cx->sink->event != NULL) cx->sink->event(cx->sink->ctx, &ev);
+    if (cx->sink->event != NULL) cx->sink->event(cx->sink->ctx, &s->event);
     if (take) keep_taken(cx, taken);
     return OK;
 }
@@ -139,11 +138,11 @@ static void delete_now(struct apply *cx, struct slice key, enum row_op row_op, s
                        bool take)
 {
     struct entry *taken = NULL;
-    struct mvcc_event ev;
+    struct mvcc_event *ev = &cx->s->event;
     take = take || event_wants_prev(cx, key);
-    mvcc_delete(cx->s->mvcc, key, cx->rev, ++cx->n, row_op, take ? &taken : NULL, &ev);
+    mvcc_delete(cx->s->mvcc, key, cx->rev, ++cx->n, row_op, take ? &taken : NULL, ev);
     if (present != NULL) life_free(cx->s->leases, present, key);
-    if (cx->sink->event != NULL) cx->sink->event(cx->sink->ctx, &ev);
+    if (cx->sink->event != NULL) cx->sink->event(cx->sink->ctx, ev);
     if (take) keep_taken(cx, taken);
 }
 
@@ -155,7 +154,7 @@ static struct life *life_find(const struct apply *cx, struct slice key)
     return e == NULL ? NULL : entry_life(e);
 }
 
-/* --- limits ----------------------------------------------------------------------------------- */
+/* --- limits --------------------------------------------------------------------------- */
 
 enum err change_allow(const struct apply *cx, uint64_t key_count)
 {
@@ -184,7 +183,7 @@ static enum err allow_attach(const struct apply *cx, const struct pending *p,
     return keys <= cx->s->settings.op_keys_max ? OK : ERR_LEASE_KEYS;
 }
 
-/* --- changes ------------------------------------------------------------------------------------ */
+/* --- changes -------------------------------------------------------------------------- */
 
 static enum err put_pending(struct apply *cx, const struct change *c)
 {
@@ -256,7 +255,7 @@ void change_show_former(struct op_result *res, const struct kv *former)
     res->prev = *former;
 }
 
-/* --- commit --------------------------------------------------------------------------------------- */
+/* --- commit --------------------------------------------------------------------------- */
 
 static void commit_change(struct apply *cx, const struct pending *p)
 {

@@ -1,7 +1,7 @@
 /* state/state_apply_key.c - operations on keys of any type: delete, rename, copy, lifetimes. */
 #include "state/state_int.h"
 
-/* --- delete ---------------------------------------------------------------------------- */
+/* --- delete --------------------------------------------------------------------------- */
 
 static void show_all_former(struct apply *cx, struct op_result *res)
 {
@@ -11,7 +11,8 @@ static void show_all_former(struct apply *cx, struct op_result *res)
 }
 
 /* Deletes the key if it is there; says whether it was. */
-static bool delete_one(struct apply *cx, struct slice key, bool keep_former, bool key_is_short_lived)
+static bool delete_one(struct apply *cx, struct slice key, bool keep_former,
+                       bool key_is_short_lived)
 {
     struct kv kv;
     struct view v = apply_view(cx);
@@ -100,7 +101,7 @@ enum err apply_del_range(struct apply *cx, const struct op *o, struct op_result 
     return OK;
 }
 
-/* --- rename, copy ------------------------------------------------------------------------ */
+/* --- rename, copy --------------------------------------------------------------------- */
 
 /* Its lifetime goes along. A lease that is too full to take the new key refuses. */
 static enum err allow_move(const struct apply *cx, const struct kv *source, struct slice to)
@@ -193,7 +194,7 @@ enum err apply_copy(struct apply *cx, const struct op *o, struct op_result *res)
     return OK;
 }
 
-/* --- lifetimes ------------------------------------------------------------------------------ */
+/* --- lifetimes ------------------------------------------------------------------------ */
 
 /* Redis' EXPIRE: a key without a deadline counts as one that never comes. */
 static bool life_cond_holds(int64_t cond, const struct kv *kv, int64_t deadline_ms)
@@ -246,6 +247,12 @@ enum err apply_life(struct apply *cx, const struct op *o, struct op_result *res)
     if (!view_get(&v, o->key, &kv)) return OK;
     if ((o->flags & OPF_PREV) != 0 && kv.type != VALUE_STRING) return ERR_WRONGTYPE; /* GETEX */
     TRY(life_write(cx, o, &kv, res));
-    if ((o->flags & OPF_PREV) != 0) change_show_former(res, &kv);
+    if ((o->flags & OPF_PREV) == 0) return OK;
+    struct kv moved;
+    if (view_get(&v, o->key, &moved)) { /* a first lifetime may move the entry */
+        kv.key = moved.key;
+        kv.value = moved.value;
+    }
+    change_show_former(res, &kv);
     return OK;
 }

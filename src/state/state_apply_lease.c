@@ -97,7 +97,7 @@ enum err apply_lease_attach(struct apply *cx, const struct op *o, struct op_resu
     return OK;
 }
 
-/* --- expiry: a wish (state.h, I4) ----------------------------------------------------------- */
+/* --- expiry: a wish (state.h, I4) ----------------------------------------------------- */
 
 static bool key_is_due(const struct apply *cx, struct slice key)
 {

@@ -5,7 +5,7 @@
 #define SEQ_POSITION_DIGITS 4
 #define SEQ_POSITION_MAX 9999
 
-/* --- limits and conditions ------------------------------------------------------------- */
+/* --- limits and conditions ------------------------------------------------------------ */
 
 static enum err check_key(const struct apply *cx, struct slice key)
 {
@@ -63,7 +63,7 @@ enum err apply_condition(const struct apply *cx, const struct op *o, const struc
     return ERR_UNSUPPORTED;
 }
 
-/* --- put --------------------------------------------------------------------------------- */
+/* --- put ------------------------------------------------------------------------------ */
 
 #define PUT_LOOKS (OPF_PREV | OPF_KEEP_VALUE | OPF_MUST_EXIST)
 
@@ -129,7 +129,7 @@ enum err apply_put(struct apply *cx, const struct op *o, struct op_result *res)
                                             .plan = { .form = LIFE_FORM_NONE } });
 }
 
-/* --- several puts -------------------------------------------------------------------------- */
+/* --- several puts --------------------------------------------------------------------- */
 
 static enum err mput_check(const struct apply *cx, const struct op *o, bool *met)
 {
@@ -182,7 +182,7 @@ enum err apply_mput(struct apply *cx, const struct op *o, struct op_result *res)
     return OK;
 }
 
-/* --- computed values ------------------------------------------------------------------------- */
+/* --- computed values ------------------------------------------------------------------ */
 
 /* The present string; *missing if there is none. ERR_WRONGTYPE, ERR_KEY_LIMIT, ERR_KEYS_LIMIT */
 static enum err string_get(const struct apply *cx, struct slice key, struct kv *kv, bool *missing)
@@ -264,7 +264,7 @@ enum err apply_setrange(struct apply *cx, const struct op *o, struct op_result *
     return OK;
 }
 
-/* --- keys in sequence -------------------------------------------------------------------------- */
+/* --- keys in sequence ----------------------------------------------------------------- */
 
 static void digits_put(uint8_t *to, size_t count, uint64_t number)
 {

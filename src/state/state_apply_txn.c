@@ -1,7 +1,7 @@
 /* state/state_apply_txn.c - transactions: compares, branches, elements, what an error undoes. */
 #include "state/state_int.h"
 
-/* --- compares --------------------------------------------------------------------------- */
+/* --- compares ------------------------------------------------------------------------- */
 
 static bool order_holds(enum compare_op op, int order)
 {
@@ -118,7 +118,7 @@ static enum err compares_run(struct apply *cx, const struct op *o, struct op_res
     return OK;
 }
 
-/* --- elements --------------------------------------------------------------------------------- */
+/* --- elements ------------------------------------------------------------------------- */
 
 enum err apply_element(struct apply *cx, const struct op *o, struct op_result *res)
 {
@@ -263,7 +263,7 @@ enum err apply_undoable(struct apply *cx, const struct op *o,
     return err;
 }
 
-/* --- the whole ------------------------------------------------------------------------------------ */
+/* --- the whole ------------------------------------------------------------------------ */
 
 struct txn_size {
     uint64_t compares, then_ops, else_ops;

@@ -37,6 +37,14 @@ struct apply_scratch {
     struct errmsg message;
 };
 
+/* Operations decoded ahead, so that the look-ups of their keys overlap. */
+struct apply_group {
+    struct op ops[APPLY_GROUP_MAX];
+    size_t bytes[APPLY_GROUP_MAX];
+    uint64_t hash[APPLY_GROUP_MAX];
+    size_t count;
+};
+
 struct state {
     struct mvcc *mvcc;
     struct lease_table *leases;
@@ -51,6 +59,9 @@ struct state {
 
     struct txn *txn; /* empty outside of transactions */
     struct apply_scratch scratch;
+    struct apply_group group;  /* here and not on the stack, where the compiler would clear it */
+    struct op_result result;   /* of the operation that is carried out */
+    struct mvcc_event event;   /* of the change that is made */
 };
 
 /* False: the table is full. Raising a raised one, or clearing a cleared one, changes nothing. */
@@ -80,7 +91,8 @@ enum err apply_element(struct apply *cx, const struct op *o, struct op_result *r
 
 /* Does the operation's condition hold? kv: the present version, NULL if the key is missing.
  * ERR_FENCED, ERR_WRONGTYPE. */
-enum err apply_condition(const struct apply *cx, const struct op *o, const struct kv *kv, bool *met);
+enum err apply_condition(const struct apply *cx, const struct op *o, const struct kv *kv,
+                         bool *met);
 /* Runs one operation of several steps inside a transaction so that an error undoes all of them. */
 enum err apply_undoable(struct apply *cx, const struct op *o,
                         enum err (*run)(struct apply *cx, const struct op *o));
@@ -111,7 +123,7 @@ enum err apply_compact(struct apply *cx, const struct op *o, struct op_result *r
 enum err apply_config(struct apply *cx, const struct op *o, struct op_result *res);
 enum err apply_alarm(struct apply *cx, const struct op *o, struct op_result *res);
 
-/* --- changing keys, in a transaction or outside: state_apply_change.c ------------------- */
+/* --- changing keys, in a transaction or outside: state_apply_change.c ----------------- */
 
 static inline struct view apply_view(const struct apply *cx)
 {
@@ -120,7 +132,8 @@ static inline struct view apply_view(const struct apply *cx)
 
 /* Sets *plan from the operation's LIFE. *past: the time has passed already, the key is to go.
  * ERR_EXPIRE, ERR_NOLEASE. */
-enum err change_plan(const struct apply *cx, const struct op *o, struct life_plan *plan, bool *past);
+enum err change_plan(const struct apply *cx, const struct op *o, struct life_plan *plan,
+                     bool *past);
 /* The plan that gives another key the lifetime that this version has. */
 struct life_plan change_plan_of(const struct kv *kv);
 

@@ -319,7 +319,7 @@ void txn_set_plan(struct txn *t, struct pending *p, const struct life_plan *plan
     count_attached(t, p);
 }
 
-/* --- order ------------------------------------------------------------------------------ */
+/* --- order ---------------------------------------------------------------------------- */
 
 uint32_t txn_sorted_find(const struct txn *t, struct slice key)
 {
@@ -352,7 +352,7 @@ void txn_sort(const struct txn *t)
     }
 }
 
-/* --- the save point ------------------------------------------------------------------------ */
+/* --- the save point ------------------------------------------------------------------- */
 
 void txn_save(struct txn *t)
 {

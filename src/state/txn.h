@@ -89,7 +89,7 @@ struct txn {
     struct pending **blocks;     /* of PENDING_BLOCK each: a pending key never moves */
     uint32_t block_count, block_cap;
     uint32_t pending_count;
-    uint32_t *slots;             /* 1 + place of a pending key, 0 free; power of two, at most half full */
+    uint32_t *slots;             /* 1 + place of a pending key, 0 free; at most half full */
     uint32_t slot_count;
     struct txn_sorted *sorted;
     uint32_t *log;

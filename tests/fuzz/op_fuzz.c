@@ -24,7 +24,7 @@ static void must(bool condition, const char *what)
     abort();
 }
 
-/* --- looking at everything that is shown ---------------------------------------------------- */
+/* --- looking at everything that is shown ---------------------------------------------- */
 
 static uint64_t touched;
 
@@ -83,7 +83,7 @@ static void on_element(void *ctx, const struct apply_origin *o, uint32_t ordinal
     for (size_t i = 0; i < WALK_KEYS_MAX && view_iter_next(&it, &kv); i++) touch(kv.value);
 }
 
-/* --- one input ---------------------------------------------------------------------------------- */
+/* --- one input ------------------------------------------------------------------------ */
 
 /* The sound operations at the front of `in`, as a batch. */
 static void batch_of(struct slice in, struct buf *batch)
@@ -137,7 +137,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *at, size_t len)
     return 0;
 }
 
-/* --- without libFuzzer ----------------------------------------------------------------------------- */
+/* --- without libFuzzer ---------------------------------------------------------------- */
 
 #ifdef FUZZ_STANDALONE
 

@@ -1,7 +1,7 @@
 /* Fuzzes recovery: the input is a list of changes to the files of a good log, or a segment itself.
- * Whatever the bytes: no crash, no read beyond a buffer; what is accepted passes every check, can be
- * read back, can be appended to, and is found again. With the damage described as changes, synced
- * entries may not vanish silently either.
+ * Whatever the bytes: no crash, no read beyond a buffer; what is accepted passes every check, can
+ * be read back, can be appended to, and is found again. With the damage described as changes,
+ * synced entries may not vanish silently either.
  *
  * As a libFuzzer target, or with -DFUZZ_STANDALONE: `wal_fuzz FILE...` replays inputs,
  * `wal_fuzz -r SEED COUNT` makes its own. */
@@ -11,9 +11,9 @@
 #include "../unit/disk/test_wal_disk.h"
 #include "disk/wal_int.h"
 
-#define DIR_NAME "/d"
+#define DIR_NAME        "/d"
 #define INPUT_BYTES_MAX (192u << 10)
-#define BATCHES 12
+#define BATCHES         12
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -29,9 +29,16 @@ static enum err on_entry(void *ctx, const struct wal_entry *e)
 static enum err reopen(struct model_disk *m, uint64_t *last, struct wal **out)
 {
     *last = 0;
-    struct wal_options o = { .dir = DIR_NAME, .io = &m->io, .create = true, .cluster_id = 1,
-                             .member_id = 2, .salt = 3, .segment_bytes = WAL_SEGMENT_BYTES_MIN,
-                             .backend = WAL_BACKEND_MANUAL, .on_entry = on_entry, .ctx = last };
+    struct wal_options o = { .dir = DIR_NAME,
+                             .io = &m->io,
+                             .create = true,
+                             .cluster_id = 1,
+                             .member_id = 2,
+                             .salt = 3,
+                             .segment_bytes = WAL_SEGMENT_BYTES_MIN,
+                             .backend = WAL_BACKEND_MANUAL,
+                             .on_entry = on_entry,
+                             .ctx = last };
     struct errmsg em = { "" };
     enum err e = wal_open(&o, out, &em);
     ASSERT(e == OK || em.text[0] != '\0');
@@ -44,8 +51,11 @@ static void append(struct wal *wal)
     b->len = 5000;
     memset(b->at, 0x5a, b->len);
     struct wal_mark last = wal_last_durable(wal);
-    struct wal_entry e = { .term = MAX(last.term, (uint64_t)1), .index = last.index + 1, .blob = b,
-                           .body = blob_slice(b), .crc = crc32c(0, b->at, b->len) };
+    struct wal_entry e = { .term = MAX(last.term, (uint64_t)1),
+                           .index = last.index + 1,
+                           .blob = b,
+                           .body = blob_slice(b),
+                           .crc = crc32c(0, b->at, b->len) };
     if (e.index != 0 && e.index < UINT64_MAX / 2) {
         wal_submit(wal, &(struct wal_submission){ .entries = &e, .entry_count = 1 });
     }
@@ -103,9 +113,13 @@ static void segment_put(struct model_disk *m, const uint8_t *data, size_t size)
     wal_segment_path(DIR_NAME, 1, path);
     int answer = m->io.open(m, path, DISK_WRITE | DISK_CREATE, &fd);
     ASSERT(answer == 0);
-    struct wal_segment_head head = { .version = WAL_VERSION, .block_bytes = 4096, .cluster_id = 1,
-                                     .member_id = 2, .seq = 1,
-                                     .segment_bytes = WAL_SEGMENT_BYTES_MIN, .salt = 3 };
+    struct wal_segment_head head = { .version = WAL_VERSION,
+                                     .block_bytes = 4096,
+                                     .cluster_id = 1,
+                                     .member_id = 2,
+                                     .seq = 1,
+                                     .segment_bytes = WAL_SEGMENT_BYTES_MIN,
+                                     .salt = 3 };
     uint8_t raw[WAL_SEGMENT_HEAD_BYTES];
     wal_segment_head_encode(&head, raw);
     m->io.allocate(m, fd, WAL_SEGMENT_BYTES_MIN);
@@ -184,7 +198,8 @@ static size_t input_make(uint64_t *random, uint8_t *bytes)
     for (size_t i = 1; i < size; i++) {
         word = *random = u64_mix(*random + i);
         bool noise = bytes[0] % 2 == 0 || word % 16 == 0;
-        bytes[i] = noise ? (uint8_t)(word >> 16) : (uint8_t)((word >> 24) % 3 == 0 ? word >> 40 & 7 : 0);
+        bytes[i] =
+            noise ? (uint8_t)(word >> 16) : (uint8_t)((word >> 24) % 3 == 0 ? word >> 40 & 7 : 0);
     }
     if (bytes[0] % 2 == 0) return size;
     for (size_t at = 1; at + 96 < size; at += 4096) { /* plausible lengths */

@@ -151,6 +151,7 @@ struct kit_row {
     enum row_op op;
     uint8_t chain;
     uint64_t create, version, prev, jump;
+    size_t before; /* index + 1 of this key's row before, 0 if there is none */
 };
 
 struct kit_key {
@@ -167,6 +168,7 @@ struct kit_model {
     struct kit_row *rows;
     size_t row_count, row_cap;
     struct kit_key keys[KIT_KEYS];
+    size_t newest[KIT_KEYS]; /* index + 1 of each key's newest row, 0 if there is none */
     /* What the next batch takes. */
     size_t next_row;
     uint64_t index;
@@ -216,7 +218,7 @@ static void kit_event(struct kit_model *m, uint32_t n, uint32_t key, enum row_op
     struct kit_row r = { .rev = m->rev, .n = n, .key = key, .op = op };
     r.prev = k->exists ? k->mod : 0;
     r.jump = k->exists ? k->jump : 0;
-    r.chain = k->exists ? (uint8_t)((k->chain + 1) % MVCC_JUMP_STRIDE) : (uint8_t)0;
+    if (k->exists) r.chain = (uint8_t)((k->chain + 1) % MVCC_JUMP_STRIDE);
     bool goes_on = k->live && !recreate;
     r.create = op != ROW_PUT ? 0 : goes_on ? k->create : m->rev;
     r.version = op != ROW_PUT ? 0 : goes_on ? k->version + 1 : 1;
@@ -224,7 +226,9 @@ static void kit_event(struct kit_model *m, uint32_t n, uint32_t key, enum row_op
         m->row_cap = m->row_cap == 0 ? 1024 : m->row_cap * 2;
         m->rows = mem_realloc(m->rows, m->row_cap * sizeof *m->rows);
     }
+    r.before = m->newest[key];
     m->rows[m->row_count++] = r;
+    m->newest[key] = m->row_count;
     *k = (struct kit_key){ m->rev, r.create, r.version, r.chain == 0 ? m->rev : r.jump, r.chain,
                            true, op == ROW_PUT };
 }
@@ -260,11 +264,9 @@ KIT_UNUSED static void kit_compact(struct kit_model *m, uint64_t rev)
 KIT_UNUSED static const struct kit_row *kit_at(const struct kit_model *m, uint32_t key,
                                                uint64_t rev)
 {
-    const struct kit_row *found = NULL;
-    for (size_t i = 0; i < m->row_count && m->rows[i].rev <= rev; i++) {
-        if (m->rows[i].key == key) found = &m->rows[i];
-    }
-    return found;
+    size_t at = m->newest[key];
+    while (at != 0 && m->rows[at - 1].rev > rev) at = m->rows[at - 1].before;
+    return at == 0 ? NULL : &m->rows[at - 1];
 }
 
 /* --- rows into packs -------------------------------------------------------------- */

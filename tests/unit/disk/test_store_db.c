@@ -71,14 +71,14 @@ static int child_open(const char *dir, const char *fd)
     struct load load = { 0 };
     enum err e = store_open(&options, &s, &info, &em);
     if (e == OK) e = store_scan(s, load_meta, load_pack, &load, &em);
-    if (e != OK) return em.text[0] != '\0' ? 10 : 11;
+    if (e != OK) _exit(em.text[0] != '\0' ? 10 : 11);
     struct kit_model m;
     model_to(&m, info.applied_index);
     if (load.loaded.has_meta) kit_check_loaded(&m, &load.loaded);
     struct report report = { info.applied_index, load.loaded.row_count, load.crc,
                              load.crc == crc_of_model(&m) &&
                                  load.loaded.row_count == m.row_count };
-    return write(atoi(fd), &report, sizeof report) == sizeof report ? 0 : 12;
+    _exit(write(atoi(fd), &report, sizeof report) == sizeof report ? 0 : 12); /* no close */
 }
 
 /* True and *out if it opened; false if it was refused. Anything else fails the test. */

@@ -91,7 +91,7 @@ static void test_reads_match_the_model(void **state)
     (void)state;
     struct workers *workers;
     assert_int_equal(workers_new(2, &workers, NULL), OK);
-    for (uint64_t seed = 1; seed <= 12; seed++) {
+    for (uint64_t seed = 1; seed <= 8; seed++) {
         char *dir = kit_dir();
         struct store_options options = { .dir = dir, .workers = workers,
                                          .write_buffer_bytes = 128 << 10 };
@@ -155,7 +155,7 @@ static void test_a_long_chain_is_jumped(void **state)
         kit_event(&m, 1, i % 3 == 0 ? 7 : 3, i % 701 == 700 ? ROW_DEL : ROW_PUT, false);
     }
     kit_wait_batch(s, kit_submit(&m, s));
-    for (uint64_t rev = 1; rev <= m.rev; rev += 97) {
+    for (uint64_t rev = 1; rev <= m.rev; rev += 193) {
         kit_check_versions(&m, s, rev, store_read_new(STORE_READ_VERSION, 0));
         kit_check_history(&m, s, 3, rev, m.rev, 5, store_read_new(STORE_READ_HISTORY, 0));
         kit_check_history(&m, s, 7, rev, rev + 300, 0, store_read_new(STORE_READ_HISTORY, 0));

@@ -78,8 +78,10 @@ static void test_life(enum wal_backend backend)
     hard.term = 4;
     hard.vote = 0;
     hard.commit = 990;
-    seq = wal_submit(wal, &(struct wal_submission){ .truncate_from = 991, .truncate_term = 3,
-                                                    .entries = &e, .entry_count = 1,
+    seq = wal_submit(wal, &(struct wal_submission){ .truncate_from = 991,
+                                                    .truncate_term = 3,
+                                                    .entries = &e,
+                                                    .entry_count = 1,
                                                     .hard = &hard });
     blob_unref(e.blob);
     done = wait_done(wal, seq);
@@ -125,7 +127,7 @@ static void test_reopen_append_reopen(void **state)
     for (size_t i = 0; i < ARRAY_LEN(backends); i++) {
         char *dir = kit_dir_make();
         uint64_t last = 0;
-        for (int life = 0; life < 12; life++) {
+        for (int life = 0; life < 8; life++) {
             struct wal_options o = options_for(dir, usable(backends[i], dir));
             struct wal *wal = open_ok(&o);
             assert_int_equal(replayed.last, last);
@@ -146,7 +148,7 @@ static void test_drop_recycles_and_keeps_the_rest(void **state)
         struct wal_options o = options_for(dir, usable(backends[i], dir));
         o.keep_bytes = 2 * WAL_SEGMENT_BYTES_MIN;
         struct wal *wal = open_ok(&o);
-        for (uint64_t n = 1; n <= 400; n++) {
+        for (uint64_t n = 1; n <= 200; n++) {
             wait_done(wal, kit_submit(wal, 1, n, n, 5000));
             if (n % 10 == 0) wal_drop_below(wal, n - 5);
             wal_check(wal);
@@ -157,22 +159,22 @@ static void test_drop_recycles_and_keeps_the_rest(void **state)
         assert_true(stats.segment_count <= 4);
         assert_true(stats.recycled_count > 0);
         uint64_t first = wal_first_index(wal);
-        assert_true(first > 300);
-        assert_true(first <= 395);
+        assert_true(first > 120);
+        assert_true(first <= 195);
         static struct kit_log log;
         memset(&log, 0, sizeof log);
         struct errmsg em;
-        assert_int_equal(wal_read(wal, first, 400, kit_collect, &log, &em), OK);
+        assert_int_equal(wal_read(wal, first, 200, kit_collect, &log, &em), OK);
         assert_int_equal(log.first, first);
-        assert_int_equal(log.last, 400);
-        assert_int_equal(wal_read(wal, first - 1, 400, kit_collect, &log, &em), ERR_NOT_FOUND);
+        assert_int_equal(log.last, 200);
+        assert_int_equal(wal_read(wal, first - 1, 200, kit_collect, &log, &em), ERR_NOT_FOUND);
         wal_close(wal);
 
         o = options_for(dir, usable(backends[i], dir));
         wal = open_ok(&o);
         assert_int_equal(replayed.first, wal_found(wal)->before.index + 1);
         assert_true(replayed.first <= first);
-        assert_int_equal(replayed.last, 400);
+        assert_int_equal(replayed.last, 200);
         wal_close(wal);
         kit_dir_remove(dir);
     }

@@ -18,14 +18,14 @@
 #include "disk/disk_io.h"
 
 #define MODEL_SECTOR_BYTES 512
-#define MODEL_FILES_MAX 256
-#define MODEL_FDS_MAX 64
-#define MODEL_CHANGES_MAX 256
-#define MODEL_NAME_BYTES 96
+#define MODEL_FILES_MAX    256
+#define MODEL_FDS_MAX      64
+#define MODEL_CHANGES_MAX  256
+#define MODEL_NAME_BYTES   96
 
 struct model_file {
-    uint8_t *now; /* what reads see */
-    uint8_t *disk; /* what is synced */
+    uint8_t *now;   /* what reads see */
+    uint8_t *disk;  /* what is synced */
     uint8_t *dirty; /* a byte a sector */
     size_t now_bytes;
     size_t disk_bytes;
@@ -56,8 +56,8 @@ struct model_disk {
     struct model_change changes[MODEL_CHANGES_MAX];
     size_t change_count;
     int fds[MODEL_FDS_MAX]; /* file + 1, 0: free */
-    uint64_t op_count;  /* operations that write, so far */
-    uint64_t fault_at;  /* op_count at which the fault happens, 0: never */
+    uint64_t op_count;      /* operations that write, so far */
+    uint64_t fault_at;      /* op_count at which the fault happens, 0: never */
     enum model_fault fault;
     int fault_errno;
     bool fault_hit;
@@ -166,11 +166,16 @@ static inline void model_store(struct model_file *f, const void *from, size_t by
     }
 }
 
+/* Only what was written since: a page that a failed sync left clean stays lost. */
 static inline void model_file_sync(struct model_file *f)
 {
-    memcpy(f->disk, f->now, f->cap);
+    for (size_t s = 0; s < f->cap / MODEL_SECTOR_BYTES; s++) {
+        size_t at = s * MODEL_SECTOR_BYTES;
+        if (f->dirty[s] || at >= f->now_bytes)
+            memcpy(f->disk + at, f->now + at, MODEL_SECTOR_BYTES);
+        f->dirty[s] = 0;
+    }
     f->disk_bytes = f->now_bytes;
-    if (f->dirty != NULL) memset(f->dirty, 0, f->cap / MODEL_SECTOR_BYTES);
 }
 
 /* --- the table -------------------------------------------------------------------------- */
@@ -328,15 +333,28 @@ static inline int model_io_list(void *ctx, const char *dir,
     return 0;
 }
 
+static inline bool model_is_in(const char *path, const char *dir)
+{
+    size_t len = (size_t)(strrchr(path, '/') - path);
+    return strlen(dir) == len && memcmp(path, dir, len) == 0;
+}
+
+/* Renames from one directory to another are not modelled. */
 static inline int model_io_dirsync(void *ctx, const char *dir)
 {
-    (void)dir;
     struct model_disk *m = ctx;
     bool half;
     int answer = model_op(m, &half);
     if (answer < 0) return answer;
-    for (size_t i = 0; i < m->change_count; i++) model_apply(m->disk, &m->changes[i]);
-    m->change_count = 0;
+    size_t left = 0;
+    for (size_t i = 0; i < m->change_count; i++) {
+        if (model_is_in(m->changes[i].to, dir)) {
+            model_apply(m->disk, &m->changes[i]);
+        } else {
+            m->changes[left++] = m->changes[i];
+        }
+    }
+    m->change_count = left;
     return 0;
 }
 
@@ -437,6 +455,15 @@ static inline void model_crash(struct model_disk *m)
     m->fault_hit = false;
 }
 
+/* The process is gone, the kernel and its cache are not. */
+static inline void model_kill(struct model_disk *m)
+{
+    memset(m->fds, 0, sizeof m->fds);
+    m->crashed = false;
+    m->fault_at = 0;
+    m->fault_hit = false;
+}
+
 /* The bytes of a file, to damage them. NULL if there is none. */
 static inline struct model_file *model_get(struct model_disk *m, const char *path)
 {
@@ -450,7 +477,10 @@ static inline void model_settle(struct model_disk *m)
     memcpy(m->disk, m->now, sizeof m->disk);
     m->change_count = 0;
     for (size_t i = 0; i < MODEL_FILES_MAX; i++) {
-        if (m->files[i].used && m->files[i].cap > 0) model_file_sync(&m->files[i]);
+        struct model_file *f = &m->files[i];
+        if (!f->used || f->cap == 0) continue;
+        memset(f->dirty, 1, f->cap / MODEL_SECTOR_BYTES);
+        model_file_sync(f);
     }
 }
 

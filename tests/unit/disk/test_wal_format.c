@@ -14,17 +14,23 @@ static struct errmsg em;
 static void test_segment_header_bytes_are_pinned(void **state)
 {
     (void)state;
-    struct wal_segment_head h = { .version = 1, .block_bytes = 4096, .cluster_id = 0x0102030405060708,
-                                  .member_id = 0x1112131415161718, .seq = 7,
-                                  .segment_bytes = 65536, .salt = 0xa1a2a3a4a5a6a7a8, .group = 3 };
+    struct wal_segment_head h = { .version = 1,
+                                  .block_bytes = 4096,
+                                  .cluster_id = 0x0102030405060708,
+                                  .member_id = 0x1112131415161718,
+                                  .seq = 7,
+                                  .segment_bytes = 65536,
+                                  .salt = 0xa1a2a3a4a5a6a7a8,
+                                  .group = 3 };
     uint8_t bytes[WAL_SEGMENT_HEAD_BYTES];
     wal_segment_head_encode(&h, bytes);
     assert_memory_equal(bytes, "CWS1", 4);
     assert_int_equal(u32_le(bytes + 4), crc32c(0, bytes + 8, 88));
     static const uint8_t want[] = {
-        1, 0, 0, 0, 0, 16, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1, 0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12,
-        0x11, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0xa8, 0xa7, 0xa6, 0xa5, 0xa4, 0xa3,
-        0xa2, 0xa1, 3, 0, 0, 0,
+        1, 0,    0,    0,    0,    16,   0,    0,    8,    7,    6,    5, 4,
+        3, 2,    1,    0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11, 7, 0,
+        0, 0,    0,    0,    0,    0,    0,    0,    1,    0,    0,    0, 0,
+        0, 0xa8, 0xa7, 0xa6, 0xa5, 0xa4, 0xa3, 0xa2, 0xa1, 3,    0,    0, 0,
     };
     assert_memory_equal(bytes + 8, want, sizeof want);
     struct wal_segment_head back;
@@ -48,19 +54,15 @@ static void test_segment_header_numbers_are_checked(void **state)
         uint64_t segment_bytes;
         enum err want;
     } cases[] = {
-        { 1, 4096, 1, 65536, OK },
-        { 2, 4096, 1, 65536, ERR_UNSUPPORTED },
-        { 1, 512, 1, 65536, ERR_CORRUPT },
-        { 1, 5000, 1, 65536, ERR_CORRUPT },
-        { 1, 4096, 0, 65536, ERR_CORRUPT },
-        { 1, 4096, 1, 4096, ERR_CORRUPT },
-        { 1, 4096, 1, 65537, ERR_CORRUPT },
-        { 1, 65536, 1, 65536, ERR_CORRUPT },
-        { 1, 65536, 1, 4 * 65536, OK },
-        { 1, 4096, 1, 2ull << 30, ERR_CORRUPT },
+        { 1, 4096, 1, 65536, OK },          { 2, 4096, 1, 65536, ERR_UNSUPPORTED },
+        { 1, 512, 1, 65536, ERR_CORRUPT },  { 1, 5000, 1, 65536, ERR_CORRUPT },
+        { 1, 4096, 0, 65536, ERR_CORRUPT }, { 1, 4096, 1, 4096, ERR_CORRUPT },
+        { 1, 4096, 1, 65537, ERR_CORRUPT }, { 1, 65536, 1, 65536, ERR_CORRUPT },
+        { 1, 65536, 1, 4 * 65536, OK },     { 1, 4096, 1, 2ull << 30, ERR_CORRUPT },
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-        struct wal_segment_head h = { .version = cases[i].version, .seq = cases[i].seq,
+        struct wal_segment_head h = { .version = cases[i].version,
+                                      .seq = cases[i].seq,
                                       .block_bytes = cases[i].block_bytes,
                                       .segment_bytes = cases[i].segment_bytes };
         uint8_t bytes[WAL_SEGMENT_HEAD_BYTES];
@@ -72,8 +74,11 @@ static void test_segment_header_numbers_are_checked(void **state)
 static struct wal_record entry(uint64_t term, uint64_t index, const char *text)
 {
     struct slice body = slice_of(text);
-    return (struct wal_record){ .type = WAL_RECORD_ENTRY, .entry_type = 9, .term = term,
-                                .index = index, .body = body,
+    return (struct wal_record){ .type = WAL_RECORD_ENTRY,
+                                .entry_type = 9,
+                                .term = term,
+                                .index = index,
+                                .body = body,
                                 .crc = crc32c(0, body.at, body.len) };
 }
 
@@ -83,16 +88,23 @@ static void test_batch_round_trip_and_pinned_bytes(void **state)
     struct wal_record records[] = { entry(5, 8, "abc"), entry(5, 9, ""), entry(6, 10, "defgh") };
     uint8_t bytes[BLOCK];
     struct wal_batch b = {
-        .bytes = (uint32_t)wal_batch_bytes(3, 8, BLOCK), .record_count = 3, .seq = 0x21,
-        .durable_seq = 0x20, .prev_crc = 0xdeadbeef, .flags = WAL_BATCH_OPENS, .segment_seq = 4,
-        .hard = { 6, 77, 8 }, .before = { 7, 5 },
+        .bytes = (uint32_t)wal_batch_bytes(3, 8, BLOCK),
+        .record_count = 3,
+        .seq = 0x21,
+        .durable_seq = 0x20,
+        .prev_crc = 0xdeadbeef,
+        .flags = WAL_BATCH_OPENS,
+        .segment_seq = 4,
+        .hard = { 6, 77, 8 },
+        .before = { 7, 5 },
     };
     assert_int_equal(b.bytes, BLOCK);
     wal_batch_encode(&b, records, 0x1234, bytes);
     static const uint8_t want[] = {
-        0x00, 0x10, 0, 0, 3, 0, 0, 0, 0x21, 0, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0xef,
-        0xbe, 0xad, 0xde, 1, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 77, 0, 0, 0,
-        0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0,
+        0x00, 0x10, 0, 0, 3,    0,    0,    0,    0x21, 0, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0,
+        0,    0,    0, 0, 0xef, 0xbe, 0xad, 0xde, 1,    0, 0, 0, 4, 0, 0, 0, 0,    0, 0, 0,
+        6,    0,    0, 0, 0,    0,    0,    0,    77,   0, 0, 0, 0, 0, 0, 0, 8,    0, 0, 0,
+        0,    0,    0, 0, 7,    0,    0,    0,    0,    0, 0, 0, 5, 0, 0, 0, 0,    0, 0, 0,
     };
     assert_memory_equal(bytes, "CWB1", 4);
     assert_int_equal(u32_le(bytes + 4), crc32c(0x1234, bytes + 8, 96 - 8 + 3 * 32));
@@ -104,8 +116,8 @@ static void test_batch_round_trip_and_pinned_bytes(void **state)
     assert_memory_equal(bytes + 96 + 3 * 32, "abcdefgh", 9);
 
     struct wal_batch back;
-    assert_int_equal(wal_batch_decode((struct slice){ bytes, BLOCK }, 0x1234, BLOCK, BLOCK, &back,
-                                      &em), OK);
+    assert_int_equal(
+        wal_batch_decode((struct slice){ bytes, BLOCK }, 0x1234, BLOCK, BLOCK, &back, &em), OK);
     assert_int_equal(back.hard.vote, 77);
     assert_int_equal(back.before.index, 7);
     struct wal_record_cursor cx = { 0 };
@@ -119,14 +131,17 @@ static void test_batch_round_trip_and_pinned_bytes(void **state)
 
     /* cut, another seed, another byte */
     for (size_t len = 0; len < BLOCK; len++) {
-        assert_int_equal(wal_batch_decode((struct slice){ bytes, len }, 0x1234, BLOCK, BLOCK, &back,
-                                          &em), ERR_AGAIN);
+        assert_int_equal(
+            wal_batch_decode((struct slice){ bytes, len }, 0x1234, BLOCK, BLOCK, &back, &em),
+            ERR_AGAIN);
     }
-    assert_int_equal(wal_batch_decode((struct slice){ bytes, BLOCK }, 0x1235, BLOCK, BLOCK, &back,
-                                      &em), ERR_CORRUPT);
+    assert_int_equal(
+        wal_batch_decode((struct slice){ bytes, BLOCK }, 0x1235, BLOCK, BLOCK, &back, &em),
+        ERR_CORRUPT);
     for (size_t i = 0; i < 96 + 3 * 32 + 8; i++) {
         bytes[i] ^= 0x80;
-        enum err e = wal_batch_decode((struct slice){ bytes, BLOCK }, 0x1234, BLOCK, BLOCK, &back, &em);
+        enum err e =
+            wal_batch_decode((struct slice){ bytes, BLOCK }, 0x1234, BLOCK, BLOCK, &back, &em);
         if (e == OK) fail_msg("byte %zu is not covered", i);
         bytes[i] ^= 0x80;
     }
@@ -139,11 +154,26 @@ static void test_seeds_differ(void **state)
     assert_int_not_equal(wal_seed(1, 1), wal_seed(2, 1));
 }
 
-#define E(i, t) { .type = WAL_RECORD_ENTRY, .index = (i), .term = (t) }
-#define T(i, t) { .type = WAL_RECORD_TRUNCATE, .index = (i), .term = (t) }
-#define S(i, t) { .type = WAL_RECORD_SNAPSHOT, .index = (i), .term = (t) }
-#define SB(i, t) { .type = WAL_RECORD_SNAPSHOT_BEGIN, .index = (i), .term = (t) }
-#define SR(i, t) { .type = WAL_RECORD_SNAPSHOT, .index = (i), .term = (t), .entry_type = 1 }
+#define E(i, t)                                                                                    \
+    {                                                                                              \
+        .type = WAL_RECORD_ENTRY, .index = (i), .term = (t)                                        \
+    }
+#define T(i, t)                                                                                    \
+    {                                                                                              \
+        .type = WAL_RECORD_TRUNCATE, .index = (i), .term = (t)                                     \
+    }
+#define S(i, t)                                                                                    \
+    {                                                                                              \
+        .type = WAL_RECORD_SNAPSHOT, .index = (i), .term = (t)                                     \
+    }
+#define SB(i, t)                                                                                   \
+    {                                                                                              \
+        .type = WAL_RECORD_SNAPSHOT_BEGIN, .index = (i), .term = (t)                               \
+    }
+#define SR(i, t)                                                                                   \
+    {                                                                                              \
+        .type = WAL_RECORD_SNAPSHOT, .index = (i), .term = (t), .entry_type = 1                    \
+    }
 
 /* All start behind index 10 of term 3. */
 static const struct {
@@ -173,22 +203,31 @@ static const struct {
     { "truncate below snapshot", { S(50, 6), T(50, 6) }, 2, 0, ERR_CORRUPT, 0, 0, 0, 0 },
     { "commit beyond", { E(11, 3) }, 1, 12, ERR_CORRUPT, 0, 0, 0, 0 },
     { "repeated mark, not opening", { SR(5, 1) }, 1, 0, ERR_CORRUPT, 0, 0, 0, 0 },
-    { "unknown", { { .type = (enum wal_record_type)9, .index = 11 } }, 1, 0, ERR_UNSUPPORTED, 0, 0,
-      0, 0 },
+    { "unknown",
+      { { .type = (enum wal_record_type)9, .index = 11 } },
+      1,
+      0,
+      ERR_UNSUPPORTED,
+      0,
+      0,
+      0,
+      0 },
 };
 
 static void test_effects(void **state)
 {
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(effects); i++) {
-        struct wal_batch b = { .bytes = BLOCK, .record_count = effects[i].count,
-                               .before = { 10, 3 }, .hard = { 9, 0, effects[i].commit } };
+        struct wal_batch b = { .bytes = BLOCK,
+                               .record_count = effects[i].count,
+                               .before = { 10, 3 },
+                               .hard = { 9, 0, effects[i].commit } };
         uint8_t bytes[BLOCK];
         struct wal_effect fx = { .entry_count = 0 };
         wal_batch_encode(&b, effects[i].records, 0, bytes);
         struct wal_batch back;
-        assert_int_equal(wal_batch_decode((struct slice){ bytes, BLOCK }, 0, BLOCK, BLOCK, &back,
-                                          &em), OK);
+        assert_int_equal(
+            wal_batch_decode((struct slice){ bytes, BLOCK }, 0, BLOCK, BLOCK, &back, &em), OK);
         enum err e = wal_batch_effect(&back, &fx, &em);
         if (e != effects[i].want) fail_msg("%s: %s", effects[i].label, err_name(e));
         if (e != OK) continue;

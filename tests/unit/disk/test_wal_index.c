@@ -13,9 +13,12 @@ static struct wal_index ix;
 static void place(uint64_t segment_seq, uint32_t block, bool opens, uint64_t before,
                   struct wal_effect fx)
 {
-    wal_index_apply(&ix, &(struct wal_placed){ .effect = fx, .before = { before, 1 },
-                                               .segment_seq = segment_seq, .block = block,
-                                               .segment_bytes = 100, .opens = opens });
+    wal_index_apply(&ix, &(struct wal_placed){ .effect = fx,
+                                               .before = { before, 1 },
+                                               .segment_seq = segment_seq,
+                                               .block = block,
+                                               .segment_bytes = 100,
+                                               .opens = opens });
     wal_index_check(&ix);
 }
 
@@ -26,7 +29,9 @@ static struct wal_effect entries(uint64_t first, uint64_t last)
 
 static struct wal_effect cut(uint64_t end, uint64_t last)
 {
-    return (struct wal_effect){ .has_cut = true, .cut = { end, 1 }, .last = { last, 1 },
+    return (struct wal_effect){ .has_cut = true,
+                                .cut = { end, 1 },
+                                .last = { last, 1 },
                                 .run_first = last > end ? end + 1 : 0 };
 }
 
@@ -57,7 +62,7 @@ static void test_dropping_keeps_what_is_asked_for(void **state)
         uint64_t keep_bytes;
         size_t want;
     } cases[] = {
-        { 0, 0, 0 },   { 20, 0, 0 },    { 21, 0, 1 },  { 40, 0, 1 },   { 41, 0, 2 },
+        { 0, 0, 0 },    { 20, 0, 0 },     { 21, 0, 1 },     { 40, 0, 1 },     { 41, 0, 2 },
         { 1000, 0, 2 }, { 1000, 100, 2 }, { 1000, 101, 1 }, { 1000, 300, 0 },
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -93,8 +98,8 @@ static void test_truncation_moves_floors(void **state)
 static void test_restart_forgets_all(void **state)
 {
     (void)state;
-    place(3, 2, false, 50, (struct wal_effect){ .restart = { 500, 2 }, .last = { 502, 2 },
-                                                .run_first = 501 });
+    place(3, 2, false, 50,
+          (struct wal_effect){ .restart = { 500, 2 }, .last = { 502, 2 }, .run_first = 501 });
     assert_int_equal(ix.segments[0].floor.index, 500);
     assert_int_equal(ix.run_end - ix.run_begin, 1);
     assert_int_equal(wal_index_droppable(&ix, 501, 0), 2);

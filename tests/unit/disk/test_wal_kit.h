@@ -21,8 +21,8 @@
 #include "disk/wal.h"
 
 #define KIT_ENTRIES_MAX 20000
-#define KIT_CLUSTER 0x1234
-#define KIT_MEMBER 0x5678
+#define KIT_CLUSTER     0x1234
+#define KIT_MEMBER      0x5678
 
 /* The body of an entry follows from its term and index. */
 static inline struct wal_entry kit_entry(uint64_t term, uint64_t index, size_t bytes)
@@ -72,8 +72,8 @@ static inline uint64_t kit_submit(struct wal *wal, uint64_t term, uint64_t first
     size_t count = (size_t)(last - first + 1);
     ASSERT(count <= ARRAY_LEN(entries));
     for (size_t i = 0; i < count; i++) entries[i] = kit_entry(term, first + i, bytes);
-    uint64_t seq = wal_submit(
-        wal, &(struct wal_submission){ .entries = entries, .entry_count = count });
+    uint64_t seq =
+        wal_submit(wal, &(struct wal_submission){ .entries = entries, .entry_count = count });
     for (size_t i = 0; i < count; i++) blob_unref(entries[i].blob);
     return seq;
 }

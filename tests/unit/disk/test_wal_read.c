@@ -30,9 +30,15 @@ static void on_warning(void *ctx, const char *line)
 
 static struct wal *open_log(void)
 {
-    struct wal_options o = { .dir = DIR_NAME, .io = &disk->io, .create = true, .cluster_id = 1,
-                             .member_id = 2, .salt = 3, .segment_bytes = WAL_SEGMENT_BYTES_MIN,
-                             .backend = WAL_BACKEND_MANUAL, .on_fatal = on_fatal,
+    struct wal_options o = { .dir = DIR_NAME,
+                             .io = &disk->io,
+                             .create = true,
+                             .cluster_id = 1,
+                             .member_id = 2,
+                             .salt = 3,
+                             .segment_bytes = WAL_SEGMENT_BYTES_MIN,
+                             .backend = WAL_BACKEND_MANUAL,
+                             .on_fatal = on_fatal,
                              .on_warning = on_warning };
     struct errmsg em;
     struct wal *opened = NULL;
@@ -76,12 +82,12 @@ static void test_every_range_of_a_log_with_truncations(void **state)
     }
     /* 30.. replaced, and that again in the same batch */
     struct wal_entry e = kit_entry(2, 30, 50);
-    wal_submit(wal, &(struct wal_submission){ .truncate_from = 30, .truncate_term = 1,
-                                              .entries = &e, .entry_count = 1 });
+    wal_submit(wal, &(struct wal_submission){
+                        .truncate_from = 30, .truncate_term = 1, .entries = &e, .entry_count = 1 });
     blob_unref(e.blob);
     e = kit_entry(3, 29, 50);
-    wal_submit(wal, &(struct wal_submission){ .truncate_from = 29, .truncate_term = 1,
-                                              .entries = &e, .entry_count = 1 });
+    wal_submit(wal, &(struct wal_submission){
+                        .truncate_from = 29, .truncate_term = 1, .entries = &e, .entry_count = 1 });
     blob_unref(e.blob);
     kit_submit(wal, 3, 30, 34, 9000);
     kit_run(wal);
@@ -107,8 +113,8 @@ static void test_bytes_max_stops_but_not_before_the_first(void **state)
     static const struct {
         size_t bytes_max;
         uint64_t last;
-    } cases[] = { { 0, 1 }, { 999, 1 }, { 1000, 1 }, { 1999, 1 }, { 2000, 2 }, { 5500, 5 },
-                  { 1000000, 20 } };
+    } cases[] = { { 0, 1 },    { 999, 1 },  { 1000, 1 },    { 1999, 1 },
+                  { 2000, 2 }, { 5500, 5 }, { 1000000, 20 } };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct errmsg em;
         memset(&seen, 0, sizeof seen);

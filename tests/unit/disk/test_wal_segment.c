@@ -30,9 +30,15 @@ static void on_warning(void *ctx, const char *line)
 
 static struct wal *open_log(void)
 {
-    struct wal_options o = { .dir = DIR_NAME, .io = &disk->io, .create = true, .cluster_id = 1,
-                             .member_id = 2, .salt = 3, .segment_bytes = WAL_SEGMENT_BYTES_MIN,
-                             .backend = WAL_BACKEND_MANUAL, .on_fatal = on_fatal,
+    struct wal_options o = { .dir = DIR_NAME,
+                             .io = &disk->io,
+                             .create = true,
+                             .cluster_id = 1,
+                             .member_id = 2,
+                             .salt = 3,
+                             .segment_bytes = WAL_SEGMENT_BYTES_MIN,
+                             .backend = WAL_BACKEND_MANUAL,
+                             .on_fatal = on_fatal,
                              .on_warning = on_warning };
     struct errmsg em;
     struct wal *opened = NULL;
@@ -135,6 +141,40 @@ static void test_no_room_for_the_next_segment(void **state)
     assert_int_equal(stats.next_segment_err, OK);
 }
 
+/* The process dies anywhere in making the segment ahead, the next one finds that segment in the
+ * kernel's cache, writes to it, reports, and then the power goes. */
+static void test_segment_found_by_name_has_its_name_for_good(void **state)
+{
+    (void)state;
+    size_t found_ahead = 0;
+    for (uint64_t seed = 0; seed < 400; seed++) {
+        disk = model_new(seed);
+        wal = open_log();
+        disk->fault = MODEL_CRASH;
+        disk->fault_at = disk->op_count + 1 + seed % 8;
+        while (!disk->crashed && wal_step(wal)) {
+        }
+        wal_abandon(wal);
+        model_kill(disk);
+        wal = open_log();
+        found_ahead += wal->maker.spare != NULL;
+        for (uint64_t n = 1; n <= 4; n++) kit_submit(wal, 1, n, n, 20000);
+        struct wal_done done = { 0 };
+        while (done.last.index < 4) {
+            assert_true(wal_step(wal));
+            wal_poll(wal, &done);
+        }
+        wal_abandon(wal);
+        model_crash(disk);
+        wal = open_log();
+        assert_int_equal(wal_found(wal)->last.index, 4);
+        wal_abandon(wal);
+        model_free(disk);
+    }
+    assert_true(found_ahead > 0);
+    assert_true(found_ahead < 400);
+}
+
 static void test_creating_a_log_without_room_is_an_error(void **state)
 {
     (void)state;
@@ -142,8 +182,12 @@ static void test_creating_a_log_without_room_is_an_error(void **state)
         struct model_disk *full = model_new(n);
         full->fault_errno = ENOSPC;
         full->fault_at = n;
-        struct wal_options o = { .dir = DIR_NAME, .io = &full->io, .create = true, .cluster_id = 1,
-                                 .member_id = 2, .segment_bytes = WAL_SEGMENT_BYTES_MIN,
+        struct wal_options o = { .dir = DIR_NAME,
+                                 .io = &full->io,
+                                 .create = true,
+                                 .cluster_id = 1,
+                                 .member_id = 2,
+                                 .segment_bytes = WAL_SEGMENT_BYTES_MIN,
                                  .backend = WAL_BACKEND_MANUAL };
         struct wal *opened = NULL;
         struct errmsg em;
@@ -160,6 +204,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_one_is_made_ahead, begin, end),
         cmocka_unit_test_setup_teardown(test_old_segment_becomes_a_new_one, begin, end),
         cmocka_unit_test_setup_teardown(test_no_room_for_the_next_segment, begin, end),
+        cmocka_unit_test(test_segment_found_by_name_has_its_name_for_good),
         cmocka_unit_test(test_creating_a_log_without_room_is_an_error),
     };
     return cmocka_run_group_tests_name("disk/wal_segment", tests, NULL, NULL);

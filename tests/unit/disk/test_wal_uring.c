@@ -15,16 +15,22 @@
 #include "test_wal_kit.h"
 
 #define BACKEND WAL_BACKEND_URING
-#define NAME "uring"
+#define NAME    "uring"
 
 static struct kit_log replayed;
 
 static struct wal *open_log(const char *dir)
 {
     memset(&replayed, 0, sizeof replayed);
-    struct wal_options o = { .dir = dir, .create = true, .cluster_id = 1, .member_id = 2, .salt = 3,
-                             .segment_bytes = WAL_SEGMENT_BYTES_MIN, .backend = BACKEND,
-                             .on_entry = kit_collect, .ctx = &replayed };
+    struct wal_options o = { .dir = dir,
+                             .create = true,
+                             .cluster_id = 1,
+                             .member_id = 2,
+                             .salt = 3,
+                             .segment_bytes = WAL_SEGMENT_BYTES_MIN,
+                             .backend = BACKEND,
+                             .on_entry = kit_collect,
+                             .ctx = &replayed };
     struct errmsg em;
     struct wal *wal = NULL;
     if (wal_open(&o, &wal, &em) != OK) fail_msg("%s", em.text);
@@ -179,7 +185,6 @@ static void test_probe_refuses_what_cannot_work(void **state)
     assert_int_equal(wal_uring_probe("/nonexistent", DISK_BLOCK_BYTES_MIN, &em), ERR_IO);
     assert_int_equal(wal_uring_probe("/proc", DISK_BLOCK_BYTES_MIN, &em), ERR_IO);
 }
-
 
 int main(void)
 {

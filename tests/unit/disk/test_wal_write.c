@@ -30,9 +30,15 @@ static void on_warning(void *ctx, const char *line)
 
 static struct wal *open_log(void)
 {
-    struct wal_options o = { .dir = DIR_NAME, .io = &disk->io, .create = true, .cluster_id = 1,
-                             .member_id = 2, .salt = 3, .segment_bytes = WAL_SEGMENT_BYTES_MIN,
-                             .backend = WAL_BACKEND_MANUAL, .on_fatal = on_fatal,
+    struct wal_options o = { .dir = DIR_NAME,
+                             .io = &disk->io,
+                             .create = true,
+                             .cluster_id = 1,
+                             .member_id = 2,
+                             .salt = 3,
+                             .segment_bytes = WAL_SEGMENT_BYTES_MIN,
+                             .backend = WAL_BACKEND_MANUAL,
+                             .on_fatal = on_fatal,
                              .on_warning = on_warning };
     struct errmsg em;
     struct wal *opened = NULL;
@@ -90,7 +96,8 @@ static void test_large_submission_is_split(void **state)
     struct wal_entry entries[8];
     for (size_t i = 0; i < 8; i++) entries[i] = kit_entry(4, i + 1, 20000);
     struct wal_hard_state hard = { 4, 9, 8 };
-    wal_submit(wal, &(struct wal_submission){ .entries = entries, .entry_count = 8, .hard = &hard });
+    wal_submit(wal,
+               &(struct wal_submission){ .entries = entries, .entry_count = 8, .hard = &hard });
     for (size_t i = 0; i < 8; i++) blob_unref(entries[i].blob);
     struct wal_done done = { 0 };
     int steps = 0;
@@ -144,10 +151,12 @@ static void test_failures_say_where_and_end_everything(void **state)
         uint64_t after; /* operations */
         const char *text;
     } cases[] = {
-        { MODEL_FAIL, 1, "log write failed: /d/wal-0000000000000001 offset 8192, 4096 bytes: "
-                         "Input/output error (errno 5); stopping" },
-        { MODEL_FAIL, 2, "log sync failed: /d/wal-0000000000000001 offset 8192, 4096 bytes: "
-                         "Input/output error (errno 5); stopping" },
+        { MODEL_FAIL, 1,
+          "log write failed: /d/wal-0000000000000001 offset 8192, 4096 bytes: "
+          "Input/output error (errno 5); stopping" },
+        { MODEL_FAIL, 2,
+          "log sync failed: /d/wal-0000000000000001 offset 8192, 4096 bytes: "
+          "Input/output error (errno 5); stopping" },
         { MODEL_SHORT, 1, "log write failed: /d/wal-0000000000000001 offset 8192, 4096 bytes: " },
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {

@@ -227,6 +227,7 @@ static inline void assert_entry_is(const struct entry *e, const struct row *r)
     assert_true(e->mod == r->rev);
     assert_true(e->create == r->create);
     assert_true(e->version == r->version);
+    assert_int_equal(e->n, r->n);
     assert_int_equal(e->chain, r->chain);
     assert_true(e->jump == (r->chain == 0 ? r->rev : r->jump));
 }

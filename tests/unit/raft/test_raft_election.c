@@ -60,6 +60,29 @@ static void test_votes(void **state)
     }
 }
 
+/* A term may be durable before the vote in it is given: the vote must be, too, before it is told. */
+static void test_vote_in_a_known_term_is_stored(void **state)
+{
+    (void)state;
+    struct lab *lab = voter(0);
+    struct raft *r = lab->node[1].r;
+    struct raft_update u;
+    struct raft_msg m = { .type = RAFT_MSG_VOTE, .from = 3, .term = 4, .index = 1, .log_term = 1 };
+    const struct raft_msg *a = answer(lab, m);
+    assert_true(a != NULL && a->reject);
+    assert_true(r->hard.term == 4 && r->hard.vote == 0);
+
+    m = (struct raft_msg){ .type = RAFT_MSG_VOTE, .from = 2, .to = 1, .term = 4, .index = 5,
+                           .log_term = 2 };
+    lab_must(lab, 1, (struct raft_event){ .type = RAFT_EV_MESSAGE, .msg = &m });
+    assert_true(raft_update_take(r, &u));
+    assert_true(u.hard_changed && u.hard.vote == 2 && u.msg_count == 0);
+    lab_must(lab, 1, (struct raft_event){ .type = RAFT_EV_PERSISTED, .write = u.write });
+    assert_true(raft_update_take(r, &u));
+    assert_true(u.msg_count == 1 && !u.msgs[0].reject);
+    lab_free(lab);
+}
+
 /* A pre-vote is given for a later term whatever was voted for, and changes nothing. */
 static void test_prevotes(void **state)
 {
@@ -168,6 +191,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_votes),
+        cmocka_unit_test(test_vote_in_a_known_term_is_stored),
         cmocka_unit_test(test_prevotes),
         cmocka_unit_test(test_stickiness_ends_with_the_timeout),
         cmocka_unit_test(test_only_voters_elect),

@@ -92,6 +92,27 @@ static void test_acknowledgement_bounds(void **state)
     lab_free(lab);
 }
 
+/* What was agreed with one leader means nothing to the next. */
+static void test_agreement_ends_with_the_leader(void **state)
+{
+    (void)state;
+    static const uint64_t terms[] = { 1, 1, 1, 4, 4 };
+    struct lab *lab = follower(terms, ARRAY_LEN(terms), 2);
+    struct raft_msg m = { .type = RAFT_MSG_APPEND, .from = 2, .to = 1, .term = 6, .index = 5,
+                          .log_term = 4 };
+    struct raft_update u = step(lab, &m);
+    assert_true(u.msg_count == 1 && u.msgs[0].index == 5);
+
+    m = (struct raft_msg){ .type = RAFT_MSG_APPEND, .from = 3, .to = 1, .term = 7, .index = 3,
+                           .log_term = 1, .commit = 5 };
+    u = step(lab, &m);
+    assert_int_equal(raft_commit_index(lab->node[1].r), 3);
+    lab_must(lab, 1, (struct raft_event){ .type = RAFT_EV_PERSISTED, .write = u.write });
+    raft_update_take(lab->node[1].r, &u);
+    assert_true(u.msg_count == 1 && u.msgs[0].index == 3);
+    lab_free(lab);
+}
+
 static struct raft_msg accept(uint64_t index)
 {
     return (struct raft_msg){ .type = RAFT_MSG_APPEND_RESP, .from = 2, .to = 1, .term = 1,
@@ -197,6 +218,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_append_answers),
         cmocka_unit_test(test_acknowledgement_bounds),
+        cmocka_unit_test(test_agreement_ends_with_the_leader),
         cmocka_unit_test(test_acknowledgements_free_the_window),
         cmocka_unit_test(test_rejections),
         cmocka_unit_test(test_lost_entries),

@@ -75,7 +75,7 @@ KIT int64_t word_number(struct words *w)
     return strtoll(text, NULL, 10);
 }
 
-/* --- operations from words --------------------------------------------------------------- */
+/* --- operations from words ------------------------------------------------------------ */
 
 struct op_text {
     struct op op;
@@ -395,7 +395,7 @@ KIT void op_from_words(struct words *w, struct buf *out)
     op_text_deinit(&t);
 }
 
-/* --- a state with an audience -------------------------------------------------------------- */
+/* --- a state with an audience --------------------------------------------------------- */
 
 struct kit {
     struct state *s;
@@ -448,12 +448,15 @@ KIT void say_result(struct buf *out, const struct op_result *r)
     if (r->err != OK) buf_printf(out, " %s", err_name(r->err));
     buf_printf(out, r->skipped ? " skipped" : r->applied ? " yes" : " no");
     if (r->number != 0) buf_printf(out, " n=%lld", (long long)r->number);
-    if (r->id != 0) buf_printf(out, " id=%llu ttl=%lld", (unsigned long long)r->id, (long long)r->ttl_ms);
+    if (r->id != 0) buf_printf(out, " id=%llu", (unsigned long long)r->id);
+    if (r->id != 0) buf_printf(out, " ttl=%lld", (long long)r->ttl_ms);
     if (r->has_prev) say_kv(out, "prev", &r->prev);
     for (size_t i = 0; i < r->prev_count; i++) say_kv(out, "prevs", &r->prevs[i]);
     if (r->key.len != 0) buf_printf(out, " key=");
     if (r->key.len != 0) say_slice(out, outer_key(r->key));
-    for (size_t i = 0; i < r->number_count; i++) buf_printf(out, " [%lld]", (long long)r->numbers[i]);
+    for (size_t i = 0; i < r->number_count; i++) {
+        buf_printf(out, " [%lld]", (long long)r->numbers[i]);
+    }
 }
 
 KIT bool kit_wants_prev(void *ctx, struct slice key)
@@ -552,7 +555,8 @@ KIT struct apply_sink kit_sink(struct kit *k)
 KIT enum err kit_apply_ops(struct kit *k, struct slice ops, uint32_t count)
 {
     struct buf batch = { 0 };
-    struct op_batch_head head = { .feature_level = 1, .stamp_ms = k->stamp_ms, .wall_ms = k->wall_ms };
+    struct op_batch_head head = { .feature_level = 1, .stamp_ms = k->stamp_ms,
+                                  .wall_ms = k->wall_ms };
     struct op_run run = { .member = 1, .first_seq = k->seq, .floor_seq = k->seq, .incarnation = 1,
                           .op_count = count };
     struct apply_sink sink = kit_sink(k);

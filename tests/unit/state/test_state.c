@@ -48,8 +48,8 @@ static void test_hash_depends_on_entries_alone(void **unused)
 {
     (void)unused;
     static const char *const ops[] = {
-        "put a 1", "grant 500", "put b 2 lease 1", "txn { } { put c 1 ; rename a d ; incr n 4 } { }",
-        "put e 1 ttl 50", "life b drop", "append d zz", "compact 4", "delrange b d", "seq q/ v",
+        "put a 1", "grant 500", "put b 2 lease 1",
+        "txn { } { put c 1 ; rename a d ; incr n 4 } { }", "put e 1 ttl 50", "life b drop", "append d zz", "compact 4", "delrange b d", "seq q/ v",
     };
     struct kit one, two;
     kit_init(&one, 1);

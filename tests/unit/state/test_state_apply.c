@@ -261,7 +261,7 @@ static void test_quota(void **unused)
     run_script("quota", quota);
 }
 
-/* --- batches: what is not an operation's own ------------------------------------------- */
+/* --- batches: what is not an operation's own ------------------------------------------ */
 
 struct told {
     struct buf out;

@@ -36,7 +36,7 @@ struct model {
     int64_t stamp_ms;
 };
 
-/* --- what is done ------------------------------------------------------------------------ */
+/* --- what is done --------------------------------------------------------------------- */
 
 struct deed {
     enum op_kind kind;
@@ -127,7 +127,7 @@ static void deed_free(struct deed *d)
     free(d->else_deeds);
 }
 
-/* --- the same as an operation --------------------------------------------------------------- */
+/* --- the same as an operation --------------------------------------------------------- */
 
 static void deed_encode(const struct deed *d, struct buf *out);
 
@@ -206,7 +206,7 @@ static void deed_encode(const struct deed *d, struct buf *out)
     buf_deinit(&compares);
 }
 
-/* --- the same in the model ---------------------------------------------------------------------- */
+/* --- the same in the model ------------------------------------------------------------ */
 
 static struct model_space seen[4096]; /* what each OP_LOCAL must see, by ordinal */
 static bool seen_here[4096];
@@ -487,7 +487,7 @@ static enum err model_run(struct model *m, const struct deed *d, bool strict, in
     }
 }
 
-/* --- comparing ------------------------------------------------------------------------------------ */
+/* --- comparing ------------------------------------------------------------------------ */
 
 struct expected_event {
     int key;
@@ -615,7 +615,7 @@ static bool on_wants_prev(void *ctx, struct slice key)
     return key.len % 2 == 0;
 }
 
-/* --- a step ------------------------------------------------------------------------------------------ */
+/* --- a step --------------------------------------------------------------------------- */
 
 static void model_begin(struct model *m)
 {
@@ -641,7 +641,9 @@ static void model_end(struct audience *a, struct model *m)
         const struct model_key *k = &m->now.keys[key];
         if (!k->changed || (!k->live && !k->base_live)) continue;
         size_t at = a->event_count++;
-        for (; at > 0 && a->events[at - 1].order > k->order; at--) a->events[at] = a->events[at - 1];
+        for (; at > 0 && a->events[at - 1].order > k->order; at--) {
+            a->events[at] = a->events[at - 1];
+        }
         a->events[at] = (struct expected_event){ key, k->order };
     }
     if (a->event_count == 0) m->now.rev--;

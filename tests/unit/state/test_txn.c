@@ -1,6 +1,6 @@
 #include "kit.h"
 
-/* --- fixtures ----------------------------------------------------------------------------- */
+/* --- fixtures ------------------------------------------------------------------------- */
 
 static void space_put(struct mvcc *m, const char *key, const char *value)
 {
@@ -41,7 +41,7 @@ static void teardown(struct fixture *f)
     mvcc_free(f->m);
 }
 
-/* --- one key -------------------------------------------------------------------------------- */
+/* --- one key -------------------------------------------------------------------------- */
 
 static void test_touch_changes_nothing(void **unused)
 {
@@ -147,7 +147,7 @@ static void test_moved_value_is_not_copied(void **unused)
     teardown(&f);
 }
 
-/* --- leases ------------------------------------------------------------------------------------ */
+/* --- leases --------------------------------------------------------------------------- */
 
 static void test_attachments_are_counted_once(void **unused)
 {
@@ -165,7 +165,7 @@ static void test_attachments_are_counted_once(void **unused)
     teardown(&f);
 }
 
-/* --- the save point ------------------------------------------------------------------------------ */
+/* --- the save point ------------------------------------------------------------------- */
 
 static void test_restore_undoes_everything_since(void **unused)
 {
@@ -251,7 +251,7 @@ static void test_end_in_the_middle_frees_all(void **unused)
     teardown(&f);
 }
 
-/* --- order ------------------------------------------------------------------------------------------ */
+/* --- order ---------------------------------------------------------------------------- */
 
 static void test_sorted_view_of_many(void **unused)
 {

@@ -1,0 +1,213 @@
+#include "raft_lab.h"
+
+#include "raft/raft_int.h"
+
+static struct raft_update say(struct lab *lab, uint64_t to, struct raft_msg m)
+{
+    struct raft_update u;
+    m.to = to;
+    lab_must(lab, to, (struct raft_event){ .type = RAFT_EV_MESSAGE, .msg = &m });
+    raft_update_take(lab->node[to].r, &u);
+    return u;
+}
+
+static size_t count_msgs(const struct raft_update *u, enum raft_msg_type type)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < u->msg_count; i++) count += u->msgs[i].type == type;
+    return count;
+}
+
+static struct lab *leader(size_t voters, size_t learners)
+{
+    struct lab *lab = lab_started(voters, learners);
+    lab_elect(lab, 1);
+    lab_run(lab, 50);
+    return lab;
+}
+
+static void test_single_node_answers_at_once(void **state)
+{
+    (void)state;
+    struct lab *lab = lab_started(1, 0);
+    struct raft_update u;
+    lab_stabilize(lab);
+    lab_read(lab, 1);
+    assert_true(raft_update_take(lab->node[1].r, &u));
+    assert_true(u.read_id == 1 && u.read_index == 1 && u.msg_count == 0);
+    lab_free(lab);
+}
+
+/* All reads of a turn travel with one round; the learners are not asked. */
+static void test_one_round_a_turn(void **state)
+{
+    (void)state;
+    struct lab *lab = leader(3, 2);
+    struct raft_update u;
+    for (int i = 0; i < 5; i++) lab_read(lab, 1);
+    assert_true(raft_update_take(lab->node[1].r, &u));
+    assert_int_equal(count_msgs(&u, RAFT_MSG_HEARTBEAT), 2);
+    uint64_t round = u.msgs[0].round;
+    u = say(lab, 1, (struct raft_msg){ .type = RAFT_MSG_HEARTBEAT_RESP, .from = 3, .term = 1,
+                                       .round = round, .index = 1 });
+    assert_true(u.read_id == 5 && u.read_index == 1);
+    lab_free(lab);
+}
+
+/* Answers to earlier rounds, from learners, or to rounds that never were, prove nothing. */
+static void test_what_proves_a_round(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *label;
+        uint64_t from;
+        int64_t round_offset;
+        bool ready;
+    } cases[] = {
+        { "its own", 2, 0, true },
+        { "the one before", 2, -1, false },
+        { "one that was not sent", 2, 1, false },
+        { "a learner's", 4, 0, false },
+        { "a stranger's", 9, 0, false },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct lab *lab = leader(3, 1);
+        struct raft_update u;
+        lab_read(lab, 1);
+        raft_update_take(lab->node[1].r, &u);
+        uint64_t round = lab->node[1].r->round + (uint64_t)cases[i].round_offset;
+        u = say(lab, 1, (struct raft_msg){ .type = RAFT_MSG_HEARTBEAT_RESP, .term = 1, .index = 1,
+                                           .from = cases[i].from, .round = round });
+        if ((u.read_id == 1) != cases[i].ready) fail_msg("%s", cases[i].label);
+        lab_free(lab);
+    }
+}
+
+/* Five voters: two of the others must answer the same round or a later one. */
+static void test_quorum_of_five(void **state)
+{
+    (void)state;
+    struct lab *lab = leader(5, 0);
+    struct raft_update u;
+    lab_read(lab, 1);
+    raft_update_take(lab->node[1].r, &u);
+    uint64_t first = lab->node[1].r->round;
+    lab_read(lab, 1);
+    raft_update_take(lab->node[1].r, &u);
+    struct raft_msg m = { .type = RAFT_MSG_HEARTBEAT_RESP, .from = 2, .term = 1, .index = 1,
+                          .round = first + 1 };
+    u = say(lab, 1, m);
+    assert_int_equal(u.read_id, 0);
+    m.from = 3;
+    m.round = first;
+    u = say(lab, 1, m);
+    assert_int_equal(u.read_id, 1); /* the second read waits */
+    m.from = 4;
+    m.round = first + 1;
+    u = say(lab, 1, m);
+    assert_int_equal(u.read_id, 2);
+    lab_free(lab);
+}
+
+/* A dead group gets a bounded number of rounds; the next heartbeat's answer frees all. */
+static void test_rounds_are_bounded(void **state)
+{
+    (void)state;
+    struct lab *lab = leader(3, 0);
+    struct raft *r = lab->node[1].r;
+    struct raft_update u;
+    for (int i = 0; i < 100; i++) {
+        lab_read(lab, 1);
+        raft_update_take(r, &u);
+    }
+    assert_int_equal(r->round - r->round_quorum, ROUNDS_INFLIGHT_MAX);
+    lab->now_ms += 100;
+    lab_must(lab, 1, (struct raft_event){ .type = RAFT_EV_TICK, .now_ms = lab->now_ms });
+    raft_update_take(r, &u);
+    assert_int_equal(count_msgs(&u, RAFT_MSG_HEARTBEAT), 2);
+    struct raft_msg m = { .type = RAFT_MSG_HEARTBEAT_RESP, .from = 2, .term = 1, .index = 1,
+                          .round = r->round };
+    u = say(lab, 1, m);
+    assert_int_equal(u.read_id, ROUNDS_INFLIGHT_MAX);
+    m.round = r->round; /* of the round that took all others along */
+    u = say(lab, 1, m);
+    assert_int_equal(u.read_id, 100);
+    lab_free(lab);
+}
+
+static void test_follower_requests_are_fresh(void **state)
+{
+    (void)state;
+    struct lab *lab = leader(3, 0);
+    struct raft_update u;
+    lab_read(lab, 2);
+    raft_update_take(lab->node[2].r, &u);
+    assert_true(u.msg_count == 1 && u.msgs[0].type == RAFT_MSG_READ && u.msgs[0].to == 1);
+    uint64_t first = u.msgs[0].round;
+    for (int i = 0; i < 10; i++) { /* nobody answers: asked again at every heartbeat */
+        lab->now_ms += 10;
+        lab_must(lab, 2, (struct raft_event){ .type = RAFT_EV_TICK, .now_ms = lab->now_ms });
+    }
+    raft_update_take(lab->node[2].r, &u);
+    assert_true(u.msg_count == 1 && u.msgs[0].round == first + 1 && u.msgs[0].hint == 1);
+
+    struct raft_msg m = { .type = RAFT_MSG_READ_RESP, .from = 1, .term = 1, .round = first - 1,
+                          .hint = 1, .index = 77 };
+    u = say(lab, 2, m);
+    assert_int_equal(u.read_id, 0); /* of another life */
+    m.round = first + 2;
+    u = say(lab, 2, m);
+    assert_int_equal(u.read_id, 0); /* never asked */
+    m.round = first;
+    u = say(lab, 2, m);
+    assert_true(u.read_id == 1 && u.read_index == 77); /* late, but true */
+    m.round = first + 1;
+    u = say(lab, 2, m);
+    assert_int_equal(u.read_id, 0); /* told once */
+    lab_free(lab);
+}
+
+/* Another life of the node never takes the other's answers. */
+static void test_request_ids_differ_by_life(void **state)
+{
+    (void)state;
+    struct lab *lab = lab_started(3, 0);
+    uint64_t before = lab->node[2].r->read_request;
+    lab_crash(lab, 2);
+    lab_start(lab, 2);
+    uint64_t after = lab->node[2].r->read_request;
+    uint64_t distance = before > after ? before - after : after - before;
+    assert_true(distance > 1000000);
+    lab_free(lab);
+}
+
+static void test_quorum_sent_ms(void **state)
+{
+    (void)state;
+    struct lab *lab = lab_started(3, 0);
+    struct raft *r = lab->node[1].r;
+    assert_true(raft_quorum_sent_ms(r) == INT64_MIN);
+    lab_elect(lab, 1);
+    assert_int_equal(raft_quorum_sent_ms(r), 0);
+    lab_run(lab, 250);
+    assert_int_equal(raft_quorum_sent_ms(r), 200);
+    lab->cut[2][1] = lab->cut[3][1] = true;
+    lab_run(lab, 500);
+    assert_int_equal(raft_quorum_sent_ms(r), 200);
+    lab_free(lab);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_single_node_answers_at_once),
+        cmocka_unit_test(test_one_round_a_turn),
+        cmocka_unit_test(test_what_proves_a_round),
+        cmocka_unit_test(test_quorum_of_five),
+        cmocka_unit_test(test_rounds_are_bounded),
+        cmocka_unit_test(test_follower_requests_are_fresh),
+        cmocka_unit_test(test_request_ids_differ_by_life),
+        cmocka_unit_test(test_quorum_sent_ms),
+    };
+    return cmocka_run_group_tests_name("raft/raft_read", tests, NULL, NULL);
+}

@@ -1,0 +1,155 @@
+"""Rounds and samples: what is measured beside what, how often, and what a verdict means."""
+import contextlib
+import os
+import resource
+import statistics
+import subprocess
+from dataclasses import dataclass
+
+OTHER_CPU_MAX = 0.20  # of one core, by processes that do not belong to the round
+
+
+@dataclass
+class Line:
+    """One line of the table. With a peer, must and goal are ratios; without, they are figures in
+    `unit`. `most` turns them from "at least" into "at most"."""
+    measure: str
+    cordis: float
+    must: float
+    goal: float
+    peer: float = None
+    unit: str = "/s"
+    most: bool = False
+    absolute: bool = False  # judged by its own figure although a peer is shown
+    note: str = ""
+
+    @property
+    def ratio(self):
+        return self.cordis / self.peer if self.peer else None
+
+    @property
+    def verdict(self):
+        value = self.cordis if self.absolute or self.peer is None else self.ratio
+        meets = (lambda limit: value <= limit) if self.most else (lambda limit: value >= limit)
+        if meets(self.goal):
+            return "meets goal"
+        return "meets must" if meets(self.must) else "MISSED"
+
+
+def machine_busy_seconds():
+    """CPU seconds of all processes: user, nice, system, irq, softirq."""
+    with open("/proc/stat") as stat:
+        fields = [int(field) for field in stat.readline().split()[1:8]]
+    return sum(fields[i] for i in (0, 1, 2, 5, 6)) / os.sysconf("SC_CLK_TCK")
+
+
+def own_seconds():
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def parse_report(text):
+    return {name: float(value) for name, value in (pair.split("=") for pair in text.split())}
+
+
+class Bench:
+    """The programs, the options and the log of one run."""
+
+    def __init__(self, options, root, folder):
+        self.rounds = 3 if options.quick else 5
+        if options.rounds is not None:
+            self.rounds = options.rounds
+        self.seconds = 1.5 if options.quick else 3.0
+        self.quick = options.quick
+        self.root = root
+        self.folder = folder
+        self.cordis_program = options.server
+        self.load_program = os.path.join(folder, "load")
+        self.etcdload_program = None
+        self.noisy = False  # the samples of the present round
+        self.noisy_rounds = 0
+        self.all_rounds = 0
+        self.log = open(os.path.join(folder, "rounds.txt"), "w")
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def load_arguments(self, command, server, **options):
+        arguments = [self.load_program, command, "--port", str(server.port), "--pid",
+                     str(server.pid)]
+        for name, value in options.items():
+            arguments.append("--" + name.replace("_", "-"))
+            if value is not True:
+                arguments.append(str(value))
+        return arguments
+
+    def timed(self, server, arguments):
+        """Runs a load to its end, and looks whether the machine was ours."""
+        busy, ours, theirs = machine_busy_seconds(), own_seconds(), server.cpu_seconds()
+        done = subprocess.run(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              timeout=900)
+        if done.returncode != 0:
+            raise RuntimeError(f"{server.name}: {' '.join(arguments[1:])}: {done.stderr.strip()}")
+        result = parse_report(done.stdout)
+        other = (machine_busy_seconds() - busy - (own_seconds() - ours) -
+                 (server.cpu_seconds() - theirs)) / result["seconds"]
+        self.noisy = self.noisy or other > OTHER_CPU_MAX
+        self.log.write(f"{server.name:14} {' '.join(arguments[1:])}\n"
+                       f"{'':14} {done.stdout.strip()} other_cpu={other * 100:.0f}\n")
+        self.log.flush()
+        return result
+
+    def load(self, command, server, **options):
+        return self.timed(server, self.load_arguments(command, server, **options))
+
+    def etcd_load(self, server, **options):
+        arguments = [self.etcdload_program, "-endpoint", f"127.0.0.1:{server.port}"]
+        for name, value in options.items():
+            arguments += ["-" + name.replace("_", "-"), str(value)]
+        return self.timed(server, arguments)
+
+    @contextlib.contextmanager
+    def held(self, command, server, **options):
+        """A load that is there during the block; yields a list that afterwards has its report."""
+        process = subprocess.Popen(self.load_arguments(command, server, **options),
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        outcome = []
+        try:
+            if process.stdout.readline() != "ready\n":
+                raise RuntimeError(f"{server.name}: {command} did not start")
+            yield outcome
+            rest = process.communicate("", timeout=60)[0]
+            if process.returncode != 0:
+                raise RuntimeError(f"{server.name}: {command} failed")
+            if rest.strip():
+                outcome.append(parse_report(rest))
+                self.log.write(f"{server.name:14} {command}\n{'':14} {rest.strip()}\n")
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+    def interleave(self, *samplers):
+        """Takes a sample of each in turn, round by round; returns the median of each.
+        A round with much foreign work is repeated, as long as that does not double the time."""
+        quiet, noisy = [], []
+        limit = self.rounds if self.quick else 2 * self.rounds
+        while len(quiet) < self.rounds and len(quiet) + len(noisy) < limit:
+            self.noisy = False
+            samples = [sampler() for sampler in samplers]
+            (noisy if self.noisy else quiet).append(samples)
+        kept = quiet if len(quiet) >= self.rounds else quiet + noisy
+        self.all_rounds += len(quiet) + len(noisy)
+        self.noisy_rounds += len(noisy)
+        return [statistics.median(column) for column in zip(*kept)]
+
+    def fill(self, server, keys, prefix="key:"):
+        self.load("set", server, clients=4, pipeline=64, sequential=True, keys=keys, total=keys,
+                  prefix=prefix)
+        server.settle()
+
+    def rate_sampler(self, command, server, seconds=None, **options):
+        def sample():
+            server.settle()
+            return self.load(command, server, seconds=seconds or self.seconds, **options)["rate"]
+        return sample
