@@ -317,7 +317,12 @@ enum err options_load(const struct option_set *set, const char *path, struct err
         const uint8_t *end = memchr(text.at + at, '\n', text.len - at);
         size_t len = end != NULL ? (size_t)(end - (text.at + at)) : text.len - at;
         struct errmsg why = { "" };
-        enum err e = line_apply(set, (struct slice){ text.at + at, len }, &why);
+        enum err e = ERR_CONFIG;
+        if (len > OPTION_LINE_BYTES_MAX) {
+            errmsg_set(&why, "line too long (%d bytes at most)", OPTION_LINE_BYTES_MAX);
+        } else {
+            e = line_apply(set, (struct slice){ text.at + at, len }, &why);
+        }
         if (e != OK) {
             errmsg_set(em, "%s:%u: %.400s", path, line_number, why.text);
             return e;

@@ -51,6 +51,7 @@ void hub_touch(struct cmd_hub *hub, struct hub_peer *peer)
 void hub_peer_drop(struct cmd_hub *hub, struct hub_peer *peer)
 {
     if (!peer->touched) return;
+    client_wrote(hub->env, peer->client); /* RESET, UNWATCH: what was pushed before still goes */
     struct hub_peer **at = &hub->touched;
     while (*at != peer) at = &(*at)->next_touched;
     *at = peer->next_touched;

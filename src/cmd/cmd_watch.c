@@ -219,6 +219,7 @@ static void cancel_compacted(struct cmd_hub *hub, struct kv_watch *w)
              (unsigned long long)lost_rev, (unsigned long long)mvcc_compacted(m));
     hub->env->stats.watch_canceled++;
     push_note(hub, w, lost_rev, "canceled", reason);
+    client_wrote(hub->env, w->conn->peer.client); /* now: the peer may go with its last watch */
     watch_drop(hub, w);
 }
 

@@ -52,7 +52,7 @@ const struct disk_io *disk_io_posix(void);
 /* Reads exactly `bytes`; a shorter file is ERR_CORRUPT. `path` is for the message. */
 enum err disk_read_all(const struct disk_io *io, int fd, const char *path, void *to, size_t bytes,
                        uint64_t offset, struct errmsg *em) MUST_USE;
-/* Writes all, in as many pieces as it takes; not for batches of the WAL: there a short write is fatal. */
+/* Writes all, in as many pieces as it takes. Batches of the WAL do not: a short write is fatal. */
 enum err disk_write_all(const struct disk_io *io, int fd, const char *path, const void *from,
                         size_t bytes, uint64_t offset, struct errmsg *em) MUST_USE;
 /* Makes the directory and its parent's entry for it last. Only one level is made. */

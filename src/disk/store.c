@@ -264,7 +264,8 @@ enum err store_open(const struct store_options *options, struct store **out,
     struct store *s = mem_zalloc(sizeof *s);
     s->options = *options;
     s->options.dir = mem_copy(options->dir, strlen(options->dir) + 1);
-    if (s->options.write_buffer_bytes == 0) s->options.write_buffer_bytes = STORE_WRITE_BUFFER_BYTES;
+    size_t buffer_bytes = options->write_buffer_bytes;
+    s->options.write_buffer_bytes = buffer_bytes != 0 ? buffer_bytes : STORE_WRITE_BUFFER_BYTES;
     s->done = done;
     s->open_em = em;
     s->open_info = &found;

@@ -11,9 +11,9 @@
  * LIMITS   STORE_META_NAME_BYTES_MAX; STORE_MARKERS; STORE_BACKLOG_BYTES_NORMAL (there the thread
  *          gets normal priority, if the process may). The caller bounds the backlog.
  * ERRORS   store_open: ERR_CORRUPT (file and what), ERR_LOCKED, ERR_IO. store_scan: ERR_CORRUPT,
- *          ERR_IO, or what a callback returned. A read: ERR_COMPACTED in its result. After start any failed write
- *          or read, and any damage found, calls on_fatal and ends the process with
- *          STORE_EXIT_CODE: LevelDB must not be used after a failed write.
+ *          ERR_IO, or what a callback returned. A read: ERR_COMPACTED in its result. After start
+ *          any failed write or read, and any damage found, calls on_fatal and ends the process
+ *          with STORE_EXIT_CODE: LevelDB must not be used after a failed write.
  *
  * FORMAT   Keys. Integers are little-endian unless "be".
  *          "b" seq(be64)              -> chain marker, see store_marker.h
@@ -49,7 +49,7 @@ struct store;
 
 struct store_options {
     const char *dir;         /* made if it does not exist; its parent must exist */
-    struct workers *workers; /* for store_read; NULL if the store is never read. Outlives the store. */
+    struct workers *workers; /* for store_read; outlive the store. NULL: it is never read */
     /* What ended us, one line. Called on the thread that found it; NULL prints it to stderr. The
      * process ends with STORE_EXIT_CODE when it returns. */
     void (*on_fatal)(void *ctx, const char *text);
@@ -128,7 +128,7 @@ enum store_read_kind {
     STORE_READ_EVENTS = 1, /* all rows in [from_rev, to_rev] with a key in [start, end) */
     STORE_READ_VERSION,    /* for each query the newest row with revision <= at_rev */
     STORE_READ_HISTORY,    /* the rows of queries[0] in [from_rev, to_rev], oldest first */
-    STORE_READ_ROWS,       /* what is still there of revision from_rev, also below the compacted one */
+    STORE_READ_ROWS,       /* what is there of revision from_rev, also below the compacted one */
 };
 
 /* One key and where its chain of rows begins: `rev` is the revision of its newest row that is to

@@ -231,7 +231,8 @@ static void rewrite_run(struct rewrite *w, size_t slot)
         store_table_remove(t, at);
     }
     const void *fresh = w->fresh.at + fresh_from;
-    store_table_replace(t, first, last, fresh, (w->fresh.len - fresh_from) / sizeof(struct store_slot));
+    size_t fresh_count = (w->fresh.len - fresh_from) / sizeof(struct store_slot);
+    store_table_replace(t, first, last, fresh, fresh_count);
 }
 
 /* They can be read from now on. */

@@ -1,4 +1,4 @@
-/* disk/store_db.h - LevelDB as this project uses it: opened with care, written synced, read checked.
+/* disk/store_db.h - LevelDB as used here: opened with care, written synced, read checked.
  *
  * PURPOSE  Keep LevelDB's hazards behind a few calls. Does not know what the keys mean, except
  *          how a pack's key is built.

@@ -9,9 +9,9 @@
  * LIMITS   None: a log is at most a write buffer and a batch.
  * ERRORS   ERR_CORRUPT (file, offset), ERR_IO.
  *
- * FORMAT   (LevelDB's) blocks of 32 KiB; a record = masked CRC32C u32, length u16, type u8 (1 whole,
- *          2 first, 3 middle, 4 last part), bytes; no header begins in the last 6 bytes of a
- *          block. A logical record is a batch: first sequence number u64, count u32, ...
+ * FORMAT   (LevelDB's) blocks of 32 KiB; a record = masked CRC32C u32, length u16, type u8 (1
+ *          whole, 2 first, 3 middle, 4 last part), bytes; no header begins in the last 6 bytes of
+ *          a block. A logical record is a batch: first sequence number u64, count u32, ...
  */
 #ifndef DISK_STORE_LOG_H
 #define DISK_STORE_LOG_H

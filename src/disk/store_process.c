@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 /* Of 0..7 in the best-effort class; 4 is the kernel's default. Not the idle class: beside a busy
- * log a scheduler may let its requests wait for ten seconds each (mq-deadline's prio_aging_expire). */
+ * log, mq-deadline lets its requests wait for up to ten seconds each (prio_aging_expire). */
 #define IO_LEVEL_NORMAL 4
 #define IO_LEVEL_LOW 7
 

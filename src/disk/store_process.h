@@ -15,7 +15,7 @@
 
 #define STORE_NICE_LOW 10
 #define STORE_NICE_UNPRIVILEGED 5
-#define STORE_THREAD_NAME "cordis-store" /* LevelDB's thread inherits it from the one that made it */
+#define STORE_THREAD_NAME "cordis-store" /* LevelDB's thread inherits it from its maker */
 
 /* Names the calling thread. */
 void store_priority_name(void);

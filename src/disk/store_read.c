@@ -124,6 +124,11 @@ _Noreturn static void pack_damaged(const struct reader *rd, uint64_t rev)
     store_fatal(rd->s, "read of history: the pack of revision %" PRIu64 " is damaged", rev);
 }
 
+_Noreturn static void points_ahead(const struct reader *rd, uint64_t rev)
+{
+    store_fatal(rd->s, "read of history: the row of revision %" PRIu64 " points ahead", rev);
+}
+
 static void check_iter(const struct reader *rd, const leveldb_iterator_t *it)
 {
     struct errmsg em;
@@ -249,7 +254,7 @@ static bool find_version(struct reader *rd, struct slice key, uint64_t rev, uint
     while (follow(rd, rev, key, out)) {
         if (out->rev <= at_rev) return true;
         uint64_t next = out->jump > at_rev ? out->jump : out->prev;
-        if (next >= rev) store_fatal(rd->s, "the row of revision %" PRIu64 " points ahead", rev);
+        if (next >= rev) points_ahead(rd, rev);
         rev = next;
     }
     return false;
@@ -292,7 +297,7 @@ static bool put_segment(struct reader *rd, struct slice key, uint64_t newest, ui
     struct row row;
     buf_clear(scratch);
     for (uint64_t rev = newest; rev > above && follow(rd, rev, key, &row); rev = row.prev) {
-        if (row.prev >= rev) store_fatal(rd->s, "the row of revision %" PRIu64 " points ahead", rev);
+        if (row.prev >= rev) points_ahead(rd, rev);
         push_rev(scratch, rev);
     }
     while (scratch->len != 0) {
@@ -442,7 +447,8 @@ static bool read_record(const struct reader *rd, struct slice key, struct buf *o
 {
     char *text = NULL;
     size_t len = 0;
-    char *value = leveldb_get(rd->s->db.db, rd->options, (const char *)key.at, key.len, &len, &text);
+    const char *at = (const char *)key.at;
+    char *value = leveldb_get(rd->s->db.db, rd->options, at, key.len, &len, &text);
     if (text != NULL) store_fatal(rd->s, "read of history failed: %s", text);
     buf_clear(out);
     if (value != NULL) buf_append(out, value, len);

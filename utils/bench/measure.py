@@ -67,6 +67,7 @@ class Bench:
         self.load_program = os.path.join(folder, "load")
         self.etcdload_program = None
         self.noisy = False  # the samples of the present round
+        self.line_noisy = False  # the present line rests on noisy rounds
         self.noisy_rounds = 0
         self.all_rounds = 0
         self.log = open(os.path.join(folder, "rounds.txt"), "w")
@@ -139,6 +140,7 @@ class Bench:
             samples = [sampler() for sampler in samplers]
             (noisy if self.noisy else quiet).append(samples)
         kept = quiet if len(quiet) >= self.rounds else quiet + noisy
+        self.line_noisy = self.line_noisy or len(quiet) < self.rounds
         self.all_rounds += len(quiet) + len(noisy)
         self.noisy_rounds += len(noisy)
         return [statistics.median(column) for column in zip(*kept)]

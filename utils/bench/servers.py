@@ -84,13 +84,15 @@ class Server:
         self.command = command
         self.process = None
         self.port = 0
+        self.log_path = directory + ".log"
         shutil.rmtree(directory, ignore_errors=True)
         os.makedirs(directory, mode=0o700)
+        open(self.log_path, "w").close()
 
     def start(self, first_call=("PING",)):
         """Returns the seconds from the start to the first answer to `first_call`."""
         self.port = free_port()
-        with open(self.directory + ".log", "ab") as log:
+        with open(self.log_path, "ab") as log:
             began = time.monotonic()
             self.process = subprocess.Popen(self.command(self.port, self.directory),
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -101,9 +103,9 @@ class Server:
             except (ConnectionError, socket.timeout):
                 pass
             if self.process.poll() is not None:
-                raise RuntimeError(f"{self.name} ended, see {self.directory}.log")
+                raise RuntimeError(f"{self.name} ended, see {self.log_path}")
             if time.monotonic() - began > READY_SECONDS_MAX:
-                raise RuntimeError(f"{self.name} does not answer, see {self.directory}.log")
+                raise RuntimeError(f"{self.name} does not answer, see {self.log_path}")
             time.sleep(0.001)
 
     def answers(self, first_call):
@@ -179,7 +181,8 @@ class Etcd(Server):
 
 def cordis_command(program):
     def command(port, directory):
-        return [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", directory]
+        return [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", directory,
+                "--peer-port", str(free_port())]
     return command
 
 

@@ -154,7 +154,7 @@ static void test_lines_over_the_rate_are_dropped_and_counted(void **state)
     assert_int_equal(lines_in(text), LOG_LINES_PER_S_MAX + 3);
     char *said = strstr(text, "notice dropped_lines=55 later\n");
     assert_non_null(said);
-    assert_null(strstr(said + 1, "dropped_lines")); /* once */
+    assert_null(strstr(strchr(said, '\n'), "dropped_lines")); /* once */
     mem_free(text);
 }
 

@@ -520,6 +520,26 @@ KIT_UNUSED static void kit_check_versions(const struct kit_model *m, struct stor
     store_read_free(r);
 }
 
+/* No further revision was begun behind a limit. */
+static void kit_check_limits(const struct store_read *r)
+{
+    size_t pos = 0;
+    size_t last_pos = 0; /* where the last revision begins */
+    uint64_t count = 0;
+    uint64_t last_count = 0;
+    uint64_t last_rev = 0;
+    struct store_item item;
+    for (size_t before = 0; store_read_next(r, &pos, &item); before = pos, count++) {
+        if (item.row.rev == last_rev) continue;
+        last_rev = item.row.rev;
+        last_pos = before;
+        last_count = count;
+    }
+    assert_int_equal(count, r->item_count);
+    if (r->events_max != 0) assert_true(last_count < r->events_max);
+    if (r->bytes_max != 0) assert_true(last_pos < r->bytes_max);
+}
+
 /* All events of [from, to] with keys in [start, end), in chunks of the read's limits. prepare
  * adds packs; NULL if there are none. */
 typedef struct store_read *kit_make_fn(void *ctx);
@@ -562,6 +582,7 @@ KIT_UNUSED static void kit_check_events(const struct kit_model *m, struct store 
             }
         }
         assert_false(store_read_next(r, &pos, &item));
+        kit_check_limits(r);
         from = r->next_rev;
         store_read_free(r);
     }

@@ -1,4 +1,4 @@
-/* The pool runs every job once and hands it back; the loop is woken when it sleeps, and only then. */
+/* The pool runs every job once and hands it back; the loop is woken when it sleeps, only then. */
 #include "store_kit.h"
 
 #include <pthread.h>
