@@ -87,7 +87,8 @@ void client_each(struct cmd_env *env, void (*visit)(void *ctx, struct client *c)
 void client_wrote(struct cmd_env *env, struct client *c)
 {
     if (c->closing) return;
-    if (UNLIKELY(chain_bytes(c->out) > env->limits.output_bytes_max)) {
+    size_t max = c->authenticated ? (size_t)env->limits.output_bytes_max : CLIENT_UNAUTH_OUTPUT_BYTES_MAX;
+    if (UNLIKELY(chain_bytes(c->out) > max)) {
         client_close(env, c, false);
         return;
     }

@@ -9,6 +9,7 @@ static size_t link_on_bytes(void *user, struct conn *conn, struct slice in)
 {
     struct link *l = user;
     struct server *s = l->server;
+    if (s->node == NULL) return in.len; /* stopping: too late to be executed */
     size_t want = 0;
     bool waits = false;
     s->env.stats.net_input_bytes += in.len;
@@ -21,6 +22,7 @@ static size_t link_on_bytes(void *user, struct conn *conn, struct slice in)
     } else if (want > 0) {
         conn_want(conn, want);
     }
+    if (l->eof && !waits && (want > 0 || used == in.len)) client_close(&s->env, l->client, true);
     return used;
 }
 
@@ -42,8 +44,11 @@ static void link_on_close(void *user, struct conn *conn, enum conn_close_reason 
 static void link_on_eof(void *user, struct conn *conn)
 {
     struct link *l = user;
-    (void)conn;
-    client_close(&l->server->env, l->client, true); /* owed answers first */
+    const struct client *c = l->client;
+    l->eof = true;
+    /* What was sent before the end is still executed and answered. */
+    bool goes_on = (c->draining || c->congested || c->pending > 0) && conn_input_bytes(conn) > 0;
+    if (!goes_on || c->blocked) client_close(&l->server->env, l->client, true);
 }
 
 static void link_on_writable(void *user, struct conn *conn)
@@ -51,6 +56,7 @@ static void link_on_writable(void *user, struct conn *conn)
     struct link *l = user;
     (void)conn;
     l->over_soft_since_ms = 0;
+    if (l->server->node == NULL) return; /* stopping */
     cmd_client_writable(&l->server->env, l->client);
 }
 

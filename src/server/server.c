@@ -399,6 +399,7 @@ void server_close(struct server *s)
     for (size_t i = 0; i < s->node_watch_count; i++) loop_unwatch(s->node_watches[i]);
     if (s->node != NULL) node_close(s->node);
     s->node = NULL;
+    s->env.node = NULL;
     if (s->loop != NULL) {
         loop_turn(s->loop, false); /* sends the last answers */
         conn_each(s->loop, close_conn, NULL);

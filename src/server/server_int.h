@@ -14,6 +14,7 @@ struct link {
     struct resp_decoder decoder;
     struct link *prev, *next;
     int64_t partial_since_ms;   /* a request has begun and is not complete; 0: none */
+    bool eof;                   /* the peer sends no more */
     int64_t over_soft_since_ms; /* output beyond the soft limit; 0: no */
 };
 

@@ -196,18 +196,17 @@ class Client:
 class Server:
     """A cordis-server with a directory that outlives its process."""
 
-    def __init__(self, directory, options=None, env=None, binary=SERVER):
+    def __init__(self, directory, options, env=None):
         self.dir = pathlib.Path(directory)
         self.log = self.dir.with_name(self.dir.name + ".log")
-        self.options = {"port": 0, "peer-port": 0, "bind": "127.0.0.1", **(options or {})}
+        self.options = options
         self.env = env or {}
-        self.binary = binary
         self.process = None
         self.port = None
         self.log_begin = 0
 
     def command(self):
-        words = [self.binary, "--dir", str(self.dir)]
+        words = [SERVER, "--dir", str(self.dir)]
         for name, value in self.options.items():
             words += [f"--{name}", str(value)]
         return words
@@ -283,7 +282,8 @@ class TestCase(unittest.TestCase):
 
     def server(self, name="data", env=None, **options):
         """Underscores in option names stand for dashes."""
-        options = {key.replace("_", "-"): value for key, value in options.items()}
+        options = {"port": 0, "peer-port": 0, "bind": "127.0.0.1",
+                   **{key.replace("_", "-"): value for key, value in options.items()}}
         server = Server(self.scratch / name, options, env)
         self.addCleanup(server.kill)
         return server
