@@ -88,7 +88,8 @@ static void put_bulk_or_null(struct buf *out, struct slice s, uint8_t proto)
 
 size_t hub_encode_head(uint8_t *out, uint64_t watch_id, bool with_prev)
 {
-    struct slice start = with_prev ? SLICE_LIT(">11\r\n$7\r\nkvwatch\r\n:") : SLICE_LIT(">9\r\n$7\r\nkvwatch\r\n:");
+    struct slice start = SLICE_LIT(">9\r\n$7\r\nkvwatch\r\n:");
+    if (with_prev) start = SLICE_LIT(">11\r\n$7\r\nkvwatch\r\n:");
     memcpy(out, start.at, start.len);
     size_t len = start.len + u64_format(watch_id, (char *)out + start.len);
     out[len++] = '\r';
@@ -184,7 +185,7 @@ void hub_encode_map(struct buf *out, const struct hub_event *e, bool with_prev, 
 static size_t utf8_len(const uint8_t *at, size_t len)
 {
     uint8_t c = at[0];
-    size_t want = c < 0x80 ? 1 : c >= 0xc2 && c <= 0xdf ? 2 : c >= 0xe0 && c <= 0xef ? 3 : c >= 0xf0 && c <= 0xf4 ? 4 : 0;
+    size_t want = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
     if (want == 0 || want > len) return 0;
     for (size_t i = 1; i < want; i++) {
         if ((at[i] & 0xc0) != 0x80) return 0;

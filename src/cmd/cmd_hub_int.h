@@ -109,6 +109,14 @@ struct cmd_hub {
 /* --- cmd_hub.c ---------------------------------------------------------------------------- */
 
 void hub_touch(struct cmd_hub *hub, struct hub_peer *peer);
+/* More is unsent than a client may have: it is closed at the end of the turn, so nothing is added to
+ * it. A single revision can be that large, and it is never cut. */
+static inline bool hub_is_flooded(struct cmd_hub *hub, struct hub_peer *peer)
+{
+    if (LIKELY(chain_bytes(peer->client->out) <= hub->env->limits.output_bytes_max)) return false;
+    hub_touch(hub, peer);
+    return true;
+}
 void hub_peer_drop(struct cmd_hub *hub, struct hub_peer *peer);
 void hub_listen(struct cmd_hub *hub, struct watch_set *set, struct listener *l, const struct hub_range *r);
 void hub_unlisten(struct cmd_hub *hub, struct watch_set *set, struct listener *l);
@@ -200,6 +208,7 @@ enum err cmd_xrevrange(struct cmd_ctx *cx);
 /* `r`, `r-n`. False: no such form. has_n: the second number was given. */
 bool hub_id_parse(struct slice arg, uint64_t *rev, uint64_t *n, bool *has_n);
 void hub_reply_not_a_stream(struct reply *r, struct slice key);
+bool hub_always_leaves(size_t argc, const struct slice *argv); /* true: for rows */
 
 /* --- cmd_hub_pubsub.c ---------------------------------------------------------------------------------- */
 
@@ -211,7 +220,7 @@ void hub_notify_event(struct cmd_hub *hub, const struct mvcc_event *ev);
 void hub_notify_life(struct cmd_hub *hub, struct slice key, const char *what);
 void hub_pubsub_gone(struct cmd_hub *hub, struct client *c);
 void hub_pubsub_free(struct cmd_hub *hub);
-/* False: the client has as many as it may. *added: it was not subscribed before. */
+/* False: the client has as many as it may. */
 bool hub_subscribe(struct cmd_hub *hub, struct client *c, enum topic_kind kind, struct slice name);
 void hub_unsubscribe(struct cmd_hub *hub, struct client *c, enum topic_kind kind, struct slice name);
 size_t hub_subscribed_count(const struct client *c, enum topic_kind kind);

@@ -349,7 +349,7 @@ static uint64_t topic_send(struct cmd_hub *hub, struct topic *t, struct slice ch
     for (size_t i = 0; i < t->count; i++) {
         struct subscriber *s = t->subscriptions[i]->subscriber;
         struct client *c = s->peer.client;
-        if (c->closing) continue;
+        if (c->closing || hub_is_flooded(hub, &s->peer)) continue;
         chain_append(c->out, c->proto >= 3 ? ">" : "*", 1);
         chain_append_slice(c->out, buf_slice(&hub->frame));
         hub_touch(hub, &s->peer);

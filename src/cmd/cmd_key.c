@@ -82,12 +82,12 @@ static enum err expire_any(struct cmd_ctx *cx, bool seconds, bool absolute)
 {
     TRY(cmd_check_key(cx->env, cx->argv[1]));
     int64_t v = 0;
-    TRY(i64_parse(cx->argv[2], &v));
     struct op op = cmd_op(cx, OP_LIFE);
     enum err e = life_cond_parse(cx, &op.number);
     if (e != OK) return e == ERR_AGAIN ? OK : e;
-    int64_t limit = seconds ? INT64_MAX / 4000 : INT64_MAX / 4;
-    if (v > limit || v < -limit) {
+    TRY(i64_parse(cx->argv[2], &v));
+    int64_t max = seconds ? INT64_MAX / 4000 : INT64_MAX / 4;
+    if (v > max || (seconds && v < INT64_MIN / 1000)) {
         reply_error(cx->reply, "ERR", "invalid expire time in '%s' command", cx->def->name);
         return OK;
     }
@@ -314,6 +314,12 @@ static enum err cmd_object_help(struct cmd_ctx *cx)
     return OK;
 }
 
+static enum err cmd_memory_help(struct cmd_ctx *cx)
+{
+    cmd_reply_help(cx, "memory");
+    return OK;
+}
+
 static enum err cmd_memory_usage(struct cmd_ctx *cx)
 {
     struct kv kv;
@@ -395,5 +401,7 @@ const struct cmd_def cmd_key_defs[] = {
     { .name = "memory|usage", .run = cmd_memory_usage, .arity = -3, .flags = READS, .group = GROUP_SERVER,
       .keys = KEY2, .since = "4.0.0", .args = "key [SAMPLES count]",
       .summary = "Estimates the bytes of memory a key takes." },
+    { .name = "memory|help", .run = cmd_memory_help, .arity = 2, .flags = READS, .group = GROUP_SERVER,
+      .since = "4.0.0", .args = "", .summary = "Shows the subcommands." },
     CMD_DEF_END,
 };

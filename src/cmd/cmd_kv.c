@@ -215,6 +215,7 @@ static enum err put_parse(struct cmd_ctx *cx, struct op *op)
         }
     }
     if ((op->flags & OPF_KEEP_VALUE) != 0 && op->value.len > 0) return ERR_VALUE_PROVIDED;
+    if ((op->flags & OPF_KEEP_VALUE) != 0) op->fields &= ~(uint32_t)FIELD_VALUE;
     if (keep_lease && op->life == LIFE_LEASE) return ERR_LEASE_PROVIDED;
     if (keep_lease) op->life = LIFE_KEEP;
     if (op->life != LIFE_DROP) op->fields |= FIELD_LIFE;

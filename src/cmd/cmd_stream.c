@@ -611,7 +611,7 @@ static enum err cmd_xinfo_help(struct cmd_ctx *cx)
 
 /* --- rows ------------------------------------------------------------------------------------------------------ */
 
-static bool always_leaves(size_t argc, const struct slice *argv)
+bool hub_always_leaves(size_t argc, const struct slice *argv)
 {
     (void)argc;
     (void)argv;
@@ -625,10 +625,10 @@ const struct cmd_def cmd_stream_defs[] = {
       .args = "[COUNT count] [BLOCK milliseconds] STREAMS key [key ...] id [id ...]",
       .summary = "Reads watch streams from an id on, waiting for the first event if asked to." },
     { .name = "xrange", .run = cmd_xrange, .arity = -4, .flags = CMD_READ | CMD_DRAIN, .keys = { 1, 1, 1 },
-      .leaves_turn = always_leaves, .group = GROUP_STREAM, .since = "5.0.0",
+      .leaves_turn = hub_always_leaves, .group = GROUP_STREAM, .since = "5.0.0",
       .args = "key start end [COUNT count]", .summary = "Returns the events of a watch stream between two ids." },
     { .name = "xrevrange", .run = cmd_xrevrange, .arity = -4, .flags = CMD_READ | CMD_DRAIN, .keys = { 1, 1, 1 },
-      .leaves_turn = always_leaves, .group = GROUP_STREAM, .since = "5.0.0",
+      .leaves_turn = hub_always_leaves, .group = GROUP_STREAM, .since = "5.0.0",
       .args = "key end start [COUNT count]",
       .summary = "Returns the events of a watch stream between two ids, newest first." },
     { .name = "xinfo", .arity = -2, .flags = CMD_CONN | CMD_CONTAINER, .group = GROUP_STREAM, .since = "5.0.0",

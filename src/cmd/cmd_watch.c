@@ -188,6 +188,7 @@ static void push_written(struct cmd_hub *hub, struct kv_watch *w)
 static void push_event(struct cmd_hub *hub, struct kv_watch *w, const struct hub_event *e)
 {
     struct chain *out = w->conn->peer.client->out;
+    if (UNLIKELY(hub_is_flooded(hub, &w->conn->peer))) return;
     buf_clear(&hub->frame);
     hub_encode_tail(&hub->frame, e, w->variant);
     chain_append(out, w->head, w->head_len);
@@ -243,6 +244,7 @@ void hub_watch_event(struct cmd_hub *hub, struct listener *l, const struct mvcc_
     if (UNLIKELY(conn->admitted_rev != ev->rev)) conn_admit(hub, conn, ev->rev);
     if (UNLIKELY(conn->muted || ev->rev < w->next_rev)) return;
     if (UNLIKELY(ev->op == ROW_PUT ? w->no_put : w->no_del)) return;
+    if (UNLIKELY(hub_is_flooded(hub, &conn->peer))) return;
     const struct hub_tail *tail = tail_of(hub, ev, w->variant);
     struct chain *out = conn->peer.client->out;
     chain_append(out, w->head, w->head_len);
@@ -538,8 +540,9 @@ static void progress_run(struct cmd_hub *hub)
         struct kv_watch *w = CONTAINER_OF(timer, struct kv_watch, timer);
         const struct client *c = w->conn->peer.client;
         watch_timer_set(&hub->timers, timer, hub->env->now_ms + w->progress_ms);
+        bool live = w->phase == PHASE_LIVE && w->next_rev <= rev + 1;
         bool can = !c->closing && c->proto >= 3 && !conn_is_full(w->conn);
-        if (!w->sent && can && w->phase == PHASE_LIVE && w->next_rev <= rev + 1) push_note(hub, w, rev, "progress", NULL);
+        if (!w->sent && can && live) push_note(hub, w, rev, "progress", NULL);
         w->sent = false;
     }
 }
@@ -773,13 +776,6 @@ static enum err cmd_kv_progress(struct cmd_ctx *cx)
 
 #define FLAGS (CMD_READ | CMD_DRAIN | CMD_NO_MULTI)
 
-static bool kv_read_leaves(size_t argc, const struct slice *argv)
-{
-    (void)argc;
-    (void)argv;
-    return true;
-}
-
 const struct cmd_def cmd_watch_defs[] = {
     { .name = "kv|watch", .run = cmd_kv_watch, .arity = -3, .flags = FLAGS, .group = GROUP_COORDINATION,
       .keys = { 2, 2, 1 }, .since = "0.1.0",
@@ -792,7 +788,7 @@ const struct cmd_def cmd_watch_defs[] = {
       .since = "0.1.0", .args = "[id ...]",
       .summary = "Answers the revision up to which all events were sent before this answer." },
     { .name = "kv|read", .run = cmd_kv_read, .arity = -5, .flags = CMD_READ | CMD_DRAIN | CMD_BLOCKING,
-      .group = GROUP_COORDINATION, .keys = { 2, 2, 1 }, .leaves_turn = kv_read_leaves, .since = "0.1.0",
+      .group = GROUP_COORDINATION, .keys = { 2, 2, 1 }, .leaves_turn = hub_always_leaves, .since = "0.1.0",
       .args = "key [PREFIX | END end] FROM rev [COUNT n] [BLOCK ms] [PREVKV]",
       .summary = "Reads events from a revision on, waiting for the first if asked to." },
     CMD_DEF_END,

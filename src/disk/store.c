@@ -10,6 +10,7 @@
 #include "disk/store_process.h"
 
 #define FILES_CHECK_MS 1000
+#define IDLE_CHECKS_MAX 3
 #define CLOSE_POLL_NS 1000000
 
 /* --- shared by the store's files ------------------------------------------- */
@@ -188,6 +189,7 @@ static void adjust_priority(struct store *s)
 /* One batch, then one step of compaction, in turn; compaction waits while much is to be written. */
 static void run(struct store *s)
 {
+    int idle_checks = 0;
     store_check_files(s, true); /* the load has read all tables */
     for (;;) {
         uint32_t seen = doorbell_seen(&s->bell);
@@ -198,9 +200,18 @@ static void run(struct store *s)
         if (busy) write_batch(s);
         bool behind = stopping || store_backlog_bytes(s) > STORE_BACKLOG_BYTES_NORMAL;
         if (!behind) busy = store_compact_step(s) || busy;
+        if (busy) idle_checks = 0;
         if (busy) continue;
         if (stopping && s->batches == NULL && seen == doorbell_seen(&s->bell)) return;
-        if (s->batches == NULL) doorbell_wait(&s->bell, seen);
+        if (s->batches != NULL) continue;
+        /* LevelDB's thread may still be at work on tables. */
+        if (idle_checks >= IDLE_CHECKS_MAX) {
+            doorbell_wait(&s->bell, seen);
+            continue;
+        }
+        idle_checks++;
+        doorbell_wait_ms(&s->bell, seen, FILES_CHECK_MS);
+        store_check_files(s, false);
     }
 }
 

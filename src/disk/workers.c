@@ -9,9 +9,11 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "disk/workers_int.h"
@@ -34,13 +36,24 @@ uint32_t doorbell_seen(const struct doorbell *d)
     return __atomic_load_n(&d->rings, __ATOMIC_SEQ_CST);
 }
 
-void doorbell_wait(struct doorbell *d, uint32_t seen)
+static void bell_wait(struct doorbell *d, uint32_t seen, const struct timespec *timeout)
 {
     __atomic_fetch_add(&d->sleepers, 1, __ATOMIC_SEQ_CST);
     if (doorbell_seen(d) == seen) {
-        syscall(SYS_futex, &d->rings, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+        syscall(SYS_futex, &d->rings, FUTEX_WAIT_PRIVATE, seen, timeout, NULL, 0);
     }
     __atomic_fetch_sub(&d->sleepers, 1, __ATOMIC_SEQ_CST);
+}
+
+void doorbell_wait(struct doorbell *d, uint32_t seen)
+{
+    bell_wait(d, seen, NULL);
+}
+
+void doorbell_wait_ms(struct doorbell *d, uint32_t seen, int64_t ms)
+{
+    struct timespec timeout = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 };
+    bell_wait(d, seen, &timeout);
 }
 
 static void ring(struct doorbell *d, int wake_max)
@@ -85,6 +98,7 @@ enum err done_queue_init(struct done_queue *q, struct errmsg *em)
 
 void done_queue_deinit(struct done_queue *q)
 {
+    while (__atomic_load_n(&q->pushing, __ATOMIC_SEQ_CST) != 0) sched_yield();
     ASSERT(q->head == NULL);
     close(q->fd);
 }
@@ -110,14 +124,22 @@ static struct work *stack_take_reversed(struct work **stack)
     return oldest;
 }
 
-void done_queue_push(struct done_queue *q, struct work *w)
+static void wake_sleeper(struct done_queue *q)
 {
-    stack_push(&q->head, w);
     if (__atomic_load_n(&q->sleeping, __ATOMIC_SEQ_CST) == 0) return;
     if (__atomic_exchange_n(&q->sleeping, 0, __ATOMIC_SEQ_CST) == 0) return; /* another one wrote */
     uint64_t one = 1;
     ssize_t written = write(q->fd, &one, sizeof one);
     ASSERT(written == (ssize_t)sizeof one);
+}
+
+/* Once w is pushed, the loop may take it and want to be rid of the queue. */
+void done_queue_push(struct done_queue *q, struct work *w)
+{
+    __atomic_fetch_add(&q->pushing, 1, __ATOMIC_SEQ_CST);
+    stack_push(&q->head, w);
+    wake_sleeper(q);
+    __atomic_fetch_sub(&q->pushing, 1, __ATOMIC_SEQ_CST);
 }
 
 struct work *done_queue_take(struct done_queue *q)

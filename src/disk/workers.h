@@ -36,11 +36,12 @@ struct work {
 struct done_queue {
     struct work *head; /* newest first; atomic */
     uint32_t sleeping; /* atomic: the loop sleeps, or is about to */
+    uint32_t pushing;  /* atomic: threads inside of done_queue_push */
     int fd;
 };
 
 enum err done_queue_init(struct done_queue *q, struct errmsg *em) MUST_USE;
-void done_queue_deinit(struct done_queue *q); /* must be empty */
+void done_queue_deinit(struct done_queue *q); /* empty; waits for who is inside push */
 /* Any thread. From here on w belongs to who takes it. */
 void done_queue_push(struct done_queue *q, struct work *w);
 /* All that was pushed since the last call, oldest first, linked by next; NULL if nothing. */

@@ -23,6 +23,7 @@ struct doorbell {
 
 uint32_t doorbell_seen(const struct doorbell *d);
 void doorbell_wait(struct doorbell *d, uint32_t seen);
+void doorbell_wait_ms(struct doorbell *d, uint32_t seen, int64_t ms); /* at most so long */
 void doorbell_ring(struct doorbell *d);     /* a system call only if somebody sleeps; wakes one */
 void doorbell_ring_all(struct doorbell *d); /* wakes all */
 

@@ -199,8 +199,8 @@ static bool has_lost_entries(const struct peer *p, const struct raft_msg *m)
 }
 
 /* An idle stream has two ends to look after. Did its last entries arrive? And does a follower that
- * restarted in this term know how far it agrees with this leader? Until an APPEND tells it, it takes
- * no commit index from a heartbeat. */
+ * restarted in this term know how far it agrees with this leader? Until an APPEND tells it, it
+ * takes no commit index from a heartbeat. */
 static void check_stream(struct raft *r, struct peer *p, const struct raft_msg *m)
 {
     bool unsure = p->match_index + 1 < p->next_index ||

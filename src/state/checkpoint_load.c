@@ -229,6 +229,44 @@ static void note_life(struct checkpoint_load *load, const struct row *row)
     pending_add(&load->row_lives, &p, row->key);
 }
 
+/* Rows decoded ahead, so that the look-ups of their keys overlap their cache misses. */
+#define LOAD_GROUP 16
+
+static enum err rows_decode(struct slice pack, size_t *offset, uint64_t first_rev,
+                            struct row rows[LOAD_GROUP], size_t *count, const struct mvcc *m,
+                            struct errmsg *em)
+{
+    *count = 0;
+    while (*offset < pack.len && *count < LOAD_GROUP) {
+        struct row *row = &rows[*count];
+        if (row_decode(pack, offset, first_rev, row) != OK) {
+            errmsg_set(em, "checkpoint: pack %llu is no pack of rows",
+                       (unsigned long long)first_rev);
+            return ERR_CORRUPT;
+        }
+        mvcc_prefetch_slot(m, mvcc_key_hash(m, row->key));
+        *count += 1;
+    }
+    return OK;
+}
+
+static enum err row_load(struct checkpoint_load *load, const struct row *row, uint64_t first_rev,
+                         const struct checkpoint_dead *dead, struct errmsg *em)
+{
+    struct mvcc_dead rows = { .count = 0 };
+    if (row->rev > load->rev) return corrupt(em, "row beyond the newest revision");
+    if (mvcc_load_row(load->s->mvcc, row, &rows) != OK) {
+        errmsg_set(em, "checkpoint: pack %llu has an impossible row of revision %llu",
+                   (unsigned long long)first_rev, (unsigned long long)row->rev);
+        return ERR_CORRUPT;
+    }
+    if (rows.count != 0) note_dead(dead, &rows);
+    load->last_rev = row->rev;
+    if (row->op != ROW_PUT) return OK; /* a tombstone says which lease the key had */
+    if (row->lease != 0 || row->life_index != 0) note_life(load, row);
+    return OK;
+}
+
 enum err checkpoint_load_pack(struct checkpoint_load *load, uint64_t first_rev, struct slice pack,
                               const struct checkpoint_dead *dead, struct errmsg *em)
 {
@@ -237,23 +275,10 @@ enum err checkpoint_load_pack(struct checkpoint_load *load, uint64_t first_rev, 
     if (first_rev < load->last_rev) return corrupt(em, "packs out of order");
     TRY(pack_begin(pack, &offset));
     while (offset < pack.len) {
-        struct row row;
-        struct mvcc_dead rows = { .count = 0 };
-        if (row_decode(pack, &offset, first_rev, &row) != OK) {
-            errmsg_set(em, "checkpoint: pack %llu is no pack of rows",
-                       (unsigned long long)first_rev);
-            return ERR_CORRUPT;
-        }
-        if (row.rev > load->rev) return corrupt(em, "row beyond the newest revision");
-        if (mvcc_load_row(load->s->mvcc, &row, &rows) != OK) {
-            errmsg_set(em, "checkpoint: pack %llu has an impossible row of revision %llu",
-                       (unsigned long long)first_rev, (unsigned long long)row.rev);
-            return ERR_CORRUPT;
-        }
-        if (rows.count != 0) note_dead(dead, &rows);
-        load->last_rev = row.rev;
-        if (row.op != ROW_PUT) continue; /* a tombstone says which lease the key had */
-        if (row.lease != 0 || row.life_index != 0) note_life(load, &row);
+        struct row rows[LOAD_GROUP];
+        size_t count = 0;
+        TRY(rows_decode(pack, &offset, first_rev, rows, &count, load->s->mvcc, em));
+        for (size_t i = 0; i < count; i++) TRY(row_load(load, &rows[i], first_rev, dead, em));
     }
     return OK;
 }

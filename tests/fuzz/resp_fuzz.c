@@ -173,7 +173,7 @@ static bool run_file(const char *path)
 
 int main(int argc, char **argv)
 {
-    if (argc == 4 && strcmp(argv[1], "-r") == 0) {
+    if (argc >= 4 && strcmp(argv[1], "-r") == 0) { /* any files are ignored */
         uint64_t first = strtoull(argv[2], NULL, 10);
         uint64_t count = strtoull(argv[3], NULL, 10);
         for (uint64_t i = 0; i < count; i++) run_random(first + i);

@@ -215,7 +215,7 @@ static size_t input_make(uint64_t *random, uint8_t *bytes)
 
 int main(int argc, char **argv)
 {
-    if (argc == 4 && strcmp(argv[1], "-r") == 0) {
+    if (argc >= 4 && strcmp(argv[1], "-r") == 0) { /* any files are ignored */
         static uint8_t bytes[INPUT_BYTES_MAX];
         uint64_t random = u64_mix((uint64_t)atoll(argv[2]) + 1);
         for (long i = 0; i < atol(argv[3]); i++) {

@@ -196,9 +196,9 @@ class Client:
 class Server:
     """A cordis-server with a directory that outlives its process."""
 
-    def __init__(self, directory, options, env=None):
+    def __init__(self, directory, options, log=None, env=None):
         self.dir = pathlib.Path(directory)
-        self.log = self.dir.with_name(self.dir.name + ".log")
+        self.log = pathlib.Path(log or f"{self.dir}.log")  # not in the directory
         self.options = options
         self.env = env or {}
         self.process = None
@@ -284,7 +284,7 @@ class TestCase(unittest.TestCase):
         """Underscores in option names stand for dashes."""
         options = {"port": 0, "peer-port": 0, "bind": "127.0.0.1",
                    **{key.replace("_", "-"): value for key, value in options.items()}}
-        server = Server(self.scratch / name, options, env)
+        server = Server(self.scratch / name, options, self.scratch / f"{name.replace('/', '-')}.log", env)
         self.addCleanup(server.kill)
         return server
 
@@ -297,3 +297,24 @@ class TestCase(unittest.TestCase):
 
     def assert_closed(self, client):
         self.assertEqual(client.read_all(), b"")
+
+
+# --- the shim ----------------------------------------------------------------------------------
+
+
+def build_shim(directory):
+    """The preloaded library of shim.c; None where there is no compiler."""
+    if shutil.which("cc") is None:
+        return None
+    path = pathlib.Path(directory) / "shim.so"
+    source = pathlib.Path(__file__).with_name("shim.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", str(path), str(source)], check=True,
+                   timeout=STEP_S_MAX * 2)
+    return path
+
+
+def shim_env(shim, under, kind, calls, at=0, note="", delay_us=0):
+    asan = os.environ.get("ASAN_OPTIONS", "")
+    return {"LD_PRELOAD": str(shim), "SHIM_UNDER": str(under), "SHIM_KIND": kind, "SHIM_AT": str(at),
+            "SHIM_CALLS": f" {calls} ", "SHIM_NOTE": str(note), "SHIM_US": str(delay_us),
+            "ASAN_OPTIONS": f"{asan}:verify_asan_link_order=0".lstrip(":")}

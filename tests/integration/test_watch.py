@@ -185,8 +185,12 @@ def fields(entry):
     return entry[0].decode(), dict(zip(flat[::2], flat[1::2]))
 
 
+# Rows leave memory soon after they were written: history is read from the store, too.
+OFTEN = ("--checkpoint-bytes", "65536", "--checkpoint-interval", "20ms")
+
+
 class Base(unittest.TestCase):
-    options = ()
+    options = OFTEN
 
     @classmethod
     def setUpClass(cls):
@@ -217,15 +221,25 @@ class Base(unittest.TestCase):
         return str(raised.exception)
 
     def push_history_out(self):
-        """Writes until the oldest rows have left memory, so that they come from the store."""
-        pad = "x" * 60000
+        """Writes more than stays in memory, and waits until the store has it."""
         w = self.client()
         for i in range(200):
-            w.send("SET", "pad/%d" % (i % 10), pad)
+            w.send("SET", "pad/%d" % (i % 10), "x" * 60000)
         for i in range(200):
             w.reply()
-        time.sleep(0)  # the next commands let turns pass; whether rows went does not matter
-        return w
+        target = self.info(w, "checkpoints") + 2
+        deadline = time.monotonic() + SECONDS_MAX
+        while self.info(w, "checkpoints") < target or self.info(w, "store_backlog_bytes") > 0:
+            self.assertLess(time.monotonic(), deadline)
+            w("SET", "pad/0", "more")
+            time.sleep(0.01)
+
+    def info(self, c, name):
+        for line in c("INFO", "all").decode().splitlines():
+            if line.startswith(name + ":"):
+                return int(line.split(":")[1])
+        self.fail("INFO has no " + name)
+        return 0
 
 
 class KvWatch(Base):
@@ -589,7 +603,7 @@ class KvWatch(Base):
 
 
 class SlowReader(Base):
-    options = ("--watch-buffer-bytes", "65536")
+    options = ("--watch-buffer-bytes", "65536", *OFTEN)
 
     def test_a_slow_reader_misses_nothing(self):
         slow = self.client(receive_bytes=4096)

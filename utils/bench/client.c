@@ -64,8 +64,8 @@ static double server_cpu_s(pid_t pid)
     fclose(file);
     /* the name in parentheses may hold anything: fields count from behind it */
     const char *tail = ok ? strrchr(line, ')') : NULL;
-    if (tail == NULL ||
-        sscanf(tail + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &kernel) != 2) {
+    if (tail == NULL || sscanf(tail + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu",
+                               &user, &kernel) != 2) {
         fail("cannot read %s", path);
     }
     return (double)(user + kernel) / (double)sysconf(_SC_CLK_TCK);

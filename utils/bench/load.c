@@ -49,8 +49,8 @@ static void settings_parse(struct settings *s, int argc, char **argv)
         { "port", required_argument, NULL, 'p' },     { "clients", required_argument, NULL, 'c' },
         { "pipeline", required_argument, NULL, 'P' }, { "seconds", required_argument, NULL, 's' },
         { "total", required_argument, NULL, 't' },    { "keys", required_argument, NULL, 'k' },
-        { "ids", required_argument, NULL, 'i' },      { "value-bytes", required_argument, NULL, 'v' },
-        { "prefix", required_argument, NULL, 'x' },   { "watchers", required_argument, NULL, 'w' },
+        { "ids", required_argument, NULL, 'i' },      { "prefix", required_argument, NULL, 'x' },
+        { "watchers", required_argument, NULL, 'w' }, { "value-bytes", required_argument, NULL, 'v' },
         { "writers", required_argument, NULL, 'W' },  { "pid", required_argument, NULL, 'd' },
         { "sequential", no_argument, NULL, 'q' },     { NULL, 0, NULL, 0 },
     };

@@ -4,9 +4,12 @@ import os
 import resource
 import statistics
 import subprocess
+import time
 from dataclasses import dataclass
 
 OTHER_CPU_MAX = 0.20  # of one core, by processes that do not belong to the round
+CLIENT_CPU_MAX = 95  # per cent of a core: beyond it the load client may be what was measured
+LOAD_SECONDS_MAX = 900
 
 
 @dataclass
@@ -68,9 +71,17 @@ class Bench:
         self.etcdload_program = None
         self.noisy = False  # the samples of the present round
         self.line_noisy = False  # the present line rests on noisy rounds
+        self.client_bound = False  # the present line
+        self.other_cpu = 0.0  # in the last sample, of one core
         self.noisy_rounds = 0
         self.all_rounds = 0
         self.log = open(os.path.join(folder, "rounds.txt"), "w")
+
+    def take_mark(self):
+        """What a reader should know about the line that was just measured; begins the next one."""
+        mark = (" ~" if self.line_noisy else "") + (" client-bound" if self.client_bound else "")
+        self.line_noisy = self.client_bound = False
+        return mark
 
     def path(self, name):
         return os.path.join(self.folder, name)
@@ -84,21 +95,33 @@ class Bench:
                 arguments.append(str(value))
         return arguments
 
+    @contextlib.contextmanager
+    def watch_machine(self, server):
+        """Sets `noisy` if processes that are neither ours nor the server's were busy meanwhile."""
+        began = time.monotonic()
+        before = machine_busy_seconds() - own_seconds() - server.cpu_seconds()
+        yield
+        others = machine_busy_seconds() - own_seconds() - server.cpu_seconds() - before
+        self.other_cpu = others / (time.monotonic() - began)
+        self.noisy = self.noisy or self.other_cpu > OTHER_CPU_MAX
+
     def timed(self, server, arguments):
-        """Runs a load to its end, and looks whether the machine was ours."""
-        busy, ours, theirs = machine_busy_seconds(), own_seconds(), server.cpu_seconds()
-        done = subprocess.run(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                              timeout=900)
+        """Runs a load to its end."""
+        with self.watch_machine(server):
+            done = subprocess.run(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                  text=True, timeout=LOAD_SECONDS_MAX)
         if done.returncode != 0:
             raise RuntimeError(f"{server.name}: {' '.join(arguments[1:])}: {done.stderr.strip()}")
+        self.write_log(server, arguments[1:], done.stdout)
         result = parse_report(done.stdout)
-        other = (machine_busy_seconds() - busy - (own_seconds() - ours) -
-                 (server.cpu_seconds() - theirs)) / result["seconds"]
-        self.noisy = self.noisy or other > OTHER_CPU_MAX
-        self.log.write(f"{server.name:14} {' '.join(arguments[1:])}\n"
-                       f"{'':14} {done.stdout.strip()} other_cpu={other * 100:.0f}\n")
-        self.log.flush()
+        if server.name == "cordis" and result["client_cpu"] > CLIENT_CPU_MAX:
+            self.client_bound = True
         return result
+
+    def write_log(self, server, arguments, report):
+        self.log.write(f"{server.name:8} {' '.join(arguments)}\n"
+                       f"{'':8} {report.strip()} other_cpu={self.other_cpu * 100:.0f}\n")
+        self.log.flush()
 
     def load(self, command, server, **options):
         return self.timed(server, self.load_arguments(command, server, **options))
@@ -112,23 +135,25 @@ class Bench:
     @contextlib.contextmanager
     def held(self, command, server, **options):
         """A load that is there during the block; yields a list that afterwards has its report."""
-        process = subprocess.Popen(self.load_arguments(command, server, **options),
-                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        outcome = []
-        try:
-            if process.stdout.readline() != "ready\n":
-                raise RuntimeError(f"{server.name}: {command} did not start")
-            yield outcome
-            rest = process.communicate("", timeout=60)[0]
-            if process.returncode != 0:
-                raise RuntimeError(f"{server.name}: {command} failed")
-            if rest.strip():
-                outcome.append(parse_report(rest))
-                self.log.write(f"{server.name:14} {command}\n{'':14} {rest.strip()}\n")
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+        arguments = self.load_arguments(command, server, **options)
+        with self.watch_machine(server):
+            process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                       text=True)
+            outcome = []
+            try:
+                if process.stdout.readline() != "ready\n":
+                    raise RuntimeError(f"{server.name}: {command} did not start")
+                yield outcome
+                rest = process.communicate("", timeout=60)[0]
+                if process.returncode != 0:
+                    raise RuntimeError(f"{server.name}: {command} failed")
+            finally:
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
+        if rest.strip():
+            outcome.append(parse_report(rest))
+            self.write_log(server, arguments[1:], rest)
 
     def interleave(self, *samplers):
         """Takes a sample of each in turn, round by round; returns the median of each.

@@ -61,7 +61,7 @@ static void replies_await(struct conn *c, size_t count, char *scratch)
     }
 }
 
-/* Watcher i of a connection is sent in groups: replies must not fill both directions. */
+/* Watches are asked for in groups: requests and replies must not fill both directions. */
 #define WATCH_GROUP 100
 
 static void watcher_open(struct watch *w, struct watcher *x)
@@ -70,7 +70,8 @@ static void watcher_open(struct watch *w, struct watcher *x)
     conn_call(&x->conn, hello, sizeof hello - 1, w->scratch);
 }
 
-static void watcher_watch(struct watch *w, struct watcher *x, size_t first, size_t count, bool own_key)
+static void watcher_watch(struct watch *w, struct watcher *x, size_t first, size_t count,
+                          bool own_key)
 {
     char key[64];
     for (size_t i = 0; i < count; i++) {
@@ -116,7 +117,8 @@ static size_t frame_len(struct watcher *x, const char *at, size_t len)
     if (n > 0) return n;
     n = reply_len(at, len);
     if (n == 0) return 0;
-    if (n < FRAME_HEAD_BYTES || !is_frame_head(at) || memmem(at, n, "\r\n$3\r\nput\r\n", 11) == NULL) {
+    bool is_event = n >= FRAME_HEAD_BYTES && is_frame_head(at);
+    if (!is_event || memmem(at, n, "\r\n$3\r\nput\r\n", 11) == NULL) {
         fail("not an event: %.*s", (int)n, at);
     }
     x->frame_len = n;
@@ -128,7 +130,10 @@ static void watcher_read(struct watch *w, struct watcher *x)
     size_t len = conn_read(&x->conn, w->scratch);
     const char *at = w->scratch;
     uint64_t count = 0;
-    for (size_t used; len > 0 && (used = frame_len(x, at, len)) > 0; at += used, len -= used) count++;
+    for (size_t used; len > 0 && (used = frame_len(x, at, len)) > 0; count++) {
+        at += used;
+        len -= used;
+    }
     conn_keep(&x->conn, at, len);
     x->event_count += count;
     w->event_count += count;

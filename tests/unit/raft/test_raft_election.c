@@ -60,7 +60,7 @@ static void test_votes(void **state)
     }
 }
 
-/* A term may be durable before the vote in it is given: the vote must be, too, before it is told. */
+/* A term may be durable before the vote in it is given; then the vote is a write of its own. */
 static void test_vote_in_a_known_term_is_stored(void **state)
 {
     (void)state;

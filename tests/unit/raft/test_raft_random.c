@@ -65,10 +65,10 @@ static void check_leader_completeness(struct lab *lab)
     }
 }
 
-/* What was applied anywhere is on the disks of a majority. Only for seeds without membership changes:
- * a configuration counts from the moment it is appended, and may be lost again with its leader; the
- * entries it committed are safe then because every former majority overlaps with it, not because
- * they are on a majority of what is in force now. */
+/* What was applied anywhere is on the disks of a majority. Only for seeds without changes of the
+ * members: a configuration counts from the moment it is appended, and may be lost again with its
+ * leader; the entries it committed are safe then because every former majority overlaps with it,
+ * not because they are on a majority of what is in force now. */
 static void check_durable_on_quorum(struct lab *lab)
 {
     size_t holders = 0;

@@ -1,4 +1,5 @@
-// etcdload: the load that the bench gives to etcd: keepalives and watches, closed loop, on Debian's clientv3.
+// etcdload: the load that the bench gives to etcd: keepalives and watches in a closed loop,
+// on Debian's clientv3.
 // Build: GOPATH=/usr/share/gocode GO111MODULE=off go build -o etcdload main.go
 package main
 
@@ -40,8 +41,8 @@ func check(err error) {
 }
 
 func dial() *clientv3.Client {
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{*endpoint}, DialTimeout: 5 * time.Second,
-		DialOptions: []grpc.DialOption{grpc.WithBlock()}})
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{*endpoint},
+		DialTimeout: 5 * time.Second, DialOptions: []grpc.DialOption{grpc.WithBlock()}})
 	check(err)
 	return c
 }
