@@ -86,7 +86,7 @@ static enum err expire_any(struct cmd_ctx *cx, bool seconds, bool absolute)
     enum err e = life_cond_parse(cx, &op.number);
     if (e != OK) return e == ERR_AGAIN ? OK : e;
     TRY(i64_parse(cx->argv[2], &v));
-    int64_t max = seconds ? INT64_MAX / 4000 : INT64_MAX / 4;
+    int64_t max = seconds ? INT64_MAX / 4000 : INT64_MAX / 4; /* adding a clock cannot overflow */
     if (v > max || (seconds && v < INT64_MIN / 1000)) {
         reply_error(cx->reply, "ERR", "invalid expire time in '%s' command", cx->def->name);
         return OK;

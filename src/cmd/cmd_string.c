@@ -6,16 +6,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define SECONDS_MAX (INT64_MAX / 1000)
+#define LIFE_MS_MAX (INT64_MAX / 4) /* so that adding a clock cannot overflow */
 #define FLOAT_TEXT_BYTES_MAX 64
 
 /* --- options that several commands share --------------------------------------------------- */
 
 enum { OPT_LIFE = 1, OPT_COND = 2, OPT_GET = 4, OPT_LEASE = 8, OPT_PERSIST = 16, OPT_VALUE_COND = 32 };
 
+/* The words that give a lifetime; the first four take a time. */
+enum life_word {
+    WORD_EX, WORD_PX, WORD_EXAT, WORD_PXAT, WORD_LEASE, WORD_KEEPTTL, WORD_PERSIST, WORD_NONE,
+};
+
 struct string_options {
     enum op_life life;
-    bool life_given;
+    enum life_word life_word;
+    struct slice life_arg;
     int64_t life_ms;
     uint64_t lease_id;
     enum op_cond cond;
@@ -23,53 +29,54 @@ struct string_options {
     bool get;
 };
 
-/* A lifetime in the unit of the word: EX, PX, EXAT, PXAT. */
-static enum err life_number(struct cmd_ctx *cx, struct slice arg, bool seconds, bool absolute,
-                            struct string_options *o)
+/* The time behind EX, PX, EXAT or PXAT. */
+static enum err life_number(struct cmd_ctx *cx, struct string_options *o)
 {
+    bool seconds = o->life_word == WORD_EX || o->life_word == WORD_EXAT;
+    bool absolute = o->life_word == WORD_EXAT || o->life_word == WORD_PXAT;
     int64_t v = 0;
-    TRY(i64_parse(arg, &v));
-    if (v <= 0 || (seconds && v > SECONDS_MAX) || v > INT64_MAX / 2) {
+    TRY(i64_parse(o->life_arg, &v));
+    if (v <= 0 || v > (seconds ? LIFE_MS_MAX / 1000 : LIFE_MS_MAX)) {
         reply_error(cx->reply, "ERR", "invalid expire time in '%s' command", cx->def->name);
         return ERR_AGAIN; /* answered */
     }
     o->life = absolute ? LIFE_AT : LIFE_TTL;
     o->life_ms = seconds ? v * 1000 : v;
-    if (o->life_ms > INT64_MAX / 4) {
-        reply_error(cx->reply, "ERR", "invalid expire time in '%s' command", cx->def->name);
-        return ERR_AGAIN;
-    }
     return OK;
 }
 
-static enum err life_option(struct cmd_ctx *cx, size_t *at, unsigned allowed, struct string_options *o)
+static enum life_word life_word_of(struct slice arg, unsigned allowed)
 {
     static const struct {
-        const char *word;
-        bool seconds, absolute;
-    } words[] = { { "EX", true, false }, { "PX", false, false }, { "EXAT", true, true }, { "PXAT", false, true } };
-    struct slice word = cx->argv[*at];
-    if (o->life_given) return ERR_SYNTAX;
-    for (size_t i = 0; (allowed & OPT_LIFE) != 0 && i < ARRAY_LEN(words); i++) {
-        if (!arg_is(word, words[i].word)) continue;
-        if (*at + 1 >= cx->argc) return ERR_SYNTAX;
-        o->life_given = true;
-        return life_number(cx, cx->argv[++*at], words[i].seconds, words[i].absolute, o);
+        const char *text;
+        unsigned needs;
+    } words[] = {
+        [WORD_EX] = { "EX", OPT_LIFE },           [WORD_PX] = { "PX", OPT_LIFE },
+        [WORD_EXAT] = { "EXAT", OPT_LIFE },       [WORD_PXAT] = { "PXAT", OPT_LIFE },
+        [WORD_LEASE] = { "LEASE", OPT_LEASE },    [WORD_KEEPTTL] = { "KEEPTTL", OPT_LEASE },
+        [WORD_PERSIST] = { "PERSIST", OPT_PERSIST },
+    };
+    for (enum life_word w = WORD_EX; w < WORD_NONE; w++) {
+        if ((allowed & words[w].needs) != 0 && arg_is(arg, words[w].text)) return w;
     }
-    o->life_given = true;
-    if ((allowed & OPT_LEASE) != 0 && arg_is(word, "LEASE") && *at + 1 < cx->argc) {
-        o->life = LIFE_LEASE;
-        return arg_u64(cx->argv[++*at], &o->lease_id);
-    }
-    if ((allowed & OPT_LEASE) != 0 && arg_is(word, "KEEPTTL")) {
-        o->life = LIFE_KEEP;
-        return OK;
-    }
-    if ((allowed & OPT_PERSIST) != 0 && arg_is(word, "PERSIST")) {
-        o->life = LIFE_DROP;
-        return OK;
-    }
-    return ERR_SYNTAX;
+    return WORD_NONE;
+}
+
+/* As Redis does: the same word may come again, and then the last one counts; times are looked at
+ * when everything else was found to be right. */
+static enum err life_option(struct cmd_ctx *cx, size_t *at, unsigned allowed, struct string_options *o)
+{
+    enum life_word word = life_word_of(cx->argv[*at], allowed);
+    if (word == WORD_NONE) return ERR_SYNTAX;
+    if (o->life_word != WORD_NONE && o->life_word != word) return ERR_SYNTAX;
+    o->life_word = word;
+    if (word == WORD_KEEPTTL) o->life = LIFE_KEEP;
+    if (word > WORD_LEASE) return OK;
+    if (*at + 1 >= cx->argc) return ERR_SYNTAX;
+    o->life_arg = cx->argv[++*at];
+    if (word != WORD_LEASE) return OK;
+    o->life = LIFE_LEASE;
+    return arg_u64(o->life_arg, &o->lease_id);
 }
 
 static enum err cond_option(struct cmd_ctx *cx, size_t *at, unsigned allowed, struct string_options *o,
@@ -88,7 +95,7 @@ static enum err cond_option(struct cmd_ctx *cx, size_t *at, unsigned allowed, st
         if ((allowed & (words[i].value ? OPT_VALUE_COND : OPT_COND)) == 0) continue;
         if (!arg_is(cx->argv[*at], words[i].word)) continue;
         *taken = true;
-        if (o->cond != COND_NONE) return ERR_SYNTAX;
+        if (o->cond != COND_NONE && (o->cond != words[i].cond || words[i].value)) return ERR_SYNTAX;
         o->cond = words[i].cond;
         if (!words[i].value) return OK;
         if (*at + 1 >= cx->argc) return ERR_SYNTAX;
@@ -101,7 +108,7 @@ static enum err cond_option(struct cmd_ctx *cx, size_t *at, unsigned allowed, st
 /* From argv[at] to the end. ERR_AGAIN: an error was written already. */
 static enum err options_parse(struct cmd_ctx *cx, size_t at, unsigned allowed, struct string_options *o)
 {
-    *o = (struct string_options){ .life = LIFE_DROP };
+    *o = (struct string_options){ .life = LIFE_DROP, .life_word = WORD_NONE };
     for (; at < cx->argc; at++) {
         bool taken = false;
         TRY(cond_option(cx, &at, allowed, o, &taken));
@@ -112,7 +119,7 @@ static enum err options_parse(struct cmd_ctx *cx, size_t at, unsigned allowed, s
         }
         TRY(life_option(cx, &at, allowed, o));
     }
-    return OK;
+    return o->life_word <= WORD_PXAT ? life_number(cx, o) : OK;
 }
 
 static void options_apply(const struct string_options *o, struct op *op)
@@ -320,7 +327,7 @@ static enum err cmd_getex(struct cmd_ctx *cx)
     if (e != OK) return e == ERR_AGAIN ? OK : e;
     struct op op = cmd_op(cx, OP_LIFE);
     op.key = cx->argv[1];
-    op.life = o.life_given ? o.life : LIFE_KEEP;
+    op.life = o.life_word != WORD_NONE ? o.life : LIFE_KEEP;
     op.life_ms = o.life_ms;
     op.flags = OPF_PREV;
     op.fields = FIELD_KEY | FIELD_LIFE;

@@ -785,8 +785,9 @@ WORDS = """NX XX IFEQ IFNE IFMOD IFFENCE GET EX PX EXAT PXAT KEEPTTL LEASE PREVK
     LIMIT KEYSONLY COUNTONLY SORT KEY VALUE CREATE MOD VERSION ASC DESC MINMOD MAXMOD MINCREATE MAXCREATE DELIM LOCAL FROM
     TO COUNT PHYSICAL SNAPSHOT NOPUT NODEL PROGRESS ID BLOCK STREAMS IF THEN ELSE EXISTS MISSING FENCE AFTER KEYS GT LT
     PERSIST REPLACE DB MATCH TYPE = != < > HELP SAMPLES FILTERBY PATTERN ACLCAT""".split()
+# Not one answer each, or the end of the connection.
 ENDING = {"shutdown", "quit", "client|reply", "client|kill", "config|set", "config|rewrite", "hello", "auth", "monitor",
-          "subscribe", "psubscribe", "ssubscribe", "kv|compact", "client|pause"}
+          "subscribe", "psubscribe", "ssubscribe", "unsubscribe", "punsubscribe", "sunsubscribe", "client|pause"}
 
 
 class RandomWords(TestCase):
@@ -976,7 +977,9 @@ class Stream:
             lambda: ["DECRBY", key(), number()], lambda: ["INCRBYFLOAT", key(), r.choice([value(), "0.1", "-2.5e2", number()])],
             lambda: ["SETNX", key(), value()], lambda: ["SETEX", key(), self.seconds(), value()],
             lambda: ["PSETEX", key(), self.times.pop() * 1000, value()], lambda: ["GETSET", key(), value()],
-            lambda: ["GETEX", key(), *r.choice([[], ["PERSIST"], self.life(), self.life(), ["NOPE"]])],
+            lambda: ["GETEX", key(), *r.choice([[], ["PERSIST"], ["EX", self.times.pop()], ["PX", self.times.pop() * 1000],
+                                                ["PXAT", (self.now + self.times.pop()) * 1000], ["NOPE"], ["EX"],
+                                                ["PERSIST", "EX", 5], ["KEEPTTL"]])],
             lambda: ["MGET", key(), key(), "none"], lambda: ["MSET", *self.pairs()], lambda: ["MSETNX", *self.pairs()],
             lambda: ["MSET", *self.pairs()[:-1]], lambda: ["DEL", key(), key()], lambda: ["UNLINK", key()],
             lambda: ["EXISTS", key(), key(), key()], lambda: ["TOUCH", key(), key()], lambda: ["TYPE", key()],
@@ -1137,6 +1140,14 @@ class BesideRedis(TestCase):
 
     def test_differences(self):
         """Each on purpose."""
+        # A wrong time is an error also where there is no key; Redis looks at the key first.
+        self.assertEqual(self.ours.cmd("GETEX", "none", "EX", 0), Error("ERR invalid expire time in 'getex' command"))
+        self.compare([["SET", "k", 1], ["GETEX", "k", "EX", 0], ["GETEX", "k", "EX", "x"], ["GETEX", "k", "PX", -1]], "-")
+        # Times end some 73 million years from now, so that no sum can overflow.
+        self.assertEqual(self.ours.cmd("PEXPIREAT", "k", 2**63 - 1), Error("ERR invalid expire time in 'pexpireat' command"))
+        self.compare([["EXPIRE", "k", 2**63 - 1], ["PEXPIRE", "k", 2**63 - 1], ["EXPIRE", "k", -2**63],
+                      ["SET", "k", 1, "EX", 2**63 - 1], ["SET", "k", 1, "PX", 2**63 - 1]], "-")
+        self.ours.cmd("DEL", "k")
         # Compact encodings are computed from the value, so what APPEND made is not `raw`.
         self.ours.cmd("APPEND", "k", "abc")
         self.assertEqual(self.ours.cmd("OBJECT", "ENCODING", "k"), b"embstr")
