@@ -425,18 +425,33 @@ static void notify(struct cmd_hub *hub, uint64_t class, struct slice key, const 
     }
 }
 
+/* What Redis calls the change. A transaction's events are named by their net effect. */
+static void notify_put(struct cmd_hub *hub, const struct mvcc_event *ev)
+{
+    if (ev->version == 1) notify(hub, NOTIFY_NEW, ev->key, "new");
+    if (ev->type != VALUE_STRING) {
+        notify(hub, ev->type == VALUE_HASH ? NOTIFY_HASH : NOTIFY_LIST, ev->key,
+               ev->type == VALUE_HASH ? "hset" : "lset");
+    } else if (ev->cause == OP_RENAME) {
+        notify(hub, NOTIFY_GENERIC, ev->key, "rename_to");
+    } else if (ev->cause == OP_COPY) {
+        notify(hub, NOTIFY_GENERIC, ev->key, "copy_to");
+    } else {
+        notify(hub, NOTIFY_STRING, ev->key,
+               ev->cause == OP_INCR       ? "incrby"
+               : ev->cause == OP_APPEND   ? "append"
+               : ev->cause == OP_SETRANGE ? "setrange"
+                                          : "set");
+    }
+}
+
 void hub_notify_event(struct cmd_hub *hub, const struct mvcc_event *ev)
 {
     switch (ev->op) {
-    case ROW_PUT:
-        if (ev->version == 1) notify(hub, NOTIFY_NEW, ev->key, "new");
-        switch (ev->type) {
-        case VALUE_STRING: notify(hub, NOTIFY_STRING, ev->key, "set"); break;
-        case VALUE_HASH: notify(hub, NOTIFY_HASH, ev->key, "hset"); break;
-        case VALUE_LIST: notify(hub, NOTIFY_LIST, ev->key, "lset"); break;
-        }
+    case ROW_PUT: notify_put(hub, ev); break;
+    case ROW_DEL:
+        notify(hub, NOTIFY_GENERIC, ev->key, ev->cause == OP_RENAME ? "rename_from" : "del");
         break;
-    case ROW_DEL: notify(hub, NOTIFY_GENERIC, ev->key, "del"); break;
     case ROW_EXPIRE: notify(hub, NOTIFY_EXPIRED, ev->key, "expired"); break;
     }
 }

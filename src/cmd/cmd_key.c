@@ -184,6 +184,10 @@ static enum err cmd_copy(struct cmd_ctx *cx)
             return ERR_SYNTAX;
         }
     }
+    if (slice_eq(cx->argv[1], cx->argv[2])) {
+        reply_error(cx->reply, "ERR", "source and destination objects are the same");
+        return OK;
+    }
     op.key = cx->argv[1];
     op.key2 = cx->argv[2];
     op.fields = FIELD_KEY | FIELD_KEY2;

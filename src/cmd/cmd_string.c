@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 #define LIFE_MS_MAX (INT64_MAX / 4) /* so that adding a clock cannot overflow */
-#define FLOAT_TEXT_BYTES_MAX 64
+#define FLOAT_TEXT_BYTES_MAX 5120 /* the largest has 4933 digits, and 18 behind */
 
 /* --- options that several commands share --------------------------------------------------- */
 
@@ -194,19 +194,19 @@ static enum err cmd_setnx(struct cmd_ctx *cx)
     return cmd_propose(cx, &op, &setnx_finish, NULL, 0);
 }
 
-static enum err set_with_life(struct cmd_ctx *cx, bool seconds)
+static enum err set_with_life(struct cmd_ctx *cx, enum life_word word)
 {
     struct op op;
     TRY(put_op(cx, cx->argv[1], cx->argv[3], &op));
-    struct string_options o = { .life = LIFE_DROP };
-    enum err e = life_number(cx, cx->argv[2], seconds, false, &o);
+    struct string_options o = { .life_word = word, .life_arg = cx->argv[2] };
+    enum err e = life_number(cx, &o);
     if (e != OK) return e == ERR_AGAIN ? OK : e;
     options_apply(&o, &op);
     return cmd_propose(cx, &op, &set_finish, NULL, 0);
 }
 
-static enum err cmd_setex(struct cmd_ctx *cx) { return set_with_life(cx, true); }
-static enum err cmd_psetex(struct cmd_ctx *cx) { return set_with_life(cx, false); }
+static enum err cmd_setex(struct cmd_ctx *cx) { return set_with_life(cx, WORD_EX); }
+static enum err cmd_psetex(struct cmd_ctx *cx) { return set_with_life(cx, WORD_PX); }
 
 static enum err cmd_getset(struct cmd_ctx *cx)
 {
@@ -432,6 +432,7 @@ static enum err cmd_setrange(struct cmd_ctx *cx)
     struct op op = cmd_op(cx, OP_SETRANGE);
     TRY(i64_parse(cx->argv[2], &op.number));
     if (op.number < 0) return ERR_OFFSET;
+    if (cx->argv[3].len == 0) op.number = 0; /* changes nothing, wherever */
     uint64_t max = state_settings(node_state(cx->env->node))->value_bytes_max;
     if ((uint64_t)op.number > max || (uint64_t)op.number + cx->argv[3].len > max) return ERR_STRING_LIMIT;
     op.key = cx->argv[1];
@@ -492,7 +493,7 @@ static void incr_float_free(void *data)
 /* Redis' float arguments: no blanks, no hex of words like "nan". */
 static enum err float_parse(struct slice s, long double *out)
 {
-    char text[256];
+    char text[FLOAT_TEXT_BYTES_MAX];
     if (s.len == 0 || s.len >= sizeof text || s.at[0] == ' ') return ERR_NOT_FLOAT;
     memcpy(text, s.at, s.len);
     text[s.len] = '\0';
@@ -505,10 +506,10 @@ static enum err float_parse(struct slice s, long double *out)
 }
 
 /* 17 digits behind the point, without trailing zeros: as Redis prints. */
-static size_t float_print(long double v, char out[FLOAT_TEXT_BYTES_MAX * 128])
+static size_t float_print(long double v, char out[FLOAT_TEXT_BYTES_MAX])
 {
-    int len = snprintf(out, FLOAT_TEXT_BYTES_MAX * 128, "%.17Lf", v);
-    ASSERT(len > 0 && len < FLOAT_TEXT_BYTES_MAX * 128);
+    int len = snprintf(out, FLOAT_TEXT_BYTES_MAX, "%.17Lf", v);
+    ASSERT(len > 0 && len < FLOAT_TEXT_BYTES_MAX);
     if (memchr(out, '.', (size_t)len) != NULL) {
         while (out[len - 1] == '0') len--;
         if (out[len - 1] == '.') len--;
@@ -528,7 +529,7 @@ static enum err incr_float_op(struct incr_float *f, bool found, const struct kv 
     if (found) TRY(float_parse(kv->value, &now));
     long double sum = now + f->by;
     if (isnan(sum) || isinf(sum)) return ERR_NAN;
-    char text[FLOAT_TEXT_BYTES_MAX * 128];
+    char text[FLOAT_TEXT_BYTES_MAX];
     size_t len = float_print(sum, text);
     mem_free((void *)(uintptr_t)f->text.at);
     f->text = (struct slice){ mem_copy(text, len), len };

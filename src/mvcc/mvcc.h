@@ -138,6 +138,7 @@ const struct entry *mvcc_nth(const struct mvcc *m, struct slice start, struct sl
 struct mvcc_event {
     enum row_op op;
     enum value_type type;
+    uint8_t cause;      /* enum op_kind of the operation that did it; 0 in mvcc: state sets it */
     struct slice key;   /* database byte + key */
     struct slice value; /* put only */
     uint64_t rev;

@@ -217,6 +217,15 @@ static enum err open_log(struct node *n, bool fresh, const struct raft_members *
     return e;
 }
 
+/* The readers of the checkpoint say what is damaged; here is known where that is. */
+static enum err with_place(const struct node *n, enum err e, struct errmsg *em)
+{
+    if (e == OK || !slice_starts(slice_of(em->text), SLICE_LIT("checkpoint: "))) return e;
+    struct errmsg what = *em;
+    errmsg_set(em, "%s/db: %.400s", n->cfg.dir, what.text);
+    return e;
+}
+
 static enum err open_store(struct node *n, struct raft_members *members, struct errmsg *em)
 {
     TRY(workers_new(n->cfg.worker_count, &n->workers, em));
@@ -230,8 +239,8 @@ static enum err open_store(struct node *n, struct raft_members *members, struct 
         .write_buffer_bytes = n->cfg.store_buffer_bytes,
     };
     struct store_info info;
-    TRY(store_open(&options, &n->store, &info, em));
-    TRY(node_load(n, &info, members, em));
+    TRY(with_place(n, store_open(&options, &n->store, &info, em), em));
+    TRY(with_place(n, node_load(n, &info, members, em), em));
     store_start(n->store);
     n->stored_index = info.applied_index;
     n->stored_before = info.applied_index;

@@ -95,7 +95,7 @@ enum err node_propose(struct node *n, const struct op *op, bool key2_to_end,
 {
     ASSERT(t->row != NULL);
     if (!raft_own_term_committed(n->raft)) return ERR_CLUSTERDOWN;
-    if (UNLIKELY(n->disk_low) && state_refuses_growth(n->state, op)) return ERR_NOSPACE;
+    if (UNLIKELY(n->disk_low) && state_op_grows(op)) return ERR_NOSPACE;
     uint64_t seq = append_op(n, op, key2_to_end);
     ticket_ring_push(&n->tickets, t, seq);
     if (n->batch.len >= OP_BATCH_BYTES_MAX) {

@@ -186,6 +186,11 @@ bool state_refuses_growth(const struct state *s, const struct op *op)
     return state_quota_exceeded(s, bytes);
 }
 
+bool state_op_grows(const struct op *op)
+{
+    return op_growth(op) != 0;
+}
+
 /* --- what the leader should propose --------------------------------------------------- */
 
 struct due {

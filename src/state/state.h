@@ -113,6 +113,8 @@ enum err state_apply(struct state *s, uint64_t index, uint64_t term, struct slic
 /* Would this operation grow the data while the quota is exceeded (settings: quota bytes; alarm)?
  * The proposer asks so as to refuse early; apply asks again. */
 bool state_refuses_growth(const struct state *s, const struct op *op);
+/* May it make the data grow at all? What does not is allowed even on a full disk. */
+bool state_op_grows(const struct op *op);
 
 /* --- what the leader should propose ------------------------------------------------- */
 

@@ -55,6 +55,7 @@ static enum err apply_incarnation(struct apply *cx, const struct op *o, struct o
 
 static enum err dispatch(struct apply *cx, const struct op *o, struct op_result *res)
 {
+    cx->kind = o->kind;
     switch ((int)o->kind) {
     case OP_PUT:
         return apply_put(cx, o, res);

@@ -128,6 +128,7 @@ static enum err put_now(struct apply *cx, const struct put_now *c)
         life_free(s->leases, c->present, c->key);
     }
     if (UNLIKELY(life != NULL)) life_written(s->leases, life, c->key);
+    s->event.cause = (uint8_t)cx->kind;
     if (cx->sink->event != NULL) cx->sink->event(cx->sink->ctx, &s->event);
     if (take) keep_taken(cx, taken);
     return OK;
@@ -142,6 +143,7 @@ static void delete_now(struct apply *cx, struct slice key, enum row_op row_op, s
     take = take || event_wants_prev(cx, key);
     mvcc_delete(cx->s->mvcc, key, cx->rev, ++cx->n, row_op, take ? &taken : NULL, ev);
     if (present != NULL) life_free(cx->s->leases, present, key);
+    ev->cause = (uint8_t)cx->kind;
     if (cx->sink->event != NULL) cx->sink->event(cx->sink->ctx, ev);
     if (take) keep_taken(cx, taken);
 }

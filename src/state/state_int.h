@@ -77,6 +77,7 @@ struct apply {
     const struct apply_sink *sink;
     const struct apply_origin *origin;
     struct txn *txn;    /* NULL: changes go to the key space at once */
+    enum op_kind kind;  /* of the outermost operation: the cause of its events */
     uint64_t rev;       /* which the operation makes if it changes anything */
     uint32_t n;         /* events so far */
     uint32_t seq_count; /* keys made by OP_SEQ so far */

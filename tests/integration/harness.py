@@ -190,6 +190,11 @@ class Client:
                 return rest
 
 
+def no_events(text):
+    """The lines of a server's output that are no log events."""
+    return [line for line in text.splitlines() if not re.match(r"\d{4}-\d\d-\d\dT", line)]
+
+
 # --- the server --------------------------------------------------------------------------------
 
 
@@ -226,10 +231,12 @@ class Server:
             text.seek(self.log_begin)
             return text.read()
 
+    def text(self):
+        return self.said().decode(errors="backslashreplace")
+
     def lines(self):
         """Its lines that are no log events: what it ended with."""
-        return [line for line in self.said().decode(errors="replace").splitlines()
-                if not re.match(r"\d{4}-\d\d-\d\d", line) and "level=" not in line]
+        return no_events(self.text())
 
     def started(self, seconds_max=STEP_S_MAX):
         """Waits: True when it serves, False when it has ended instead."""
@@ -245,7 +252,7 @@ class Server:
     def start(self, **env):
         self.launch(**env)
         if not self.started():
-            raise AssertionError(f"exit code {self.process.wait()}:\n{self.said().decode()}")
+            raise AssertionError(f"exit code {self.process.wait()}:\n{self.text()}")
         return self
 
     def client(self, **more):
@@ -270,7 +277,7 @@ class Server:
 
     def stop(self):
         code = self.signal(signal.SIGTERM)
-        assert code == 0, f"exit code {code} after SIGTERM:\n{self.said().decode()}"
+        assert code == 0, f"exit code {code} after SIGTERM:\n{self.text()}"
 
 
 class TestCase(unittest.TestCase):

@@ -11,13 +11,11 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 static atomic_long call_count;
@@ -46,7 +44,9 @@ static int verdict(const char *call, const char *path)
     const char *kind = setting("SHIM_KIND");
     char word[32];
     snprintf(word, sizeof word, " %s ", call);
-    if (*under == '\0' || strncmp(path, under, strlen(under)) != 0) return 0;
+    size_t under_len = strlen(under);
+    if (under_len == 0 || strncmp(path, under, under_len) != 0) return 0;
+    if (path[under_len] != '/' && path[under_len] != '\0') return 0;
     if (strstr(setting("SHIM_CALLS"), word) == NULL) return 0;
     if (strcmp(kind, "DELAY") == 0) {
         usleep((useconds_t)atol(setting("SHIM_US")));

@@ -279,7 +279,7 @@ class Crash(TestCase):
     def test_kill_under_load_uring(self):
         probe = self.server("probe", wal_backend="uring").launch()
         if not probe.started():
-            self.skipTest(f"no io_uring here: {probe.said().decode()}")
+            self.skipTest(f"no io_uring here: {probe.text()}")
         probe.kill()
         self.kill_loop("uring")
 
@@ -326,7 +326,7 @@ class Stop(TestCase):
         for _ in range(rounds(2, 30)):
             server.start()
             load.check(server)
-            self.assertEqual(load.during(server, 0.4, lambda: end(server)), 0, server.said().decode())
+            self.assertEqual(load.during(server, 0.4, lambda: end(server)), 0, server.text())
         server.start()
         load.check(server)
 
@@ -360,9 +360,11 @@ class Stop(TestCase):
         half = server.client()
         self.addCleanup(half.close)
         half.raw(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$100\r\nabc")
-        blocked = server.client()
-        self.addCleanup(blocked.close)
-        blocked.send("XREAD", "BLOCK", 0, "STREAMS", "__watch__:", "$")
+        for words in (("XREAD", "BLOCK", 0, "STREAMS", "__watch__:", "$"), ("SUBSCRIBE", "c", "__watch@0__:"),
+                      ("KV", "WATCH", "", "PREFIX", "FROM", 1), ("KV", "READ", "", "PREFIX", "FROM", 1000, "BLOCK", 0)):
+            waiting = server.client()
+            self.addCleanup(waiting.close)
+            waiting.raw(encode("HELLO", 3) + encode(*words) + encode("GET", "a"))
         with server.client() as client:
             self.assertEqual(client.cmd("SET", "a", "1"), "OK")
         self.assertEqual(server.signal(signal.SIGTERM, 10), 0)

@@ -11,7 +11,7 @@ import tempfile
 import time
 import unittest
 
-from harness import (SEED, SOAK, Closed, Error, TestCase, as_map, build_shim, rounds, shim_env,
+from harness import (SEED, SOAK, Closed, Error, TestCase, as_map, build_shim, encode, rounds, shim_env,
                      wait_until)
 
 EXIT_START = 1
@@ -53,9 +53,9 @@ class Faults(TestCase):
 
     def one_line(self, server, code):
         """It has ended, with this code, and said why in one line."""
-        self.assertEqual(server.process.wait(timeout=20), code, server.said().decode())
+        self.assertEqual(server.process.wait(timeout=20), code, server.text())
         lines = server.lines()
-        self.assertEqual(len(lines), 1, server.said().decode())
+        self.assertEqual(len(lines), 1, server.text())
         server.wait()
         return lines[0]
 
@@ -130,8 +130,8 @@ class FailingCalls(Faults):
         ready = b"ready port=" in server.said()
         code = server.process.poll()
         if code is not None:
-            self.assertTrue(failed, server.said().decode())
-            self.assertIn(code, (EXIT_IO,) if ready else (EXIT_START, EXIT_IO), (failed, server.said().decode()))
+            self.assertTrue(failed, server.text())
+            self.assertIn(code, (EXIT_IO,) if ready else (EXIT_START, EXIT_IO), (failed, server.text()))
             self.one_line(server, code)
         elif failed:
             call, path = failed.split(" ", 1)
@@ -178,7 +178,7 @@ class FailingCalls(Faults):
         with server.client() as client, server.client() as other:
             commands = [("SET", "k", "1"), ("HELLO", "2"), ("INCR", "k"), ("KV", "HISTORY", "k"), ("INCR", "k"),
                         ("RESET",), ("GET", "k")]
-            from_client = b"".join(map(encode_command, commands))
+            from_client = b"".join(encode(*command) for command in commands)
             client.raw(from_client)
             client.sock.shutdown(1)
             began = time.monotonic()
@@ -199,11 +199,6 @@ class FailingCalls(Faults):
             self.assertEqual(client.read(), "OK")
         server.start()
         self.check(server, {b"last": b"v", b"k": b"3"})
-
-
-def encode_command(command):
-    from harness import encode
-    return encode(*command)
 
 
 class FullDisk(Faults):
@@ -229,7 +224,7 @@ class FullDisk(Faults):
             self.assertEqual(client.cmd("SET", "gone", "1"), "OK")
             self.assertEqual(client.cmd("SET", "short", "1", "PX", 1500), "OK")
             ballast = where / "ballast"
-            ballast.write_bytes(b"x" * (26 << 20))
+            ballast.write_bytes(b"x" * (34 << 20))
             wait_until(lambda: isinstance(client.cmd("SET", "a", "b"), Error), "NOSPACE", 10)
             for command in (("SET", "a", "b"), ("APPEND", "a", "b"), ("INCR", "n"), ("KV", "PUT", "a", "b"),
                             ("MSET", "a", "b"), ("TXN", "IF", 0, "THEN", 1, 3, "SET", "a", "b"), ("LEASE", "GRANT", 5)):
@@ -259,13 +254,13 @@ class FullDisk(Faults):
         server = self.server("small/data", wal_backend="thread", **SMALL)
         server.start()
         ballast = where / "ballast"
-        with ballast.open("wb") as out:
-            try:
-                while True:
-                    out.write(b"x" * 4096)
-                    out.flush()
-            except OSError:
+        out = os.open(ballast, os.O_WRONLY | os.O_CREAT)
+        try:
+            while os.write(out, b"x" * 4096) == 4096:
                 pass
+        except OSError:
+            pass
+        os.close(out)
         answered, last = self.fill(server, writes=400)
         if server.process.poll() is None:
             server.kill()
@@ -311,7 +306,7 @@ class Damage(Faults):
                 copy.kill()
                 return "harmless"
             code = copy.process.poll()
-            self.assertIn(code, (EXIT_START, EXIT_IO), (what, copy.said().decode()[-2000:]))
+            self.assertIn(code, (EXIT_START, EXIT_IO), (what, copy.text()[-2000:]))
             line = self.one_line(copy, code)
             self.assertIn(str(copy.dir), line, what)
             return "refused"

@@ -50,9 +50,10 @@ static void settings_parse(struct settings *s, int argc, char **argv)
         { "pipeline", required_argument, NULL, 'P' }, { "seconds", required_argument, NULL, 's' },
         { "total", required_argument, NULL, 't' },    { "keys", required_argument, NULL, 'k' },
         { "ids", required_argument, NULL, 'i' },      { "prefix", required_argument, NULL, 'x' },
-        { "watchers", required_argument, NULL, 'w' }, { "value-bytes", required_argument, NULL, 'v' },
-        { "writers", required_argument, NULL, 'W' },  { "pid", required_argument, NULL, 'd' },
-        { "sequential", no_argument, NULL, 'q' },     { NULL, 0, NULL, 0 },
+        { "watchers", required_argument, NULL, 'w' }, { "writers", required_argument, NULL, 'W' },
+        { "value-bytes", required_argument, NULL, 'v' },
+        { "pid", required_argument, NULL, 'd' },      { "sequential", no_argument, NULL, 'q' },
+        { NULL, 0, NULL, 0 },
     };
     int option, at = 0;
     while ((option = getopt_long(argc, argv, "", options, &at)) != -1) {
