@@ -287,7 +287,8 @@ class Damage(Faults):
                 key = b"r%d" % i
                 answered[key] = b"rest%d" % i
                 self.assertEqual(client.cmd("SET", key, answered[key]), "OK")
-        time.sleep(0.1)
+        if end == "kill":
+            time.sleep(1.3)  # until the log proves its own end: before, a damaged end is a torn write
         getattr(server, end)()
         return server, answered
 
