@@ -24,6 +24,7 @@ enum {
     OPTION_RUNTIME = 1, /* CONFIG SET may change it */
     OPTION_SECRET = 2,  /* never printed */
     OPTION_HIDDEN = 4,  /* for tests: not in the generated file */
+    OPTION_SEED = 8,    /* only the first value of a setting of the group: not CONFIG's */
 };
 
 /* One row. The value lives at base + offset: BOOL bool, ENUM int (place in choices), TEXT char *,

@@ -82,12 +82,40 @@ void node_seal(struct node *n)
     op_batch_begin(&n->batch);
 }
 
-static uint64_t append_op(struct node *n, const struct op *op, bool key2_to_end)
+/* The operation that was encoded last, at `from`, does not fit into this entry: the ones before it
+ * become an entry, it begins the next. */
+static void move_to_next_batch(struct node *n, size_t from)
 {
-    if (n->batch_ops == 0) n->batch_first_seq = n->next_seq;
+    struct buf moved CLEANUP(buf_deinit) = { 0 };
+    buf_append(&moved, n->batch.at + from, n->batch.len - from);
+    n->batch.len = from;
+    node_seal(n);
+    node_update(n);
+    buf_append_slice(&n->batch, buf_slice(&moved));
+}
+
+/* Encodes behind the others of this turn. ERR_REQUEST_LIMIT: too large for the setting, or for an
+ * entry of the log; nothing has changed then. */
+static enum err append_op(struct node *n, const struct op *op, bool key2_to_end, uint64_t *seq)
+{
+    size_t from = n->batch.len;
+    size_t entry_max = wal_entry_bytes_max(n->wal);
     op_encode(&n->batch, op, key2_to_end);
+    size_t bytes = n->batch.len - from;
+    size_t op_max = entry_max - OP_BATCH_HEAD_BYTES - OP_RUN_HEAD_BYTES;
+    if (op->kind != OP_EXPIRE) op_max = MIN(op_max, (size_t)state_settings(n->state)->request_bytes_max);
+    if (UNLIKELY(bytes > op_max)) {
+        n->batch.len = from;
+        return ERR_REQUEST_LIMIT;
+    }
+    if (UNLIKELY(n->batch.len > entry_max)) {
+        ASSERT(n->batch_ops > 0);
+        move_to_next_batch(n, from);
+    }
+    if (n->batch_ops == 0) n->batch_first_seq = n->next_seq;
     n->batch_ops++;
-    return n->next_seq++;
+    *seq = n->next_seq++;
+    return OK;
 }
 
 enum err node_propose(struct node *n, const struct op *op, bool key2_to_end,
@@ -96,7 +124,8 @@ enum err node_propose(struct node *n, const struct op *op, bool key2_to_end,
     ASSERT(t->row != NULL);
     if (!raft_own_term_committed(n->raft)) return ERR_CLUSTERDOWN;
     if (UNLIKELY(n->disk_low) && state_op_grows(op)) return ERR_NOSPACE;
-    uint64_t seq = append_op(n, op, key2_to_end);
+    uint64_t seq = 0;
+    TRY(append_op(n, op, key2_to_end, &seq));
     ticket_ring_push(&n->tickets, t, seq);
     if (n->batch.len >= OP_BATCH_BYTES_MAX) {
         node_seal(n);
@@ -109,7 +138,9 @@ enum err node_propose_internal(struct node *n, const struct op *op)
 {
     if (raft_role(n->raft) != RAFT_LEADER) return ERR_CLUSTERDOWN;
     struct ticket none = { .row = NULL };
-    ticket_ring_push(&n->tickets, &none, append_op(n, op, false));
+    uint64_t seq = 0;
+    TRY(append_op(n, op, false, &seq));
+    ticket_ring_push(&n->tickets, &none, seq);
     return OK;
 }
 
@@ -238,12 +269,17 @@ static void expire_if_due(struct node *n)
 {
     if (n->expiring || !raft_own_term_committed(n->raft)) return;
     if (state_next_due_ms(n->state) > n->clock_ms) return;
-    struct op op = { .kind = OP_EXPIRE };
-    const struct settings *set = state_settings(n->state);
-    buf_clear(&n->keys);
-    buf_clear(&n->ids);
-    if (!state_due(n->state, n->clock_ms, (size_t)set->op_keys_max, &n->keys, &n->ids, &op)) return;
-    if (node_propose_internal(n, &op) == OK) n->expiring = true;
+    /* Keys may be long: fewer of them until the operation fits into an entry. */
+    enum err e = ERR_REQUEST_LIMIT;
+    for (size_t limit = (size_t)state_settings(n->state)->op_keys_max; e == ERR_REQUEST_LIMIT && limit > 0;
+         limit /= 8) {
+        struct op op = { .kind = OP_EXPIRE };
+        buf_clear(&n->keys);
+        buf_clear(&n->ids);
+        if (!state_due(n->state, n->clock_ms, limit, &n->keys, &n->ids, &op)) return;
+        e = node_propose_internal(n, &op);
+    }
+    n->expiring = e == OK;
 }
 
 /* A restart of all nodes must not lose more than a second of the cluster clock. */

@@ -6,6 +6,9 @@
 static const char *const backends[] = { "auto", "thread", "uring", NULL };
 static const char *const levels[] = { "debug", "info", "notice", "warning", "error", NULL };
 
+/* A row for the first value of a setting; state/settings.h has the ranges and checks the value. */
+#define SEED(at, name, preset, section, help) \
+    { name, OPTION_TEXT, OPTION_SEED, offsetof(struct config, seeds) + (at) * sizeof(char *), preset, 0, 0, NULL, section, help }
 #define AT(field) offsetof(struct config, field)
 #define GB (1LL << 30)
 
@@ -84,17 +87,34 @@ const struct option config_rows[] = {
       "A checkpoint is written at the latest after so many bytes of changes." },
     { "checkpoint-interval", OPTION_MS, 0, AT(checkpoint_ms), "1s", 1, 3600000, NULL, NULL,
       "A checkpoint is written at the latest so long after a change." },
-    { "store-write-buffer-bytes", OPTION_BYTES, 0, AT(store_buffer_bytes), "8mb", 65536, GB, NULL, NULL,
+    { "store-write-buffer-bytes", OPTION_BYTES, 0, AT(store_buffer_bytes), "4mb", 65536, GB, NULL, NULL,
       "LevelDB's write buffer." },
-    { "store-backlog-max-bytes", OPTION_BYTES, 0, AT(store_backlog_bytes), "256mb", 1 << 20, 64 * GB, NULL,
+    { "store-backlog-max-bytes", OPTION_BYTES, 0, AT(store_backlog_bytes), "64mb", 1 << 20, 64 * GB, NULL,
       NULL, "With more than this waiting to be written to the checkpoint, writes of clients wait." },
-    { "uncommitted-max-bytes", OPTION_BYTES, 0, AT(uncommitted_bytes), "64mb", 1 << 20, 4 * GB, NULL, NULL,
+    { "uncommitted-max-bytes", OPTION_BYTES, 0, AT(uncommitted_bytes), "32mb", 1 << 20, 4 * GB, NULL, NULL,
       "With more than this waiting to be synced, writes of clients wait." },
     { "disk-reserve-bytes", OPTION_BYTES, 0, AT(disk_reserve_bytes), "256mb", 0, 1LL << 50, NULL, NULL,
       "With less free disk space than this, writes that grow the data are refused with NOSPACE; "
       "deletes, keepalives, expiry and compaction go on." },
     { "io-threads", OPTION_INT, 0, AT(io_threads), "2", 1, 16, NULL, NULL,
       "Threads that read history from disk." },
+
+    SEED(0, "key-max-bytes", "4096", "Settings of the group",
+         "The longest key. Settings are the same on all members and part of the data: what stands here "
+         "counts when a new data directory is made; afterwards CONFIG SET changes them."),
+    SEED(1, "value-max-bytes", "1mb", NULL, "The longest value."),
+    SEED(2, "request-max-bytes", "1536kb", NULL, "The largest operation."),
+    SEED(3, "txn-max-ops", "128", NULL, "Conditions, and operations of a branch, in a one-shot TXN."),
+    SEED(4, "multi-max-ops", "10000", NULL, "Commands in one MULTI."),
+    SEED(5, "op-max-keys", "10000", NULL, "Keys that one operation changes, and keys of one lease."),
+    SEED(6, "lease-max-count", "1000000", NULL, "How many leases there may be."),
+    SEED(7, "quota-bytes", "8gb", NULL,
+         "Live data beyond this refuses writes that grow it, with NOSPACE. 0: no quota."),
+    SEED(8, "retain-ms", "1h", NULL, "History is kept for so long. 0: without limit by time."),
+    SEED(9, "retain-revs", "1000000", NULL, "So many revisions are kept. 0: without limit by count."),
+    SEED(10, "retain-history-bytes", "512mb", NULL, "So many bytes of history are kept. 0: without limit."),
+    SEED(11, "retain-min-revs", "10000", NULL, "So many revisions are kept whatever the other limits say."),
+    SEED(12, "notify-keyspace-events", "", NULL, "Keyspace notifications, in Redis' letters. Empty: none."),
 
     { "loglevel", OPTION_ENUM, OPTION_RUNTIME, AT(loglevel), "notice", 0, 0, levels, "The process",
       "The least important message that is logged." },

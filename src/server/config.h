@@ -12,6 +12,8 @@
 
 #include "base/option.h"
 
+#define CONFIG_SEEDS_MAX 16
+
 struct config {
     /* network */
     int64_t port;
@@ -57,6 +59,8 @@ struct config {
     int64_t uncommitted_bytes;
     int64_t disk_reserve_bytes;
     int64_t io_threads;
+    /* settings of the group: their first values */
+    char *seeds[CONFIG_SEEDS_MAX];
     /* the process */
     int loglevel;
     char *logfile;

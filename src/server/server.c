@@ -91,6 +91,7 @@ static void io_config_get(void *ctx, struct slice pattern, struct buf *pairs)
     struct server *s = ctx;
     struct option_set set = config_set(s->cfg);
     for (size_t i = 0; i < set.count; i++) {
+        if ((set.rows[i].flags & OPTION_SEED) != 0) continue;
         if (!glob_match(pattern, slice_of(set.rows[i].name))) continue;
         buf_append(pairs, set.rows[i].name, strlen(set.rows[i].name) + 1);
         option_get_value(&set, &set.rows[i], pairs);
@@ -103,7 +104,7 @@ static enum err io_config_set(void *ctx, struct slice name, struct slice value, 
     struct server *s = ctx;
     struct option_set set = config_set(s->cfg);
     const struct option *o = option_find(&set, name);
-    if (o == NULL) return ERR_NOT_FOUND;
+    if (o == NULL || (o->flags & OPTION_SEED) != 0) return ERR_NOT_FOUND;
     if ((o->flags & OPTION_RUNTIME) == 0) {
         errmsg_set(em, "can't set immutable config");
         return ERR_CONFIG;
@@ -263,6 +264,24 @@ static void raise_fd_limit(struct server *s)
     }
 }
 
+/* The settings that the configuration gives, checked as an operation would check them. */
+static enum err seeds_take(struct server *s, struct slice *pairs, size_t *count, struct errmsg *em)
+{
+    struct option_set set = config_set(s->cfg);
+    struct settings probe;
+    settings_init(&probe);
+    *count = 0;
+    for (size_t i = 0; i < set.count; i++) {
+        const struct option *o = &set.rows[i];
+        if ((o->flags & OPTION_SEED) == 0 || option_is_preset(&set, o)) continue;
+        const char *value = *(char **)(void *)((char *)s->cfg + o->offset);
+        TRY(settings_set(&probe, slice_of(o->name), slice_of(value), em));
+        pairs[(*count)++] = slice_of(o->name);
+        pairs[(*count)++] = slice_of(value);
+    }
+    return OK;
+}
+
 static enum err open_node(struct server *s, struct errmsg *em)
 {
     const struct config *c = s->cfg;
@@ -293,6 +312,9 @@ static enum err open_node(struct server *s, struct errmsg *em)
     for (size_t i = 0; i < 40; i++) {
         s->env.info.run_id[i] = digits[u64_mix(cfg.random[3] + i) & 15];
     }
+    struct slice seeds[2 * CONFIG_SEEDS_MAX];
+    TRY(seeds_take(s, seeds, &cfg.seed_setting_count, em));
+    cfg.seed_settings = seeds;
     struct node_hooks hooks;
     cmd_env_hooks(&s->env, &hooks);
     int64_t begin_us = clock_us(CLOCK_MONOTONIC);

@@ -364,18 +364,18 @@ class Damage(Faults):
         return seen
 
     def test_wal_after_a_kill(self):
-        seen = self.damage("kill", "wal", rounds(24, 2000))
+        seen = self.damage("kill", "wal", rounds(24, 1500))
         self.assertGreater(seen["refused"], 0)
 
     def test_wal_after_a_stop(self):
-        self.damage("stop", "wal", rounds(10, 1000))
+        self.damage("stop", "wal", rounds(10, 500))
 
     def test_db_after_a_kill(self):
-        seen = self.damage("kill", "db", rounds(24, 2000))
+        seen = self.damage("kill", "db", rounds(24, 1500))
         self.assertGreater(seen["refused"], 0)
 
     def test_db_after_a_stop(self):
-        self.damage("stop", "db", rounds(12, 1000))
+        self.damage("stop", "db", rounds(12, 500))
 
     def test_missing_and_swapped(self):
         origin, answered = self.prepared("kill")

@@ -217,7 +217,6 @@ class BadInput(Shared):
             ("INCRBY", "a", "1.5"), ("INCRBY", "a", 1 << 64), ("GETRANGE", "a", "x", 1),
             ("TXN", "IF", 1), ("TXN", "IF", -1), ("TXN", "IF", 1 << 40), ("TXN", "IF", 1, "MOD", "a", "=", "x"),
             ("TXN", "IF", 0, "THEN", 1), ("TXN", "IF", 0, "THEN", 1, 3, "SET", "a"),
-            ("TXN", "IF", 0, "THEN", 2, 3, "SET", "a", "1", 3, "SET", "a", "2"),
             ("TXN", "IF", 0, "THEN", 129, *(["2", "GET", "a"] * 129)),
             ("TXN", "IF", 0, "THEN", 1, 1, "EXEC"), ("SELECT", 16), ("SELECT", "x"), ("XREAD", "STREAMS", "a", 0),
             ("SCAN", "x"), ("SCAN", 0, "COUNT", 0), ("EXEC",), ("DISCARD",), ("KEYS",), ("MSET", "a"),
