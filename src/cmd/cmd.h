@@ -162,7 +162,6 @@ struct client {
     int64_t created_ms, active_ms; /* loop time */
     const struct cmd_def *last_def;
     uint64_t command_count, input_bytes;
-    char peer_text[64], local_text[64];
 };
 
 struct client *client_find(const struct cmd_env *env, uint64_t handle);
@@ -179,6 +178,9 @@ void client_unblock(struct cmd_env *env, struct client *c);
 /* Calls visit for every client; visit may close it. */
 void client_each(struct cmd_env *env, void (*visit)(void *ctx, struct client *c), void *ctx);
 size_t client_count(const struct cmd_env *env);
+#define CLIENT_ADDRESS_BYTES_MAX 128
+const char *client_address(const struct cmd_env *env, const struct client *c, bool peer,
+                           char out[CLIENT_ADDRESS_BYTES_MAX]);
 /* Closes at once, or after its output was sent. */
 void client_close(struct cmd_env *env, struct client *c, bool after_flush);
 
@@ -190,6 +192,8 @@ struct cmd_io {
     void (*dirty)(void *ctx, void *link);
     void (*close)(void *ctx, void *link, bool after_flush);
     void (*resume)(void *ctx, void *link); /* deliver input again, from the next turn on */
+    /* "address:port" of either end; returns out. */
+    const char *(*address)(void *ctx, void *link, bool peer, char *out, size_t out_bytes);
     struct chain_pool *pool;
     void (*shutdown)(void *ctx);
     int64_t (*clock_us)(void *ctx); /* monotonic, now; for timing only */

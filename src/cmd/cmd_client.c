@@ -71,6 +71,12 @@ void client_free(struct cmd_env *env, struct client *c)
     mem_free(c);
 }
 
+const char *client_address(const struct cmd_env *env, const struct client *c, bool peer,
+                           char out[CLIENT_ADDRESS_BYTES_MAX])
+{
+    return env->io.address(env->io.ctx, c->link, peer, out, CLIENT_ADDRESS_BYTES_MAX);
+}
+
 size_t client_count(const struct cmd_env *env)
 {
     return env->clients->count;

@@ -7,12 +7,16 @@
 
 static void describe(const struct cmd_env *env, const struct client *c, struct buf *out)
 {
+    char peer[CLIENT_ADDRESS_BYTES_MAX];
+    char local[CLIENT_ADDRESS_BYTES_MAX];
+    client_address(env, c, true, peer);
+    client_address(env, c, false, local);
     const char *flags = c->multi != NULL ? "x" : c->blocked ? "b" : c->sub_count > 0 ? "P" : "N";
     buf_printf(out,
                "id=%llu addr=%s laddr=%s fd=0 name=%s age=%lld idle=%lld flags=%s%s db=%u sub=%u psub=0 ssub=0 "
                "multi=%d qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=%zu tot-mem=%zu "
                "events=r cmd=%s user=default redir=-1 resp=%u lib-name=%s lib-ver=%s",
-               (unsigned long long)c->id, c->peer_text, c->local_text, c->name == NULL ? "" : c->name,
+               (unsigned long long)c->id, peer, local, c->name == NULL ? "" : c->name,
                (long long)((env->now_ms - c->created_ms) / 1000), (long long)((env->now_ms - c->active_ms) / 1000),
                flags, c->is_unix ? "U" : "", c->db, c->sub_count, c->multi != NULL ? 0 : -1, chain_bytes(c->out),
                sizeof *c + chain_bytes(c->out), c->last_def == NULL ? "NULL" : c->last_def->name, c->proto,
@@ -145,8 +149,10 @@ static void kill_one(void *ctx, struct client *c)
     struct kill_ctx *k = ctx;
     if (c->closing || !k->any) return;
     if (k->id != 0 && c->id != k->id) return;
-    if (k->addr.at != NULL && !slice_eq(k->addr, slice_of(c->peer_text))) return;
-    if (k->laddr.at != NULL && !slice_eq(k->laddr, slice_of(c->local_text))) return;
+    char text[CLIENT_ADDRESS_BYTES_MAX];
+    const struct cmd_env *env = k->cx->env;
+    if (k->addr.at != NULL && !slice_eq(k->addr, slice_of(client_address(env, c, true, text)))) return;
+    if (k->laddr.at != NULL && !slice_eq(k->laddr, slice_of(client_address(env, c, false, text)))) return;
     if (k->skip_me && c == k->cx->client) return;
     k->killed++;
     if (c == k->cx->client) {

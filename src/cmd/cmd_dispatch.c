@@ -259,7 +259,8 @@ static void protocol_failed(struct cmd_env *env, struct client *c, enum err e, c
 {
     env->stats.protocol_errors++;
     if (e == ERR_FOREIGN) {
-        log_warning("connection refused peer=%s reason=\"%s\"", c->peer_text, em->text);
+        char peer[CLIENT_ADDRESS_BYTES_MAX];
+        log_warning("connection refused peer=%s reason=\"%s\"", client_address(env, c, true, peer), em->text);
         client_close(env, c, false);
         return;
     }

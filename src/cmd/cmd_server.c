@@ -344,7 +344,9 @@ void slow_log_note(struct cmd_env *env, struct client *c, const struct cmd_def *
     e->id = log->next_id++;
     e->at_s = node_wall_ms(env->node) / 1000;
     e->took_us = took_us;
-    e->peer = mem_copy(c->peer_text, strlen(c->peer_text) + 1);
+    char peer[CLIENT_ADDRESS_BYTES_MAX];
+    client_address(env, c, true, peer);
+    e->peer = mem_copy(peer, strlen(peer) + 1);
     e->name = c->name == NULL ? mem_copy("", 1) : mem_copy(c->name, strlen(c->name) + 1);
     bool secret = (def->flags & CMD_SECRET) != 0;
     e->argc = secret ? 1 : MIN(argc, SLOW_ARGS_MAX);

@@ -686,10 +686,18 @@ static void exec_reads(struct cmd_ctx *cx, struct collect *k)
     collect_free(k);
 }
 
+static bool only_reads(const struct collect *k)
+{
+    if (k->has_write || k->level->compare_count > 0) return false;
+    for (size_t i = 0; i < k->count; i++) {
+        if (k->elements[i].kind != ELEMENT_LOCAL && k->elements[i].kind != ELEMENT_RAW) return false;
+    }
+    return true;
+}
+
 static enum err exec_collected(struct cmd_ctx *cx, struct collect *k)
 {
-    bool plain = !k->has_write && k->level->compare_count == 0 && !k->level->in_else;
-    if (plain && cx->client->pending == 0) {
+    if (only_reads(k) && cx->client->pending == 0) {
         exec_reads(cx, k);
         return OK;
     }

@@ -30,9 +30,9 @@ static void link_on_close(void *user, struct conn *conn, enum conn_close_reason 
 {
     struct link *l = user;
     struct server *s = l->server;
-    (void)conn;
+    char peer[NET_ADDRESS_TEXT_BYTES_MAX];
     log_debug("client closed id=%llu peer=%s reason=%s", (unsigned long long)l->client->id,
-              l->client->peer_text, conn_close_reason_name(reason));
+              conn_peer_text(conn, peer, sizeof peer), conn_close_reason_name(reason));
     client_free(&s->env, l->client);
     resp_decoder_deinit(&l->decoder);
     if (l->prev != NULL) l->prev->next = l->next;
@@ -127,8 +127,6 @@ void link_accept(void *ctx, struct conn *conn)
     l->server = s;
     l->conn = conn;
     l->client = client_new(&s->env, l, conn_out(conn));
-    snprintf(l->client->peer_text, sizeof l->client->peer_text, "%.63s", peer);
-    conn_local_text(conn, l->client->local_text, sizeof l->client->local_text);
     l->client->is_unix = strncmp(peer, "unix:", 5) == 0;
     resp_decoder_init(&l->decoder, &s->env.limits.resp);
     l->next = s->links;
@@ -171,8 +169,9 @@ void links_check(struct server *s, int64_t now_ms)
         next = l->next;
         const char *why = overdue(s, l, now_ms);
         if (why == NULL || l->client->closing) continue;
+        char peer[NET_ADDRESS_TEXT_BYTES_MAX];
         log_info("client disconnected id=%llu peer=%s reason=\"%s\"", (unsigned long long)l->client->id,
-                 l->client->peer_text, why);
+                 conn_peer_text(l->conn, peer, sizeof peer), why);
         client_close(&s->env, l->client, false);
     }
 }

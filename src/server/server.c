@@ -53,6 +53,13 @@ static void io_resume(void *ctx, void *link)
     conn_resume(((struct link *)link)->conn);
 }
 
+static const char *io_address(void *ctx, void *link, bool peer, char *out, size_t out_bytes)
+{
+    (void)ctx;
+    const struct conn *conn = ((struct link *)link)->conn;
+    return peer ? conn_peer_text(conn, out, out_bytes) : conn_local_text(conn, out, out_bytes);
+}
+
 static void io_shutdown(void *ctx)
 {
     server_stop(ctx);
@@ -349,6 +356,7 @@ static void env_fill(struct server *s)
 {
     s->env.io = (struct cmd_io){
         .ctx = s, .dirty = io_dirty, .close = io_close, .resume = io_resume,
+        .address = io_address,
         .pool = loop_pool(s->loop), .shutdown = io_shutdown, .clock_us = io_clock_us,
         .config_get = io_config_get, .config_set = io_config_set, .config_rewrite = io_config_rewrite,
     };
