@@ -287,6 +287,7 @@ struct old_range {
     size_t count, cap;
     uint64_t total;
     bool at_end;
+    bool full; /* the steps before have found enough: only count */
 };
 
 static void old_free(struct old_range *x)
@@ -305,10 +306,11 @@ static bool old_needs_more(const struct cmd_env *env, const struct old_range *x)
     return (x->o.limit == 0 || x->count <= x->o.limit) && x->bytes.len <= env->limits.reply_bytes_max;
 }
 
-static void old_add(const struct cmd_env *env, struct old_range *x, const struct kv *kv)
+/* Inside a step the order is not by key yet, so that all of it is taken. */
+static void old_add(struct old_range *x, const struct kv *kv)
 {
     x->total++;
-    if (x->o.count_only || !filter_hit(&x->o, kv) || !old_needs_more(env, x)) return;
+    if (x->o.count_only || x->full || !filter_hit(&x->o, kv)) return;
     if (x->count == x->cap) {
         x->cap = x->cap == 0 ? 64 : x->cap * 2;
         x->items = mem_realloc(x->items, x->cap * sizeof *x->items);
@@ -343,7 +345,7 @@ static void old_read_done(struct cmd_env *env, struct client *c, const struct st
         if (!item.found || item.row.op != ROW_PUT) continue;
         struct kv kv;
         cmd_kv_of_row(&item.row, &kv);
-        old_add(env, x, &kv);
+        old_add(x, &kv);
     }
     old_step(env, c, x);
 }
@@ -380,6 +382,7 @@ static void old_step(struct cmd_env *env, struct client *c, struct old_range *x)
     }
     struct store_read *read = store_read_new(STORE_READ_VERSION, cmd_read_cookie(env));
     read->at_rev = x->o.rev;
+    x->full = !old_needs_more(env, x);
     struct view v = node_view(env->node);
     struct mvcc_iter it;
     const struct entry *e;
@@ -391,7 +394,7 @@ static void old_step(struct cmd_env *env, struct client *c, struct old_range *x)
         if (e->mod > x->o.rev) {
             store_read_query(read, entry_key(e), e->mod, 0);
         } else if (view_get(&v, entry_key(e), &kv)) {
-            old_add(env, x, &kv);
+            old_add(x, &kv);
         }
     }
     x->at_end = e == NULL;

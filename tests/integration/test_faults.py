@@ -6,6 +6,7 @@ import os
 import pathlib
 import random
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -163,6 +164,36 @@ class FailingCalls(Faults):
     def test_after_a_crash(self):
         self.sweep(True, 30)
 
+    def test_failing_stop(self):
+        """The last checkpoint and the end of the log fail like all others: said, and nothing is lost."""
+        def run(kind, at):
+            server = self.server(f"stop{at}", wal_backend="thread", checkpoint_interval="1h")
+            note = self.scratch / f"stop{at}.note"
+            server.launch(**shim_env(self.shim, server.dir, kind, FAIL_CALLS, at, note))
+            answered = self.fill(server, writes=5)[0] if server.started() else {}
+            calls = len(note.read_text().splitlines()) if note.exists() else 0
+            if kind != "NOTE" and calls > 0:  # it failed before
+                server.kill()
+                return 0, 0
+            server.process.send_signal(signal.SIGTERM)
+            code = server.process.wait(timeout=20)
+            calls_with_stop = len(note.read_text().splitlines()) if note.exists() else 0
+            if kind != "NOTE" and calls_with_stop > calls:
+                self.one_line(server, EXIT_IO)
+                server.start()
+                self.check(server, answered)
+            elif kind != "NOTE":
+                self.assertEqual(code, 0, server.text())
+            server.kill()
+            return calls, calls_with_stop
+        before, after = run("NOTE", 0)
+        self.assertGreater(after, before)
+        failed = 0
+        for i, at in enumerate(range(before, after + 1)):
+            begin, end = run(("EIO", "ENOSPC")[i % 2], at)
+            failed += end > begin
+        self.assertGreater(failed, 0)
+
     def test_slow_disk(self):
         """Nothing is answered before its sync, and nothing is lost of what a client still sends."""
         server = self.fresh("slow")
@@ -174,6 +205,19 @@ class FailingCalls(Faults):
             began = time.monotonic()
             self.assertEqual(set(client.pipeline([("SET", "k", i) for i in range(2000)])), {"OK"})
             self.assertLess(time.monotonic() - began, 10)
+        # What is no write, behind one that is not synced yet: in order all the same.
+        with server.client() as client:
+            answers = client.pipeline([
+                ("SET", "n", 0), ("INCR", "n"), ("CLIENT", "REPLY", "ON"), ("INCR", "n"), ("NOSUCH",), ("INCR", "n"),
+                ("SELECT", 1), ("GET", "n"), ("SELECT", 0), ("GET", "n"), ("PING",), ("INCR", "n"), ("EXEC",),
+                ("WATCH", "n"), ("INCR", "n"), ("MULTI",), ("INCR", "n"), ("EXEC",), ("ECHO", "a"), ("INCR", "n"),
+                ("SUBSCRIBE", "c"), ("UNSUBSCRIBE", "c"), ("STRLEN", "n"),
+                ("XREAD", "BLOCK", 1, "STREAMS", "__watch__:x", "$"), ("GETDEL", "n"), ("EXISTS", "n"), ("INCR", "n")])
+            self.assertEqual(answers, [
+                "OK", 1, "OK", 2, "ERR unknown command 'NOSUCH', with args beginning with: ", 3,
+                "OK", None, "OK", b"3", "PONG", 4, "ERR EXEC without MULTI",
+                "OK", 5, "OK", "QUEUED", None, b"a", 6,
+                [b"subscribe", b"c", 1], [b"unsubscribe", b"c", 0], 1, None, b"6", 0, 1])
         # Reads and waits behind writes, and then no more from the client: all is answered.
         with server.client() as client, server.client() as other:
             commands = [("SET", "k", "1"), ("HELLO", "2"), ("INCR", "k"), ("KV", "HISTORY", "k"), ("INCR", "k"),
