@@ -39,6 +39,7 @@
     X(ERR_VALUE_LIMIT,    "ERR",         "value is too large") \
     X(ERR_REQUEST_LIMIT,  "ERR",         "request is too large") \
     X(ERR_OPS_LIMIT,      "ERR",         "too many operations in txn request") \
+    X(ERR_DUPLICATE,      "ERR",         "duplicate key given in txn request") \
     X(ERR_KEYS_LIMIT,     "ERR",         "operation changes too many keys") \
     X(ERR_WRONGTYPE,      "WRONGTYPE",   "Operation against a key holding the wrong kind of value") \
     X(ERR_NO_KEY,         "ERR",         "no such key") \

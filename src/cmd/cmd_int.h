@@ -56,6 +56,16 @@ void cmd_txn_done(struct cmd_env *env, const struct ticket *t, struct client *c,
 
 const struct cmd_def *cmd_table_base(const struct cmd_table *t); /* row 0 of the sorted table */
 
+/* --- cmd_txn_keys.c: what a branch of a one-shot TXN changes ---------------------------------- */
+
+struct txn_keys {
+    struct buf keys, ranges;
+};
+void txn_keys_add(struct txn_keys *keys, const struct cmd_def *def, size_t argc,
+                  const struct slice *argv); /* borrows argv's bytes */
+bool txn_keys_repeat(struct txn_keys *keys); /* a key is put twice, or put and deleted */
+void txn_keys_deinit(struct txn_keys *keys);
+
 /* --- cmd_conn.c ------------------------------------------------------------------------------- */
 
 /* Writes the error if the name cannot be. */

@@ -412,7 +412,7 @@ static enum err txn_parse(struct cmd_ctx *cx, struct collect *k, bool *answered)
 /* One operation of a branch: argv is its own words. *answered: an error was written as the reply
  * of the whole. */
 static enum err branch_op(struct cmd_ctx *cx, struct collect *k, size_t argc,
-                          const struct slice *argv, bool *answered)
+                          const struct slice *argv, struct txn_keys *keys, bool *answered)
 {
     const struct cmd_def *container = NULL;
     const struct cmd_def *def = cmd_table_find(cx->env->table, argc, argv, &container);
@@ -427,6 +427,7 @@ static enum err branch_op(struct cmd_ctx *cx, struct collect *k, size_t argc,
         collect_local(k, cmd_copy_new(def, cx->db, argc, argv));
         return OK;
     }
+    txn_keys_add(keys, def, argc, argv);
     if (!collect_write(cx, k, def, cx->db, argc, argv)) {
         chain_move(cx->reply->out, &k->elements[k->count - 1].out);
         *answered = true;
@@ -437,15 +438,16 @@ static enum err branch_op(struct cmd_ctx *cx, struct collect *k, size_t argc,
 static enum err branch_parse(struct cmd_ctx *cx, size_t *at, struct collect *k, bool *answered)
 {
     size_t count = 0;
+    struct txn_keys keys CLEANUP(txn_keys_deinit) = { .keys = { 0 } };
     TRY(count_parse(cx, at, ops_max(cx), &count));
     for (size_t i = 0; i < count && !*answered; i++) {
         size_t words = 0;
         TRY(count_parse(cx, at, cx->argc, &words));
         if (words == 0 || words > cx->argc - *at) return ERR_SYNTAX;
-        TRY(branch_op(cx, k, words, cx->argv + *at, answered));
+        TRY(branch_op(cx, k, words, cx->argv + *at, &keys, answered));
         *at += words;
     }
-    return OK;
+    return !*answered && txn_keys_repeat(&keys) ? ERR_DUPLICATE : OK;
 }
 
 /* TXN [IF n compare...] [THEN m op...] [ELSE k op...] into k->level. */
