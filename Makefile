@@ -6,9 +6,9 @@ OUT   ?= build/$(BUILD)
 CFLAGS_debug   := -Og -g3 -DCORDIS_SLOW_CHECKS
 CFLAGS_release := -O2 -g -D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protection \
                   -fcf-protection=full -fPIE -ftrivial-auto-var-init=zero -fno-strict-aliasing
-CFLAGS_asan    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
+CFLAGS_asan    := -O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined \
                   -fno-sanitize-recover=all -DCORDIS_SLOW_CHECKS
-CFLAGS_tsan    := -O1 -g -fsanitize=thread -DCORDIS_SLOW_CHECKS
+CFLAGS_tsan    := -O1 -g1 -fsanitize=thread -DCORDIS_SLOW_CHECKS
 CFLAGS_fuzz := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined \
                -fno-sanitize-recover=all -DCORDIS_SLOW_CHECKS
 LDFLAGS_release := -pie -Wl,-z,relro,-z,now,-z,noexecstack

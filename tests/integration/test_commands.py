@@ -593,6 +593,9 @@ class Transactions(Commands):
         self.expect(SYNTAX, "TXN", "IF", 1, "NOPE", "a", "=", 1)
         self.expect(SYNTAX, "TXN", "IF", 0, "THEN", 1, 2, "GET")
         self.expect(SYNTAX, "TXN", "IF", 0, "THEN", 0, "ELSE", 0, "MORE")
+        twice = Error("ERR duplicate key given in txn request")
+        self.expect(twice, "TXN", "IF", 0, "THEN", 2, 3, "SET", "a", 1, 2, "DEL", "a")
+        self.expect(twice, "TXN", "IF", 0, "ELSE", 2, 3, "SET", "a", 1, 4, "KV", "DEL", "", "PREFIX")
         many = [word for i in range(129) for word in (3, "SET", f"k{i}", i)]
         self.expect(Error("ERR too many operations in txn request"), "TXN", "IF", 0, "THEN", 129, *many)
         self.assertEqual(self.txn("IF", 0, "THEN", 128, *many[:512])["succeeded"], 1)

@@ -525,6 +525,8 @@ class Model:
 
     def do_txn(self, change, db, words, alone):
         _, compares, then, other = words
+        if alone and repeats(words):
+            refuse("ERR duplicate key given in txn request")
         failed = None
         for i, compare in enumerate(compares):
             miss = self.holds(change, db, compare)
@@ -621,6 +623,46 @@ def range_of(words):
     if len(words) > 2 and words[1] == "END":
         return words[0], words[2] if words[2] != b"" else None, list(words[3:])
     return words[0], words[0] + b"\0", list(words[1:])
+
+
+NEUTRAL = ("PEXPIRE", "PERSIST", "GET", "MGET", "EXISTS", "STRLEN", "PTTL")
+
+
+def changes(words):
+    """What a command in a transaction puts, deletes, deletes as a range."""
+    name = words[0]
+    if name == "KV":
+        if words[1] == "PUT":
+            return [words[2]], [], []
+        if words[1] == "DEL":
+            begin, end, _ = range_of(words[2:])
+            return [], [words[2]] if end == begin + b"\0" else [], [] if end == begin + b"\0" else [(begin, end)]
+        return [], [], []
+    if name in ("DEL", "DELIFEQ", "GETDEL"):
+        return [], words[1:2] if name != "DEL" else words[1:], []
+    if name in ("MSET", "MSETNX"):
+        return words[1::2], [], []
+    if name in ("RENAME", "RENAMENX", "COPY"):
+        return words[1:3], [], []
+    return ([], [], []) if name in NEUTRAL else (words[1:2], [], [])
+
+
+def repeats(txn):
+    """A branch puts a key twice, or puts and deletes it."""
+    for branch in txn[2:]:
+        puts, deletes, ranges = [], [], []
+        for op in branch:
+            if op[0] == "TXN":
+                if repeats(op):
+                    return True
+                continue
+            for all_of, more in zip((puts, deletes, ranges), changes(op)):
+                all_of += more
+        if len(set(puts)) < len(puts) or set(puts) & set(deletes):
+            return True
+        if any(key >= begin and (end is None or key < end) for key in puts for begin, end in ranges):
+            return True
+    return False
 
 
 def above(prefix):
@@ -731,11 +773,9 @@ class Words:
         if kind == 3:
             return ["LEASE", "KEEPALIVE", "PX", self.lease(), self.lease()]
         if kind < 7:
-            sort = ["SORT", r.choice(["KEY", "MOD"]), r.choice(["ASC", "DESC"])]
             edge = [r.choice(["MINMOD", "MAXMOD", "MINCREATE", "MAXCREATE"]), self.revision()]
             return ["KV", "RANGE", *self.range(), *r.choice([edge, edge + ["LIMIT", 3]] if r.random() < 0.5 else
-                                                            [["SORT", "KEY", "DESC"], ["SORT", "KEY", "ASC", "LIMIT", 2]])] \
-                if sort else []
+                                                            [["SORT", "KEY", "DESC"], ["SORT", "KEY", "ASC", "LIMIT", 2]])]
         if kind == 7:
             return ["KV", "GET", self.key(), "REV", self.revision()]
         return ["KV", "RANGE", *self.range(), "REV", self.revision(), *r.choice([[], ["LIMIT", 3], ["KEYSONLY"], ["COUNTONLY"]])]
@@ -772,6 +812,9 @@ class Words:
         compares = [self.compare(db) for _ in range(r.choice([0, 1, 1, 2]))]
         branches = [[self.txn(db, depth + 1) if depth < 3 and r.random() < 0.12 else self.op(db)
                      for _ in range(r.choice([0, 1, 2, 4]))] for _ in range(2)]
+        for branch in branches:  # mostly ones that are not refused
+            while r.random() < 0.95 and repeats(["TXN", [], branch]):
+                branch.pop()
         return ["TXN", compares, *branches]
 
 
