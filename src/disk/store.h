@@ -31,6 +31,8 @@
  *      compacted_rev of a batch that is durable. So no reader at or above it can miss it, and a
  *      restart finds the newest row of every key.
  *  I4  Packs are disjoint and ascend: every row of a pack is below the first row of the next.
+ *  I5  A row goes only with, or after, every older row of its key that it made dead: packs with dead
+ *      rows are written anew oldest first. So no load finds a dead row without what made it dead.
  */
 #ifndef DISK_STORE_H
 #define DISK_STORE_H

@@ -3,8 +3,8 @@
  * A pass moves the floor from F to T (F < T <= compacted_rev of a durable batch):
  *   1. scan the rows of [F, T] in order. A row above F makes the row dead that it replaced (prev);
  *      a tombstone below T is dead itself. One at T stays: a watch may begin there.
- *   2. delete packs that are all dead, write anew (with small neighbours) those that are more than
- *      half dead; a bounded number in each synced write, the first of which raises the floor
+ *   2. oldest first, delete packs that are all dead, write anew (with small neighbours) those that
+ *      have a dead row; a bounded number in each synced write, the first of which raises the floor
  *      record.
  *   3. ask LevelDB to compact the range, in slices, when the files are much larger than the packs.
  * Only step 2 is on disk. A crash loses the table; the next load finds again what is dead at or

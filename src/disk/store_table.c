@@ -1,6 +1,8 @@
 /* disk/store_table.c - see store_table.h. */
 #include "disk/store_table.h"
 
+#include <stdlib.h>
+
 #define SQUEEZE_COUNT_MIN 1024
 
 void store_table_deinit(struct store_table *t)
@@ -94,9 +96,11 @@ bool store_slot_all_dead(const struct store_slot *slot)
     return slot->row_count != 0 && slot->dead_count == slot->row_count;
 }
 
+/* Every pack with a dead row is: a row that killed another may go only when its victim is gone, or
+ * the next load would take the victim for live (I5 of store.h). */
 bool store_slot_worth(const struct store_slot *slot)
 {
-    return store_slot_all_dead(slot) || (uint64_t)slot->dead_bytes * 2 > slot->bytes;
+    return slot->dead_count > 0;
 }
 
 static bool mark_dead(struct store_mark mark) { return (mark.bytes_dead & 1) != 0; }
@@ -222,8 +226,24 @@ bool store_table_queue_empty(const struct store_table *t)
     return t->queue_at == t->queue.len;
 }
 
+static int place_order(const void *a, const void *b)
+{
+    const struct store_place *x = a;
+    const struct store_place *y = b;
+    if (x->rev != y->rev) return x->rev < y->rev ? -1 : 1;
+    return x->n < y->n ? -1 : x->n > y->n;
+}
+
+/* Oldest first: victims are older than what killed them. */
+static void queue_sort(struct store_table *t)
+{
+    size_t count = t->queue.len / sizeof(struct store_place);
+    if (count > 1) qsort(t->queue.at, count, sizeof(struct store_place), place_order);
+}
+
 size_t store_table_queue_next(struct store_table *t)
 {
+    if (t->queue_at == 0) queue_sort(t);
     while (!store_table_queue_empty(t)) {
         struct store_place place;
         memcpy(&place, t->queue.at + t->queue_at, sizeof place);

@@ -81,7 +81,7 @@ size_t store_table_prev(const struct store_table *t, size_t slot);
 enum err store_table_kill(struct store_table *t, uint64_t rev, uint64_t hash,
                           bool certain) MUST_USE;
 
-/* All dead: delete it. Worth it: more than half of the bytes are dead. */
+/* All dead: delete it. Worth it: some row is dead. */
 bool store_slot_all_dead(const struct store_slot *slot);
 bool store_slot_worth(const struct store_slot *slot);
 static inline uint32_t store_slot_live_bytes(const struct store_slot *slot)

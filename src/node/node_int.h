@@ -86,6 +86,7 @@ struct node {
     uint64_t stamp_ms;      /* newest given to an entry */
     int64_t append_mono_ms; /* newest append */
     int64_t second_ms;      /* last time the once-a-second work ran */
+    int64_t compacted_ms;   /* last time a compaction was proposed */
     bool expiring;          /* an expiry of ours is in the log, not yet applied */
     bool compacting;        /* likewise a compaction */
 

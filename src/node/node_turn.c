@@ -5,6 +5,8 @@
 
 #define CLOCK_ENTRY_MS 1000
 #define COMPACT_STEP_COUNT 500
+#define COMPACT_WINDOW_PART 4         /* of the live keys must have changed ... */
+#define COMPACT_INTERVAL_MS (10 * 60 * 1000) /* ... or so much time have passed */
 #define IDLE_SLEEP_US 1000000
 #define BUSY_SLEEP_US 200000
 
@@ -302,6 +304,12 @@ static void compact_if_due(struct node *n)
     uint64_t live_bytes = mvcc_live_bytes(m);
     uint64_t rev = state_compact_due(n->state, all_bytes > live_bytes ? all_bytes - live_bytes : 0);
     if (rev == 0) return;
+    /* A pass writes each pack anew that has a dead row. Waiting until a fair part of the live keys
+     * was overwritten keeps that to a small multiple of what clients write. */
+    uint64_t window = mvcc_live_count(m) / COMPACT_WINDOW_PART;
+    bool waited = n->mono_us / 1000 - n->compacted_ms >= COMPACT_INTERVAL_MS;
+    if (rev - mvcc_compacted(m) < window && !waited) return;
+    n->compacted_ms = n->mono_us / 1000;
     struct op op = { .kind = OP_COMPACT, .number = (int64_t)rev, .fields = FIELD_NUMBER };
     if (node_propose_internal(n, &op) == OK) n->compacting = true;
 }
