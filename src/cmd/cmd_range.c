@@ -8,6 +8,7 @@
 
 #include <stdlib.h>
 
+#define OLD_STEP_COUNT 128 /* keys a turn: a worker holds that many values at once */
 #define WALK_COUNT_MAX 100000 /* SORT and MIN/MAX look at everything: at most so many keys */
 
 enum sort_by { SORT_KEY, SORT_VALUE, SORT_CREATE, SORT_MOD, SORT_VERSION };
@@ -388,7 +389,7 @@ static void old_step(struct cmd_env *env, struct client *c, struct old_range *x)
     const struct entry *e;
     size_t looked = 0;
     mvcc_iter_init(&it, state_mvcc(v.state), buf_slice(&x->next), x->range.end, false, true);
-    while ((e = mvcc_iter_next(&it)) != NULL && looked < CMD_SCAN_STEP_MAX) {
+    while ((e = mvcc_iter_next(&it)) != NULL && looked < OLD_STEP_COUNT) {
         looked++;
         struct kv kv;
         if (e->mod > x->o.rev) {

@@ -110,6 +110,15 @@ static enum err append_op(struct node *n, const struct op *op, bool key2_to_end,
         n->batch.len = from;
         return ERR_REQUEST_LIMIT;
     }
+    /* What apply could not read would stop every replica at every start: it must not get so far. */
+    struct op probe;
+    size_t offset = from;
+    if (UNLIKELY(op_decode(buf_slice(&n->batch), &offset, &probe) != OK)) {
+        log_error("operation refused reason=\"it cannot be decoded\" kind=%d", (int)op->kind);
+        ASSERT_SLOW(false);
+        n->batch.len = from;
+        return ERR_UNSUPPORTED;
+    }
     if (UNLIKELY(n->batch.len > entry_max)) {
         ASSERT(n->batch_ops > 0);
         move_to_next_batch(n, from);

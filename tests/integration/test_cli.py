@@ -374,8 +374,7 @@ class Server:
         self.directory = tempfile.mkdtemp(prefix="cordis-cli-")
         self.log = open(os.path.join(self.directory, "log"), "wb")
         self.process = subprocess.Popen(
-            [SERVER, "--port", str(self.port), "--peer-port", str(free_port()), "--http-port",
-             str(free_port()), "--bind", "127.0.0.1", "--dir",
+            [SERVER, "--port", str(self.port), "--peer-port", str(free_port()), "--bind", "127.0.0.1", "--dir",
              os.path.join(self.directory, "data")],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
 
