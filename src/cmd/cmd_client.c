@@ -150,11 +150,34 @@ static void timer_pop(struct cmd_timers *t)
     if (t->count > 0) t->at[at] = moved;
 }
 
-static uint64_t timer_add(struct cmd_timers *t, int64_t at_ms, uint64_t handle)
+/* NULL: nobody waits for this timer any more. */
+static struct client *timer_waiter(const struct cmd_env *env, const struct timer *due)
 {
+    struct client *c = client_find(env, due->handle);
+    return c != NULL && c->blocked && c->block.token == due->token ? c : NULL;
+}
+
+/* Waits that ended early leave their timers behind: they must not pile up until their time. */
+static void timers_sweep(const struct cmd_env *env, struct cmd_timers *t)
+{
+    size_t count = t->count;
+    t->count = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (timer_waiter(env, &t->at[i]) == NULL) continue;
+        t->at[t->count] = t->at[i];
+        timer_sift_up(t, t->count++);
+    }
+}
+
+static uint64_t timer_add(const struct cmd_env *env, int64_t at_ms, uint64_t handle)
+{
+    struct cmd_timers *t = env->timers;
     if (t->count == t->cap) {
-        t->cap = t->cap == 0 ? 64 : t->cap * 2;
-        t->at = mem_realloc(t->at, t->cap * sizeof *t->at);
+        timers_sweep(env, t);
+        if (t->count >= t->cap / 2) {
+            t->cap = t->cap == 0 ? 64 : t->cap * 2;
+            t->at = mem_realloc(t->at, t->cap * sizeof *t->at);
+        }
     }
     t->at[t->count] = (struct timer){ at_ms, handle, ++t->next_token };
     timer_sift_up(t, t->count++);
@@ -167,8 +190,8 @@ void cmd_timers_run(struct cmd_env *env)
     while (t->count > 0 && t->at[0].at_ms <= env->now_ms) {
         struct timer due = t->at[0];
         timer_pop(t);
-        struct client *c = client_find(env, due.handle);
-        if (c == NULL || !c->blocked || c->block.token != due.token || c->closing) continue;
+        struct client *c = timer_waiter(env, &due);
+        if (c == NULL || c->closing) continue;
         c->block.timeout(env, c);
     }
 }
@@ -191,7 +214,7 @@ void client_block(struct cmd_env *env, struct client *c, int64_t until_ms,
     c->block.data = data;
     c->block.can_unblock = cancel != NULL;
     c->block.token = 0;
-    if (until_ms != INT64_MAX) c->block.token = timer_add(env->timers, until_ms, c->handle);
+    if (until_ms != INT64_MAX) c->block.token = timer_add(env, until_ms, c->handle);
 }
 
 void client_unblock(struct cmd_env *env, struct client *c)

@@ -181,6 +181,8 @@ static enum outcome execute(struct cmd_env *env, struct client *c, const struct 
         cmd_queue_capture(env, c);
     } else if (captures) {
         chain_consume(&env->capture, chain_bytes(&env->capture));
+    } else if (quiet && chain_bytes(&env->trash) > 0) {
+        chain_consume(&env->trash, chain_bytes(&env->trash));
     }
     return EXECUTED;
 }

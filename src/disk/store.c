@@ -136,17 +136,19 @@ static void take_batches(struct store *s)
 
 static void add_meta(leveldb_writebatch_t *out, const struct store_batch *b)
 {
-    char key[STORE_META_NAME_BYTES_MAX + 1] = "m";
+    CLEANUP(buf_deinit) struct buf key = { 0 };
     for (size_t at = 0; at < b->meta.len;) {
         const uint8_t *head = b->meta.at + at;
         size_t name_len = u32_le(head + 1);
         size_t value_len = (size_t)u64_le(head + 5);
-        memcpy(key + 1, head + 13, name_len);
+        buf_clear(&key);
+        buf_append_u8(&key, 'm');
+        buf_append(&key, head + 13, name_len);
         if (head[0] == 1) {
-            leveldb_writebatch_put(out, key, name_len + 1, (const char *)head + 13 + name_len,
-                                   value_len);
+            leveldb_writebatch_put(out, (const char *)key.at, key.len,
+                                   (const char *)head + 13 + name_len, value_len);
         } else {
-            leveldb_writebatch_delete(out, key, name_len + 1);
+            leveldb_writebatch_delete(out, (const char *)key.at, key.len);
         }
         at += 13 + name_len + value_len;
     }

@@ -43,7 +43,7 @@
 
 #define STORE_FORMAT 1
 #define STORE_MARKERS 1000
-#define STORE_META_NAME_BYTES_MAX 1024
+#define STORE_META_NAME_BYTES_MAX 65536 /* a letter and the longest internal key: see checkpoint.h */
 #define STORE_BACKLOG_BYTES_NORMAL (64u << 20)
 #define STORE_EXIT_CODE 74 /* EX_IOERR: a write or read of the checkpoint failed */
 

@@ -75,14 +75,14 @@ static enum err refuse_strangers(struct node *n, struct errmsg *em)
 /* --- the log ------------------------------------------------------------------------------ */
 
 struct replay {
-    struct node *n;
     struct raft_entry *entries;
     size_t count, cap;
 };
 
 static enum err replay_entry(void *ctx, const struct wal_entry *e)
 {
-    struct replay *r = ctx;
+    const struct node *n = ctx;
+    struct replay *r = n->replay;
     if (r->count == r->cap) {
         r->cap = r->cap == 0 ? 1024 : r->cap * 2;
         r->entries = mem_realloc(r->entries, r->cap * sizeof *r->entries);
@@ -100,7 +100,14 @@ static void replay_free(struct replay *r)
     mem_free(r->entries);
 }
 
-static struct wal_options wal_options_of(struct node *n, const char *dir, struct replay *r)
+/* The log has one context for its callbacks, which outlives the replay. */
+static void log_fatal(void *ctx, const char *line)
+{
+    const struct node *n = ctx;
+    n->cfg.on_fatal(n->cfg.on_fatal_ctx, line);
+}
+
+static struct wal_options wal_options_of(struct node *n, const char *dir)
 {
     return (struct wal_options){
         .dir = dir,
@@ -112,8 +119,8 @@ static struct wal_options wal_options_of(struct node *n, const char *dir, struct
         .backend = n->cfg.wal_backend,
         .replay_from = state_applied_index(n->state) + 1,
         .on_entry = replay_entry,
-        .on_fatal = n->cfg.on_fatal,
-        .ctx = r,
+        .on_fatal = n->cfg.on_fatal != NULL ? log_fatal : NULL,
+        .ctx = n,
     };
 }
 
@@ -135,7 +142,7 @@ static void self_member(const struct node *n, struct raft_members *out)
 /* The first entry of a new group names its members; nothing was ever answered before it. */
 static enum err bootstrap_log(struct node *n, const char *dir, struct errmsg *em)
 {
-    struct wal_options options = wal_options_of(n, dir, NULL);
+    struct wal_options options = wal_options_of(n, dir);
     options.create = true;
     options.on_entry = NULL;
     options.backend = WAL_BACKEND_THREAD;
@@ -208,9 +215,11 @@ static enum err open_log(struct node *n, bool fresh, const struct raft_members *
     char dir[DISK_PATH_BYTES_MAX];
     path_of(n, "wal", dir);
     if (fresh) TRY(bootstrap_log(n, dir, em));
-    struct replay r = { .n = n };
-    struct wal_options options = wal_options_of(n, dir, &r);
+    struct replay r = { .entries = NULL };
+    n->replay = &r;
+    struct wal_options options = wal_options_of(n, dir);
     enum err e = wal_open(&options, &n->wal, em);
+    n->replay = NULL;
     if (e == OK) e = check_joint(n, em);
     if (e == OK) e = raft_begin(n, members, &r, mono_ms, em);
     replay_free(&r);
@@ -249,14 +258,24 @@ static enum err open_store(struct node *n, struct raft_members *members, struct 
 
 /* --- opening --------------------------------------------------------------------------------- */
 
-/* Drives raft until everything that was in the log is committed and applied. */
-static void replay_run(struct node *n)
+/* The log waits for a segment that cannot be made: the disk is full. */
+static bool log_is_stuck(struct node *n)
+{
+    struct wal_stats st;
+    wal_stats_get(n->wal, &st);
+    return st.next_segment_err != OK;
+}
+
+/* Drives raft until everything that was in the log is committed and applied. A start waits for room
+ * on the disk, the end of the process does not: what is left was never answered. */
+static void replay_run(struct node *n, bool closing)
 {
     uint64_t target = raft_last_index(n->raft);
     while (raft_applied_index(n->raft) < target || !raft_own_term_committed(n->raft)) {
         node_update(n);
         struct wal_done done;
         if (!wal_poll(n->wal, &done)) {
+            if (closing && log_is_stuck(n)) return;
             wal_wait(n->wal, REPLAY_POLL_MS);
             continue;
         }
@@ -298,7 +317,7 @@ static enum err open_all(struct node *n, int64_t mono_ms, struct errmsg *em)
     struct raft_members members = { .count = 0 };
     TRY(open_store(n, &members, em));
     TRY(open_log(n, fresh, &members, mono_ms, em));
-    replay_run(n);
+    replay_run(n, false);
     n->stamp_ms = state_stamp_ms(n->state);
     n->clock_ms = n->stamp_ms;
     n->clock_mono_ms = mono_ms;
@@ -306,7 +325,7 @@ static enum err open_all(struct node *n, int64_t mono_ms, struct errmsg *em)
     seed_group(n, fresh);
     node_seal(n);
     node_update(n);
-    replay_run(n);
+    replay_run(n, false);
     n->clock_mono_ms = mono_ms;
     return identity_ready(n, em);
 }
@@ -339,7 +358,7 @@ static void drain(struct node *n)
 {
     node_seal(n);
     node_update(n);
-    replay_run(n);
+    replay_run(n, true);
     while (n->mark_count >= NODE_CHECKPOINTS_IN_FLIGHT) node_store_poll(n);
     node_checkpoint_if_due(n, true);
 }

@@ -58,6 +58,7 @@ struct node {
     struct store *store;
     struct workers *workers;
     bool open; /* false while recovering: nothing is told to anybody */
+    struct replay *replay; /* while the log is opened: what it gives back */
 
     /* the batch being filled */
     struct buf batch;

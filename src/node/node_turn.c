@@ -2,8 +2,12 @@
 #include "node/node_int.h"
 
 #include "base/log.h"
+#include "state/dedup.h"
 
 #define CLOCK_ENTRY_MS 1000
+/* Of ours in the log and not yet applied: apply refuses what is beyond the window. The rest of it
+ * is for what is proposed between two looks at node_is_congested. */
+#define PROPOSED_OPS_MAX (DEDUP_WINDOW - DEDUP_WINDOW / 8)
 #define COMPACT_STEP_COUNT 500
 #define COMPACT_WINDOW_PART 4         /* of the live keys must have changed ... */
 #define COMPACT_INTERVAL_MS (10 * 60 * 1000) /* ... or so much time have passed */
@@ -165,6 +169,7 @@ void node_local(struct node *n, const struct ticket *t)
 bool node_is_congested(struct node *n)
 {
     bool full = raft_uncommitted_bytes(n->raft) + n->batch.len > n->cfg.uncommitted_bytes_max ||
+                n->next_seq - n->done_seq > PROPOSED_OPS_MAX ||
                 store_backlog_bytes(n->store) > n->cfg.store_backlog_bytes_max;
     n->congested = n->congested || full;
     return full;

@@ -113,6 +113,35 @@ static void test_meta_is_put_and_deleted_in_order(void **state)
     kit_remove(dir);
 }
 
+/* As long as a lifetime's record for the longest key. */
+static void test_the_longest_meta_name(void **state)
+{
+    (void)state;
+    char *dir = kit_dir();
+    struct store_options options = options_of(dir);
+    uint8_t *bytes = mem_alloc(STORE_META_NAME_BYTES_MAX);
+    memset(bytes, 'T', STORE_META_NAME_BYTES_MAX);
+    struct slice name = { bytes, STORE_META_NAME_BYTES_MAX };
+    for (int round = 0; round < 3; round++) {
+        struct store *s;
+        struct store_info info;
+        struct errmsg em;
+        CLEANUP(buf_deinit) struct buf all = { 0 };
+        assert_int_equal(store_open(&options, &s, &info, &em), OK);
+        assert_int_equal(store_scan(s, count_meta, no_pack, &all, &em), OK);
+        assert_int_equal(all.len, round == 1 ? name.len + 3 : 0); /* name=1; */
+        if (round == 1) assert_memory_equal(all.at, bytes, name.len);
+        store_start(s);
+        struct store_batch *b = store_batch_new();
+        if (round == 0) store_batch_put(b, name, SLICE_LIT("1"));
+        if (round == 1) store_batch_delete(b, name);
+        store_submit(s, b, &(struct store_cut){ 10 + (uint64_t)round, 1, 0 });
+        store_close(s);
+    }
+    mem_free(bytes);
+    kit_remove(dir);
+}
+
 static enum err refuse_meta(void *ctx, struct slice name, struct slice value)
 {
     (void)ctx;
@@ -330,6 +359,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_new_store_is_empty),
         cmocka_unit_test(test_batches_are_there_after_reopen),
         cmocka_unit_test(test_meta_is_put_and_deleted_in_order),
+        cmocka_unit_test(test_the_longest_meta_name),
         cmocka_unit_test(test_a_callback_ends_the_scan),
         cmocka_unit_test(test_sleep_protocol_tells_of_every_batch),
         cmocka_unit_test(test_a_half_made_database_is_made_again),
