@@ -30,21 +30,26 @@ void store_fatal(const struct store *s, const char *format, ...)
     _exit(STORE_EXIT_CODE);
 }
 
-void store_write(struct store *s, leveldb_writebatch_t *batch, const struct store_cut *cut)
+static void write_synced(struct store *s, struct store_db *db, leveldb_writebatch_t *batch)
 {
-    struct store_marker next = store_marker_after(&s->marker);
-    if (cut != NULL) {
-        next.index = cut->applied_index;
-        next.term = cut->applied_term;
-        next.compacted_rev = cut->compacted_rev;
-    }
-    store_marker_add(batch, &next);
     struct errmsg em;
-    if (store_db_write(&s->db, batch, &em) != OK) {
+    if (store_db_write(db, batch, &em) != OK) {
         store_fatal(s, "write failed, nothing is lost, the log has it: %s", em.text);
     }
-    s->marker = next;
     STORE_STAT_ADD(s, write_count, 1);
+}
+
+void store_write_rows(struct store *s, leveldb_writebatch_t *batch)
+{
+    write_synced(s, &s->rows, batch);
+}
+
+void store_write_meta(struct store *s, leveldb_writebatch_t *batch,
+                      const struct store_marker *next)
+{
+    store_marker_add(batch, next);
+    write_synced(s, &s->meta, batch);
+    s->marker = *next;
 }
 
 enum err store_table_read_db(void *ctx, uint64_t first_rev, uint32_t first_n, struct buf *out)
@@ -52,7 +57,7 @@ enum err store_table_read_db(void *ctx, uint64_t first_rev, uint32_t first_n, st
     struct store *s = ctx;
     struct store_pack_key key = store_pack_key(first_rev, first_n);
     bool found = false;
-    TRY(store_db_get(&s->db, (struct slice){ key.at, sizeof key.at }, out, &found, NULL));
+    TRY(store_db_get(&s->rows, (struct slice){ key.at, sizeof key.at }, out, &found, NULL));
     return found ? OK : ERR_CORRUPT;
 }
 
@@ -63,49 +68,21 @@ void store_check_files(struct store *s, bool now)
     int64_t now_ms = (int64_t)clock.tv_sec * 1000 + clock.tv_nsec / 1000000;
     if (!now && now_ms - s->files_checked_ms < FILES_CHECK_MS) return;
     s->files_checked_ms = now_ms;
-    uint64_t bytes = 0;
+    uint64_t meta_bytes = 0;
     struct errmsg em;
-    if (store_db_files(&s->db, &bytes, &em) != OK) store_fatal(s, "%s", em.text);
-    STORE_STAT_SET(s, disk_bytes, bytes);
+    enum err e = store_db_files(&s->rows, &s->rows_bytes, &em);
+    if (e == OK) e = store_db_files(&s->meta, &meta_bytes, &em);
+    if (e != OK) store_fatal(s, "%s", em.text);
+    STORE_STAT_SET(s, disk_bytes, s->rows_bytes + meta_bytes);
     store_memory_limit(STORE_MAPPED_BYTES_MAX);
 }
 
 /* --- the thread ------------------------------------------------------------ */
 
-static enum err open_fresh(struct store *s, struct errmsg *em)
-{
-    leveldb_writebatch_t *batch = leveldb_writebatch_create();
-    store_marker_begin(batch, &s->marker);
-    enum err e = store_db_write(&s->db, batch, em);
-    leveldb_writebatch_destroy(batch);
-    TRY(e);
-    return store_db_made(&s->db, em);
-}
-
-static enum err read_floor(struct store *s, struct errmsg *em)
-{
-    CLEANUP(buf_deinit) struct buf value = { 0 };
-    bool found = false;
-    TRY(store_db_get(&s->db, SLICE_LIT(STORE_KEY_FLOOR), &value, &found, em));
-    if (found && value.len == sizeof(uint64_t)) s->compactor.disk_floor_rev = u64_le(value.at);
-    bool wrong = found && value.len != sizeof(uint64_t);
-    if (!wrong && s->compactor.disk_floor_rev <= s->marker.compacted_rev) return OK;
-    errmsg_set(em, "%s: rows below revision %" PRIu64 " are gone, but only %" PRIu64
-               " is compacted", s->db.dir, s->compactor.disk_floor_rev, s->marker.compacted_rev);
-    return ERR_CORRUPT;
-}
-
 static enum err open_db(struct store *s, struct store_info *info, struct errmsg *em)
 {
-    bool fresh = false;
     uint64_t trimmed = 0;
-    TRY(store_db_open(&s->db, s->options.dir, s->options.write_buffer_bytes, &fresh, &trimmed, em));
-    enum err e = fresh ? open_fresh(s, em) : store_marker_check(&s->db, &s->marker, em);
-    if (e == OK) e = read_floor(s, em);
-    if (e != OK) {
-        store_db_close(&s->db);
-        return e;
-    }
+    TRY(store_open_both(s, &trimmed, em));
     store_check_files(s, true);
     *info = (struct store_info){
         .empty = s->marker.index == 0,
@@ -154,26 +131,40 @@ static void add_meta(leveldb_writebatch_t *out, const struct store_batch *b)
     }
 }
 
-static void add_packs(struct store *s, leveldb_writebatch_t *out, const struct store_batch *b)
+/* The packs of a batch, durable before the marker that names them. */
+static void write_packs(struct store *s, const struct store_batch *b, struct store_marker *next)
 {
     struct store_batch_pack pack;
+    if (b->packs.len == 0) return;
+    leveldb_writebatch_t *out = leveldb_writebatch_create();
     for (size_t at = 0; at < b->packs.len; at += sizeof pack) {
         memcpy(&pack, b->packs.at + at, sizeof pack);
+        ASSERT(store_marker_is_behind(next, pack.first_rev, pack.first_n));
         struct store_pack_key key = store_pack_key(pack.first_rev, pack.first_n);
         leveldb_writebatch_put(out, (const char *)key.at, sizeof key.at,
                                (const char *)pack.blob->at, pack.blob->len);
         store_table_append(&s->table, pack.first_rev, pack.first_n, pack.blob->len);
+        next->last_rev = pack.first_rev;
+        next->last_n = pack.first_n;
     }
+    store_write_rows(s, out);
+    leveldb_writebatch_destroy(out);
 }
 
 static void write_batch(struct store *s)
 {
     struct store_batch *b = s->batches;
     s->batches = b->next;
+    struct store_marker next = store_marker_after(&s->marker);
+    write_packs(s, b, &next);
+    next.index = b->cut.applied_index;
+    next.term = b->cut.applied_term;
+    next.compacted_rev = b->cut.compacted_rev;
+    next.pack_sum = s->table.sum;
+    next.pack_sum_before = s->table.sum;
     leveldb_writebatch_t *out = leveldb_writebatch_create();
     add_meta(out, b);
-    add_packs(s, out, b);
-    store_write(s, out, &b->cut);
+    store_write_meta(s, out, &next);
     leveldb_writebatch_destroy(out);
     store_check_files(s, false);
     __atomic_fetch_sub(&s->backlog_bytes, b->bytes, __ATOMIC_RELAXED);
@@ -340,7 +331,7 @@ void store_close(struct store *s)
         nanosleep(&(struct timespec){ .tv_nsec = CLOSE_POLL_NS }, NULL);
     }
     ASSERT(s->batches == NULL && s->inbox == NULL);
-    store_db_close(&s->db);
+    store_close_both(s);
     store_free(s);
 }
 

@@ -1,9 +1,9 @@
-/* disk/store.h - the checkpoint on LevelDB: rows by revision, the rest of the state by name.
+/* disk/store.h - the checkpoint on two LevelDBs: rows by revision, the rest of the state by name.
  *
  * PURPOSE  Keep one durable copy of the state as of an applied index, read history from it, and
  *          give back the room of what was compacted. Does not decide what a batch holds, what
  *          meta names mean, or which revision is compacted.
- * OWNS     struct store: the database, its thread, the pack table, a done queue. Batches and
+ * OWNS     struct store: both databases, its thread, the pack table, a done queue. Batches and
  *          reads from submit until store_poll. Blobs of a batch are released on the loop.
  * USES     base/, mvcc/mvcc_row.h, workers.h, LevelDB.
  * THREADS  Everything here is called by the loop thread (store_open, store_scan and store_close
@@ -15,21 +15,27 @@
  *          any failed write or read, and any damage found, calls on_fatal and ends the process
  *          with STORE_EXIT_CODE: LevelDB must not be used after a failed write.
  *
- * FORMAT   Keys. Integers are little-endian unless "be".
- *          "b" seq(be64)              -> chain marker, see store_marker.h
- *          "m" name                   -> meta value, the caller's bytes
- *          "r" rev(be64) n(be32)      -> a pack (mvcc_row.h); rev and n of its first row
- *          "s" "applied"              -> newest marker again: it must match the chain
- *          "s" "floor"                -> u64 rev: rows not visible at or above it may be gone
- *          "s" "format"               -> u32 STORE_FORMAT; written first, once
+ * FORMAT   Two databases: rows come in ascending order, and alone in theirs LevelDB never needs to
+ *          merge a table with another one. Integers are little-endian unless "be".
+ *          rows/  "r" rev(be64) n(be32) -> a pack (mvcc_row.h); rev and n of its first row
+ *          meta/  "b" seq(be64)         -> chain marker, see store_marker.h
+ *                 "m" name              -> meta value, the caller's bytes
+ *                 "s" "applied"         -> newest marker again: it must match the chain
+ *                 "s" "floor"           -> u64 rev: rows not visible at or above it may be gone
+ *                 "s" "format"          -> u32 STORE_FORMAT; written first, once
  *
  * INVARIANTS
- *  I1  One batch is one synced LevelDB write with its marker, meta and packs: all or nothing.
+ *  I1  A batch is all or nothing. Its packs go to rows/ in one synced write; then its marker and
+ *      meta go to meta/ in one synced write, which is what makes it durable. Packs behind the
+ *      newest marker's last_rev, last_n belong to no batch: opening deletes them.
  *  I2  Exactly STORE_MARKERS markers exist, their seq contiguous, each with the CRC of the one
- *      before. A lost write leaves a gap or an old marker too many.
+ *      before. A write that meta/ lost leaves a gap or an old marker too many. The newest marker
+ *      has the sum of all packs that are there; the scan compares, so a pack that rows/ lost, or
+ *      did not delete, is noticed wherever it is.
  *  I3  A row is removed only if it is not visible at any revision >= floor, and floor <= the
  *      compacted_rev of a batch that is durable. So no reader at or above it can miss it, and a
- *      restart finds the newest row of every key.
+ *      restart finds the newest row of every key. The floor record, and a marker with the sums
+ *      before and after, are synced in meta/ before rows/ changes.
  *  I4  Packs are disjoint and ascend: every row of a pack is below the first row of the next.
  *  I5  A row goes only with, or after, every older row of its key that it made dead: packs with dead
  *      rows are written anew oldest first. So no load finds a dead row without what made it dead.
@@ -41,7 +47,7 @@
 #include "disk/workers.h"
 #include "mvcc/mvcc_row.h"
 
-#define STORE_FORMAT 1
+#define STORE_FORMAT 2
 #define STORE_MARKERS 1000
 #define STORE_META_NAME_BYTES_MAX 65536 /* a letter and the longest internal key: see checkpoint.h */
 #define STORE_BACKLOG_BYTES_NORMAL (64u << 20)
@@ -56,9 +62,10 @@ struct store_options {
      * process ends with STORE_EXIT_CODE when it returns. */
     void (*on_fatal)(void *ctx, const char *text);
     void *on_fatal_ctx;
-    size_t write_buffer_bytes; /* 0: STORE_WRITE_BUFFER_BYTES; tests make it small */
+    size_t write_buffer_bytes; /* of rows/; 0: STORE_WRITE_BUFFER_BYTES; tests make it small */
 };
 #define STORE_WRITE_BUFFER_BYTES (8u << 20)
+#define STORE_META_BUFFER_BYTES_MAX (1u << 20) /* of meta/, if that of rows/ is not smaller */
 
 struct store_info {
     bool empty; /* made by this call, or no batch was ever written: all below is 0 */
@@ -66,10 +73,11 @@ struct store_info {
     uint64_t applied_term;
     uint64_t compacted_rev; /* of the newest batch */
     uint64_t write_seq;     /* marker of the newest write */
-    uint64_t trimmed_bytes; /* cut from a torn last log */
+    uint64_t trimmed_bytes; /* of torn last logs, and packs of a batch that was not durable */
 };
 
-/* Checks and trims the logs, opens, walks the markers. Blocks. Nothing remains on error. */
+/* Checks and trims the logs, opens, walks the markers, deletes what no marker names. Blocks.
+ * Nothing remains open on error. */
 enum err store_open(const struct store_options *options, struct store **out,
                     struct store_info *info, struct errmsg *em) MUST_USE;
 
@@ -78,7 +86,8 @@ typedef enum err store_meta_cb(void *ctx, struct slice name, struct slice value)
 typedef enum err store_pack_cb(void *ctx, uint64_t first_rev, uint32_t first_n, struct slice pack);
 
 /* Once, after store_open and before store_start, also for an empty store: all meta in order of
- * name, then all packs in order of revision. Checksums are verified. Blocks. */
+ * name, then all packs in order of revision. Checksums and the sum of packs are verified; what a
+ * callback took from a scan that fails is to be dropped. Blocks. */
 enum err store_scan(struct store *s, store_meta_cb *meta_cb, store_pack_cb *pack_cb, void *ctx,
                     struct errmsg *em) MUST_USE;
 

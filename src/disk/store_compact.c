@@ -4,8 +4,8 @@
  *   1. scan the rows of [F, T] in order. A row above F makes the row dead that it replaced (prev);
  *      a tombstone below T is dead itself. One at T stays: a watch may begin there.
  *   2. oldest first, delete packs that are all dead, write anew (with small neighbours) those that
- *      have a dead row; a bounded number in each synced write, the first of which raises the floor
- *      record.
+ *      have a dead row; a bounded number in each synced write to rows/. A synced write to meta/
+ *      comes before it, with the marker that allows it; the first also raises the floor record.
  *   3. ask LevelDB to compact the range, in slices, when the files are much larger than the packs.
  * Only step 2 is on disk. A crash loses the table; the next load finds again what is dead at or
  * below compacted_rev (store_note_dead), which is at least what the pass would have removed.
@@ -101,7 +101,7 @@ static void scan_slice(struct store *s)
 
 /* --- delete and write anew -------------------------------------------------- */
 
-/* One synced write in the making. */
+/* One synced write to rows/ in the making. */
 struct rewrite {
     struct store *s;
     leveldb_writebatch_t *batch;
@@ -247,10 +247,38 @@ static void fresh_written(struct rewrite *w)
     }
 }
 
+/* What rows/ is about to become, and the floor. */
+static void announce(struct rewrite *w, uint64_t sum_before)
+{
+    struct store *s = w->s;
+    struct store_compactor *c = &s->compactor;
+    struct store_marker next = store_marker_after(&s->marker);
+    struct store_slot slot;
+    next.pack_sum = s->table.sum;
+    next.pack_sum_before = sum_before;
+    /* The newest pack may begin later than it did, when its first rows are dead. */
+    for (size_t at = 0; at < w->fresh.len; at += sizeof slot) {
+        memcpy(&slot, w->fresh.at + at, sizeof slot);
+        if (!store_marker_is_behind(&next, slot.first_rev, slot.first_n)) continue;
+        next.last_rev = slot.first_rev;
+        next.last_n = slot.first_n;
+    }
+    leveldb_writebatch_t *batch = leveldb_writebatch_create();
+    if (c->disk_floor_rev < c->target_rev) {
+        uint8_t floor[8];
+        u64_le_put(floor, c->target_rev);
+        leveldb_writebatch_put(batch, STORE_KEY_FLOOR, strlen(STORE_KEY_FLOOR),
+                               (const char *)floor, sizeof floor);
+        c->disk_floor_rev = c->target_rev;
+    }
+    store_write_meta(s, batch, &next);
+    leveldb_writebatch_destroy(batch);
+}
+
 static void rewrite_slice(struct store *s)
 {
-    struct store_compactor *c = &s->compactor;
     struct rewrite w = { .s = s, .batch = leveldb_writebatch_create() };
+    uint64_t sum_before = s->table.sum;
     while (w.bytes < STORE_SLICE_BYTES && w.deletes < STORE_SLICE_DELETES) {
         size_t slot = store_table_queue_next(&s->table);
         if (slot == STORE_SLOT_NONE) break;
@@ -263,14 +291,8 @@ static void rewrite_slice(struct store *s)
         }
     }
     if (w.deletes != 0) {
-        if (c->disk_floor_rev < c->target_rev) {
-            uint8_t floor[8];
-            u64_le_put(floor, c->target_rev);
-            leveldb_writebatch_put(w.batch, STORE_KEY_FLOOR, strlen(STORE_KEY_FLOOR),
-                                   (const char *)floor, sizeof floor);
-            c->disk_floor_rev = c->target_rev;
-        }
-        store_write(s, w.batch, NULL);
+        announce(&w, sum_before);
+        store_write_rows(s, w.batch);
         fresh_written(&w);
     }
     leveldb_writebatch_destroy(w.batch);
@@ -288,7 +310,7 @@ static bool reclaim_is_due(struct store *s)
     uint64_t bound = s->table.bytes + s->table.bytes / 2 + s->options.write_buffer_bytes +
                      s->options.write_buffer_bytes / 2;
     store_check_files(s, true);
-    return __atomic_load_n(&s->stats.disk_bytes, __ATOMIC_RELAXED) > bound;
+    return s->rows_bytes > bound;
 }
 
 static uint64_t range_bytes(const struct store *s, uint64_t from_rev, uint64_t to_rev)
@@ -299,7 +321,7 @@ static uint64_t range_bytes(const struct store *s, uint64_t from_rev, uint64_t t
     const char *to_at = (const char *)to.at;
     size_t len = STORE_PACK_KEY_BYTES;
     uint64_t bytes = 0;
-    leveldb_approximate_sizes(s->db.db, 1, &from_at, &len, &to_at, &len, &bytes);
+    leveldb_approximate_sizes(s->rows.db, 1, &from_at, &len, &to_at, &len, &bytes);
     return bytes;
 }
 
@@ -324,7 +346,7 @@ static void reclaim_slice(struct store *s)
     }
     struct store_pack_key from = store_pack_key(low, 0);
     struct store_pack_key end = store_pack_key(to, 0);
-    leveldb_compact_range(s->db.db, (const char *)from.at, sizeof from.at, (const char *)end.at,
+    leveldb_compact_range(s->rows.db, (const char *)from.at, sizeof from.at, (const char *)end.at,
                           sizeof end.at);
     c->reclaim_rev = to;
     store_check_files(s, true);

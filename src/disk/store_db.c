@@ -96,7 +96,7 @@ static enum err sync_path(const char *path, struct errmsg *em)
     return failed == 0 ? OK : io_error(em, path, "sync");
 }
 
-static enum err sync_parent(const char *dir, struct errmsg *em)
+enum err store_db_sync_parent(const char *dir, struct errmsg *em)
 {
     CLEANUP(buf_deinit) struct buf parent = { 0 };
     path_of(&parent, dir, "..");
@@ -176,7 +176,7 @@ static enum err prepare_locked(const char *dir, bool *fresh, uint64_t *trimmed_b
                                struct errmsg *em)
 {
     if (mkdir(dir, 0700) == 0) {
-        TRY(sync_parent(dir, em));
+        TRY(store_db_sync_parent(dir, em));
     } else if (errno != EEXIST) {
         return io_error(em, dir, "make");
     }

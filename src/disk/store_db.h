@@ -17,7 +17,7 @@
 
 #define STORE_TABLE_BYTES (16u << 20)
 #define STORE_TABLES_OPEN_MAX 2000
-#define STORE_CACHE_BYTES (4u << 20)
+#define STORE_CACHE_BYTES (1u << 20) /* of index and other blocks; no read fills it with packs */
 #define STORE_BLOCK_BYTES 16384u
 #define STORE_INFO_LOG_BYTES_MAX (1u << 20)
 
@@ -38,6 +38,9 @@ enum err store_db_open(struct store_db *db, const char *dir, size_t write_buffer
 enum err store_db_made(struct store_db *db, struct errmsg *em) MUST_USE;
 /* All iterators and snapshots must be gone. */
 void store_db_close(struct store_db *db);
+
+/* Makes the entry of a new directory durable. */
+enum err store_db_sync_parent(const char *dir, struct errmsg *em) MUST_USE;
 
 /* Synced; also the directory, when LevelDB has begun a new log. After an error the database must
  * not be used any more. */

@@ -6,6 +6,19 @@
  * THREADS  Said at each member: loop, store (after store_start), or any by atomic operations.
  * LIMITS   STORE_SLICE_BYTES: what one step of background work reads, so a batch waits for it only.
  * ERRORS   store_fatal ends the process.
+ *
+ * INVARIANTS
+ *  I1  Order of synced writes. A batch: rows (if it has packs), meta. A compaction: meta, rows. So
+ *      meta/ alone decides which batch is the newest, and a floor is never behind what is removed.
+ *  I2  A crash between the two. Batch: its packs are behind the marker's last; the next open
+ *      deletes them, and the batch is written again from the log. Compaction: the marker has both
+ *      sums, rows/ has the first; the load finds again what is dead, and a later pass repeats it.
+ *  I3  A new database: both have their MAKING file before either is made; the file of meta/ goes
+ *      first, then that of rows/, then the first batch may come. So rows/ half made beside meta/
+ *      with a batch, or meta/ half made beside rows/ that is made, is damage.
+ *  I4  A read takes the snapshot of rows/ first, then the records of meta/: a floor that is newer
+ *      than the snapshot refuses too much, never too little.
+ *  I5  table.sum is that of rows/ once the write in hand is done.
  */
 #ifndef DISK_STORE_INT_H
 #define DISK_STORE_INT_H
@@ -15,6 +28,9 @@
 #include "disk/store_marker.h"
 #include "disk/store_table.h"
 #include "disk/workers_int.h"
+
+#define STORE_ROWS_NAME "rows"
+#define STORE_META_NAME "meta"
 
 #define STORE_SLICE_BYTES (256u << 10)
 #define STORE_SLICE_KILLS 512u
@@ -95,8 +111,10 @@ struct store {
 
     /* store thread; the loop's before store_start and after the thread ended */
     pthread_t thread;
-    struct store_db db;
-    struct store_marker marker;
+    struct store_db rows;
+    struct store_db meta;
+    uint64_t rows_bytes; /* of the files, as old as stats.disk_bytes */
+    struct store_marker marker; /* the newest written */
     struct store_table table;
     struct store_compactor compactor;
     struct store_batch *batches; /* taken from the inbox, oldest first */
@@ -112,9 +130,16 @@ struct store {
 _Noreturn void store_fatal(const struct store *s, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* Adds the marker behind s->marker with the cut's fields (NULL: unchanged), writes synced. Fatal
- * if that fails. */
-void store_write(struct store *s, leveldb_writebatch_t *batch, const struct store_cut *cut);
+/* Opens both databases, makes them if they are new, and leaves only what the newest marker names:
+ * s->rows, s->meta, s->marker, the floor record. Nothing remains open on error. */
+enum err store_open_both(struct store *s, uint64_t *trimmed_bytes, struct errmsg *em) MUST_USE;
+void store_close_both(struct store *s);
+
+/* Synced; fatal if it fails. */
+void store_write_rows(struct store *s, leveldb_writebatch_t *batch);
+/* Adds `next`, which is behind s->marker, and writes to meta/. */
+void store_write_meta(struct store *s, leveldb_writebatch_t *batch,
+                      const struct store_marker *next);
 
 /* One bounded step of physical compaction; false if there is nothing to do. */
 bool store_compact_step(struct store *s);

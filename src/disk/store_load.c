@@ -1,4 +1,7 @@
-/* disk/store_load.c - the scan at start: all meta, all packs, and the pack table on the way. */
+/* disk/store_load.c - the scan at start: all meta, all packs, and the pack table on the way.
+ *
+ * Beyond each pack's own form it compares the sum of all packs with the newest marker's, so packs
+ * that are missing, wherever it is, and such that should be gone are refused. */
 #include "disk/store.h"
 
 #include <inttypes.h>
@@ -17,7 +20,7 @@ struct scan {
 
 static enum err damaged(const struct scan *scan, uint64_t rev, const char *what)
 {
-    errmsg_set(scan->em, "%s: pack of revision %" PRIu64 " %s", scan->s->db.dir, rev, what);
+    errmsg_set(scan->em, "%s: pack of revision %" PRIu64 " %s", scan->s->rows.dir, rev, what);
     return ERR_CORRUPT;
 }
 
@@ -40,34 +43,46 @@ static enum err scan_pack(struct scan *scan, struct slice key, struct slice pack
     return OK;
 }
 
-static enum err scan_one(struct scan *scan, const leveldb_iterator_t *it, bool *end)
+static enum err scan_meta(struct scan *scan, struct slice key, struct slice value)
 {
-    struct slice key = store_db_iter_key(it);
-    struct slice value = store_db_iter_value(it);
-    *end = key.at[0] > 'r';
-    if (*end) return OK;
-    if (key.at[0] == 'r') return scan_pack(scan, key, value);
-    if (key.at[0] == 'm') {
-        return scan->meta_cb(scan->ctx, (struct slice){ key.at + 1, key.len - 1 }, value);
+    if (key.len == 0 || key.at[0] != 'm') {
+        errmsg_set(scan->em, "%s: a key of an unknown kind", scan->s->meta.dir);
+        return ERR_CORRUPT;
     }
-    errmsg_set(scan->em, "%s: a key of an unknown kind", scan->s->db.dir);
-    return ERR_CORRUPT;
+    return scan->meta_cb(scan->ctx, (struct slice){ key.at + 1, key.len - 1 }, value);
 }
 
-static enum err scan_all(struct scan *scan)
+typedef enum err scan_one(struct scan *scan, struct slice key, struct slice value);
+
+/* All keys in [from, end) of one database. */
+static enum err scan_db(struct scan *scan, const struct store_db *db, struct slice from,
+                        struct slice end, scan_one *one)
 {
-    struct store_db *db = &scan->s->db;
     leveldb_iterator_t *it = leveldb_create_iterator(db->db, db->read_checked);
     enum err e = OK;
-    bool end = false;
-    leveldb_iter_seek(it, "m", 1);
-    while (e == OK && !end && leveldb_iter_valid(it)) {
-        e = scan_one(scan, it, &end);
-        if (!end) leveldb_iter_next(it);
+    leveldb_iter_seek(it, (const char *)from.at, from.len);
+    while (e == OK && leveldb_iter_valid(it)) {
+        struct slice key = store_db_iter_key(it);
+        if (end.len != 0 && slice_cmp(key, end) >= 0) break;
+        e = one(scan, key, store_db_iter_value(it));
+        leveldb_iter_next(it);
     }
     if (e == OK) e = store_db_iter_error(it, scan->em);
     leveldb_iter_destroy(it);
     return e;
+}
+
+static enum err scan_all(struct scan *scan)
+{
+    struct store *s = scan->s;
+    const struct store_marker *m = &s->marker;
+    /* Before the first are the markers, behind the end the records: read when it was opened. */
+    TRY(scan_db(scan, &s->meta, SLICE_LIT("c"), SLICE_LIT("s"), scan_meta));
+    TRY(scan_db(scan, &s->rows, SLICE_NONE, SLICE_NONE, scan_pack));
+    if (s->table.sum == m->pack_sum || s->table.sum == m->pack_sum_before) return OK;
+    errmsg_set(scan->em, "%s: packs are lost, or not as the marker of index %" PRIu64 " has them",
+               s->rows.dir, m->index);
+    return ERR_CORRUPT;
 }
 
 enum err store_scan(struct store *s, store_meta_cb *meta_cb, store_pack_cb *pack_cb, void *ctx,

@@ -21,7 +21,11 @@ void store_marker_encode(const struct store_marker *m, uint8_t out[STORE_MARKER_
     u64_le_put(out + 16, m->index);
     u64_le_put(out + 24, m->term);
     u64_le_put(out + 32, m->compacted_rev);
-    u32_le_put(out + 40, m->prev_crc);
+    u64_le_put(out + 40, m->last_rev);
+    u64_le_put(out + 48, m->pack_sum);
+    u64_le_put(out + 56, m->pack_sum_before);
+    u32_le_put(out + 64, m->last_n);
+    u32_le_put(out + 68, m->prev_crc);
     u32_le_put(out + CRC_AT, crc32c(0, out, CRC_AT));
 }
 
@@ -35,7 +39,11 @@ enum err store_marker_decode(struct slice value, struct store_marker *out)
         .index = u64_le(value.at + 16),
         .term = u64_le(value.at + 24),
         .compacted_rev = u64_le(value.at + 32),
-        .prev_crc = u32_le(value.at + 40),
+        .last_rev = u64_le(value.at + 40),
+        .pack_sum = u64_le(value.at + 48),
+        .pack_sum_before = u64_le(value.at + 56),
+        .last_n = u32_le(value.at + 64),
+        .prev_crc = u32_le(value.at + 68),
     };
     return OK;
 }
@@ -52,6 +60,7 @@ struct store_marker store_marker_after(const struct store_marker *last)
     struct store_marker next = *last;
     next.seq = last->seq + 1;
     next.prev_index = last->index;
+    next.pack_sum_before = last->pack_sum;
     next.prev_crc = marker_crc(last);
     return next;
 }

@@ -1,9 +1,10 @@
 /* disk/store_read.c - reading history on a worker: events of a span, one version, one key's rows.
  *
- * A read sees the union of LevelDB as of one snapshot and the packs that the caller passed. Those
+ * A read sees the union of rows/ as of one snapshot and the packs that the caller passed. Those
  * are the newest, without a gap; so rows before the first of them come from LevelDB, the others
- * from memory, and no row comes twice. A row that is missing below the compacted revision of that
- * same snapshot was compacted (or never came along in a snapshot); above, it is damage.
+ * from memory, and no row comes twice. The floor and the compacted revision are read after the
+ * snapshot was taken, so they are not behind what is gone from it. A row that is missing below that
+ * compacted revision was compacted (or never came along in a snapshot); above, it is damage.
  */
 #include <inttypes.h>
 
@@ -18,7 +19,7 @@ struct reader {
     const leveldb_snapshot_t *snapshot;
     leveldb_readoptions_t *options;
     leveldb_iterator_t *points; /* for single rows; made when first needed */
-    uint64_t floor_rev;     /* as of the snapshot: a read from below it is refused */
+    uint64_t floor_rev;     /* as of the snapshot or newer: a read from below it is refused */
     uint64_t compacted_rev; /* likewise: a row below it may be missing */
     /* The pack that `points` stands on; last_rev < first_rev: none. */
     uint64_t first_rev;
@@ -145,15 +146,18 @@ static bool seek_floor(const struct reader *rd, leveldb_iterator_t *it, uint64_t
     uint32_t at_n = 0;
     leveldb_iter_seek(it, (const char *)key.at, sizeof key.at);
     check_iter(rd, it);
-    /* Keys of kind "s" follow, so it is valid. */
-    if (!leveldb_iter_valid(it)) store_fatal(rd->s, "read of history: the applied index is gone");
-    if (slice_eq(store_db_iter_key(it), (struct slice){ key.at, sizeof key.at })) return true;
-    leveldb_iter_prev(it);
+    if (!leveldb_iter_valid(it)) {
+        leveldb_iter_seek_to_last(it);
+    } else if (slice_eq(store_db_iter_key(it), (struct slice){ key.at, sizeof key.at })) {
+        return true;
+    } else {
+        leveldb_iter_prev(it);
+    }
     check_iter(rd, it);
     if (leveldb_iter_valid(it) && store_pack_key_read(store_db_iter_key(it), &at_rev, &at_n)) {
         return true;
     }
-    leveldb_iter_seek(it, "r", 1);
+    leveldb_iter_seek_to_first(it);
     check_iter(rd, it);
     return false;
 }
@@ -201,7 +205,7 @@ static bool find_in_memory(const struct reader *rd, uint64_t rev, struct slice k
 /* The row of a key at a revision, in LevelDB. Borrows until the next call. */
 static bool find_in_db(struct reader *rd, uint64_t rev, struct slice key, struct row *out)
 {
-    if (rd->points == NULL) rd->points = leveldb_create_iterator(rd->s->db.db, rd->options);
+    if (rd->points == NULL) rd->points = leveldb_create_iterator(rd->s->rows.db, rd->options);
     if (rd->first_rev <= rev && rev <= rd->last_rev) {
         uint64_t last_rev = 0;
         if (find_in_pack(rd, rd->pack, rd->first_rev, rev, key, out, &last_rev)) return true;
@@ -426,7 +430,7 @@ static void read_events(struct reader *rd)
     };
     r->next_rev = r->to_rev + 1;
     if (r->pack_count == 0 || r->from_rev <= r->packs[0].first_rev) {
-        leveldb_iterator_t *it = leveldb_create_iterator(rd->s->db.db, rd->options);
+        leveldb_iterator_t *it = leveldb_create_iterator(rd->s->rows.db, rd->options);
         bool more = span_db(rd, &span, it);
         check_iter(rd, it);
         leveldb_iter_destroy(it);
@@ -442,32 +446,31 @@ static void read_events(struct reader *rd)
 
 /* --- running ------------------------------------------------------------------ */
 
-/* A record of the store as of the snapshot: a write cannot come between it and the rows. */
+/* A record of meta/. False: it is not there. */
 static bool read_record(const struct reader *rd, struct slice key, struct buf *out)
 {
-    char *text = NULL;
-    size_t len = 0;
-    const char *at = (const char *)key.at;
-    char *value = leveldb_get(rd->s->db.db, rd->options, at, key.len, &len, &text);
-    if (text != NULL) store_fatal(rd->s, "read of history failed: %s", text);
-    buf_clear(out);
-    if (value != NULL) buf_append(out, value, len);
-    leveldb_free(value);
-    return value != NULL;
+    struct errmsg em;
+    bool found = false;
+    if (store_db_get(&rd->s->meta, key, out, &found, &em) != OK) {
+        store_fatal(rd->s, "read of history failed: %s", em.text);
+    }
+    return found;
 }
 
+/* After the snapshot was taken. The floor first: it is never above the compacted revision. */
 static void read_bounds(struct reader *rd)
 {
     CLEANUP(buf_deinit) struct buf value = { 0 };
     struct store_marker marker;
+    if (read_record(rd, SLICE_LIT(STORE_KEY_FLOOR), &value)) {
+        if (value.len != sizeof rd->floor_rev) store_fatal(rd->s, "the floor record is damaged");
+        rd->floor_rev = u64_le(value.at);
+    }
     if (!read_record(rd, SLICE_LIT(STORE_KEY_APPLIED), &value) ||
         store_marker_decode(buf_slice(&value), &marker) != OK) {
         store_fatal(rd->s, "the applied index is damaged");
     }
     rd->compacted_rev = marker.compacted_rev;
-    if (!read_record(rd, SLICE_LIT(STORE_KEY_FLOOR), &value)) return;
-    if (value.len != sizeof rd->floor_rev) store_fatal(rd->s, "the floor record is damaged");
-    rd->floor_rev = u64_le(value.at);
 }
 
 static void run_kind(struct reader *rd)
@@ -490,7 +493,7 @@ static void read_run(struct work *w)
 {
     struct store_read *r = CONTAINER_OF(w, struct store_read, work);
     struct reader rd = { .s = r->store, .r = r, .first_rev = 1 };
-    rd.snapshot = leveldb_create_snapshot(rd.s->db.db);
+    rd.snapshot = leveldb_create_snapshot(rd.s->rows.db);
     rd.options = leveldb_readoptions_create();
     leveldb_readoptions_set_verify_checksums(rd.options, 1);
     leveldb_readoptions_set_fill_cache(rd.options, 0);
@@ -499,5 +502,5 @@ static void read_run(struct work *w)
     run_kind(&rd);
     if (rd.points != NULL) leveldb_iter_destroy(rd.points);
     leveldb_readoptions_destroy(rd.options);
-    leveldb_release_snapshot(rd.s->db.db, rd.snapshot);
+    leveldb_release_snapshot(rd.s->rows.db, rd.snapshot);
 }

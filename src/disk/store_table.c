@@ -44,6 +44,7 @@ void store_table_append(struct store_table *t, uint64_t first_rev, uint32_t firs
         .bytes = (uint32_t)pack_bytes,
     };
     t->bytes += pack_bytes;
+    t->sum += store_pack_sum(first_rev, first_n, (uint32_t)pack_bytes);
 }
 
 /* --- finding --------------------------------------------------------------- */
@@ -264,6 +265,7 @@ void store_table_remove(struct store_table *t, size_t at)
     struct store_slot *slot = &t->slots[at];
     ASSERT(!slot->gone);
     t->bytes -= slot->bytes;
+    t->sum -= store_pack_sum(slot->first_rev, slot->first_n, slot->bytes);
     t->dead_bytes -= slot->dead_bytes;
     mem_free(slot->marks);
     slot->marks = NULL;
@@ -289,6 +291,7 @@ void store_table_replace(struct store_table *t, size_t first, size_t last,
     for (size_t i = 0; i < fresh_count; i++) {
         t->slots[first + i] = fresh[i];
         t->bytes += fresh[i].bytes;
+        t->sum += store_pack_sum(fresh[i].first_rev, fresh[i].first_n, fresh[i].bytes);
         t->gone_count--;
     }
     /* The rest stays gone, at a place that keeps the order. */

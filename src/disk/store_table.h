@@ -15,6 +15,7 @@
  *      that may not exist) the pack is read and the whole 64 bits are compared.
  *  I3  dead_bytes of a slot = bytes of its rows marked dead; both 0 without marks. When all rows
  *      are dead, the marks are freed and dead_count stays.
+ *  I4  sum = the sum, modulo 2^64, of store_pack_sum of all packs that are not gone.
  */
 #ifndef DISK_STORE_TABLE_H
 #define DISK_STORE_TABLE_H
@@ -47,6 +48,7 @@ struct store_table {
     size_t cap;
     size_t gone_count;
     uint64_t bytes; /* of all packs that are not gone */
+    uint64_t sum;
     uint64_t dead_bytes;
     uint64_t hash_seed;
     struct buf queue; /* of struct store_place: packs that became worth it, in that order */
@@ -63,6 +65,13 @@ struct store_place {
 };
 
 #define STORE_SLOT_NONE SIZE_MAX
+
+/* What one pack adds to the sum of all: the order of changes does not matter, and one pack missing
+ * or too many is seen. Not its content, which LevelDB's checksums cover. */
+static inline uint64_t store_pack_sum(uint64_t first_rev, uint32_t first_n, uint32_t bytes)
+{
+    return u64_mix(u64_mix(first_rev) ^ ((uint64_t)first_n << 32 | bytes));
+}
 
 void store_table_deinit(struct store_table *t);
 uint64_t store_table_hash(const struct store_table *t, uint64_t rev, struct slice key);

@@ -90,12 +90,12 @@ class FailingCalls(Faults):
 
     @staticmethod
     def kind_of_file(path):
-        """wal/wal-.., wal/..tmp, db/..log and so on: what fails alike."""
+        """wal/wal-.., wal/..tmp, db/rows/..log and so on: what fails alike."""
         path = pathlib.Path(path)
         if path.parent.name == "wal":
             return "segment" if path.name.startswith("wal-") and "." not in path.name else "wal-other"
-        if path.parent.name == "db":
-            return path.suffix or path.name.split("-")[0]
+        if path.parent.name in ("rows", "meta"):
+            return path.parent.name + (path.suffix or path.name.split("-")[0])
         return path.name
 
     def choose(self, calls, count):
@@ -392,8 +392,8 @@ class Damage(Faults):
     def damage(self, end, folder, count):
         origin, answered = self.prepared(end)
         files, self.used = [], {}
-        for path in sorted((origin.dir / folder).glob("*")):
-            if path.name in ("LOCK", "LOG", "LOG.old") or path.stat().st_size == 0:
+        for path in sorted((origin.dir / folder).rglob("*")):
+            if path.is_dir() or path.name in ("LOCK", "LOG", "LOG.old") or path.stat().st_size == 0:
                 continue
             name = path.relative_to(origin.dir)
             files.append((name, path.stat().st_size))
@@ -446,12 +446,12 @@ class Damage(Faults):
                 names = sorted(p for p in (directory / folder).iterdir() if p.name not in ("LOCK", "LOG", "LOG.old"))
                 names[number % len(names)].unlink()
             return harm
-        for folder in ("wal", "db", "identity"):
+        for folder in ("wal", "db", "db/rows", "db/meta", "identity"):
             with self.subTest(gone=folder):
                 self.assertEqual(self.verdict(origin, answered, gone(folder), f"{folder} gone"), "refused")
             with self.subTest(swapped=folder):
                 self.assertEqual(self.verdict(origin, answered, swap(folder), f"{folder} swapped"), "refused")
-        for folder in ("wal", "db"):
+        for folder in ("wal", "db/rows", "db/meta"):
             for number in range(8):
                 with self.subTest(one_of=folder, number=number):
                     self.verdict(origin, answered, each_file_gone(folder, number), f"file {number} of {folder} gone")

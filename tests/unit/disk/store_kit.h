@@ -104,14 +104,21 @@ static void kit_copy_one(void *ctx, const char *dir, const char *name)
 {
     char *from = kit_join(dir, name);
     char *to = kit_join(ctx, name);
-    struct buf bytes = kit_read_file(from);
-    kit_write_file(to, buf_slice(&bytes));
-    buf_deinit(&bytes);
+    struct stat st;
+    assert_int_equal(stat(from, &st), 0);
+    if (S_ISDIR(st.st_mode)) {
+        assert_int_equal(mkdir(to, 0700), 0);
+        kit_each_file(from, kit_copy_one, to);
+    } else {
+        struct buf bytes = kit_read_file(from);
+        kit_write_file(to, buf_slice(&bytes));
+        buf_deinit(&bytes);
+    }
     mem_free(from);
     mem_free(to);
 }
 
-/* Files only. The target is made, and emptied if it was there. */
+/* The target is made, and emptied if it was there. */
 KIT_UNUSED static void kit_copy_dir(const char *from, char *to)
 {
     kit_each_file(to, kit_remove_one, NULL);

@@ -244,33 +244,6 @@ static void test_a_second_process_is_refused(void **state)
     kit_remove(dir);
 }
 
-static void test_a_half_made_database_is_made_again(void **state)
-{
-    (void)state;
-    char *dir = kit_dir();
-    struct store_options options = options_of(dir);
-    struct store *s;
-    struct store_info info;
-    struct errmsg em;
-    assert_int_equal(store_open(&options, &s, &info, &em), OK);
-    store_close(s);
-    char *making = kit_join(dir, "MAKING");
-    kit_write_file(making, SLICE_NONE);
-    assert_int_equal(store_open(&options, &s, &info, &em), OK);
-    assert_true(info.empty);
-    store_close(s);
-    assert_int_equal(access(making, F_OK), -1);
-
-    /* But not one that lost its CURRENT. */
-    char *current = kit_join(dir, "CURRENT");
-    assert_int_equal(unlink(current), 0);
-    assert_int_equal(store_open(&options, &s, &info, &em), ERR_CORRUPT);
-    assert_non_null(strstr(em.text, "CURRENT"));
-    mem_free(making);
-    mem_free(current);
-    kit_remove(dir);
-}
-
 /* --- failing writes ------------------------------------------------------------------ */
 
 static void fatal_to_pipe(void *ctx, const char *text)
@@ -362,7 +335,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_the_longest_meta_name),
         cmocka_unit_test(test_a_callback_ends_the_scan),
         cmocka_unit_test(test_sleep_protocol_tells_of_every_batch),
-        cmocka_unit_test(test_a_half_made_database_is_made_again),
         cmocka_unit_test(test_a_second_process_is_refused),
         cmocka_unit_test(test_a_failed_write_ends_the_process_and_loses_nothing),
     };

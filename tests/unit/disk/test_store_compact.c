@@ -3,6 +3,7 @@
 #include "store_kit.h"
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 static struct store_options options_of(const char *dir, struct workers *workers)
@@ -222,7 +223,7 @@ static void test_a_killed_process_loses_nothing_durable(void **state)
         char args[64];
         int status;
         uint64_t seed = 100 + i % 3;
-        snprintf(args, sizeof args, "%" PRIu64 ",%" PRIu64, seed, 51 + i);
+        snprintf(args, sizeof args, "%" PRIu64 ",%" PRIu64, seed, 90 + 3 * i);
         pid_t child = kit_spawn("killed", dir, args);
         assert_int_equal(waitpid(child, &status, 0), child);
         assert_true(WIFSIGNALED(status));
@@ -250,6 +251,75 @@ static void test_a_killed_process_loses_nothing_durable(void **state)
         kit_remove(dir);
     }
     workers_free(workers);
+}
+
+/* --- the order of the two writes ----------------------------------------------------------- */
+
+#define EMPTY_BATCHES 200
+#define LIMIT_BYTES 16384 /* less than the log of meta/ then has, more than that of rows/ needs */
+
+static void model_of_order(struct kit_model *m)
+{
+    kit_model_init(m, 21);
+    m->value_max = 20;
+    for (int i = 0; i < 300; i++) kit_change(m, 1);
+}
+
+static void say_nothing(void *ctx, const char *text)
+{
+    (void)ctx;
+    (void)text;
+}
+
+/* Compacts when meta/ cannot be written any more, but rows/ can. */
+static int child_limited(const char *dir, const char *unused)
+{
+    struct store_options options = options_of(dir, NULL);
+    struct rlimit limit = { LIMIT_BYTES, LIMIT_BYTES };
+    struct kit_model m;
+    struct store *s;
+    struct kit_loaded loaded;
+    (void)unused;
+    options.on_fatal = say_nothing;
+    signal(SIGXFSZ, SIG_IGN);
+    model_of_order(&m);
+    m.next_row = m.row_count;
+    if (kit_open(&options, &s, &loaded, NULL) != OK) return 1;
+    kit_compact(&m, m.rev);
+    for (int i = 1; i < EMPTY_BATCHES; i++) kit_submit(&m, s);
+    kit_wait_batch(s, kit_submit(&m, s));
+    if (setrlimit(RLIMIT_FSIZE, &limit) != 0) return 2;
+    store_compact(s, m.rev);
+    kit_wait_floor(s, m.rev);
+    return 3;
+}
+
+/* Rows go only after meta/ has said so: when it cannot, they are all there. */
+static void test_no_row_goes_before_its_marker(void **state)
+{
+    (void)state;
+    char *dir = kit_dir();
+    struct store_options options = options_of(dir, NULL);
+    struct kit_model m;
+    struct store *s;
+    struct kit_loaded loaded;
+    struct errmsg em;
+    int status;
+    model_of_order(&m);
+    assert_int_equal(kit_open(&options, &s, &loaded, NULL), OK);
+    kit_submit(&m, s);
+    store_close(s);
+    pid_t child = kit_spawn("limited", dir, "");
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), STORE_EXIT_CODE);
+    if (kit_open(&options, &s, &loaded, &em) != OK) fail_msg("%s", em.text);
+    assert_int_equal(loaded.compacted, m.rev);
+    assert_int_equal(loaded.row_count, m.row_count);
+    kit_check_loaded(&m, &loaded);
+    store_close(s);
+    kit_model_deinit(&m);
+    kit_remove(dir);
 }
 
 /* --- disk space ----------------------------------------------------------------------------- */
@@ -289,11 +359,13 @@ static void test_files_shrink(void **state)
 int main(int argc, char **argv)
 {
     if (argc == 4 && strcmp(argv[1], "killed") == 0) return child_killed(argv[2], argv[3]);
+    if (argc == 4 && strcmp(argv[1], "limited") == 0) return child_limited(argv[2], argv[3]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_compaction_matches_the_model),
         cmocka_unit_test(test_nothing_goes_before_both_agree),
         cmocka_unit_test(test_all_rows_of_deleted_keys_go),
         cmocka_unit_test(test_a_killed_process_loses_nothing_durable),
+        cmocka_unit_test(test_no_row_goes_before_its_marker),
         cmocka_unit_test(test_files_shrink),
     };
     return cmocka_run_group_tests_name("disk/store_compact", tests, NULL, NULL);

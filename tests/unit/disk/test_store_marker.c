@@ -6,16 +6,17 @@
 static void test_format_is_pinned(void **state)
 {
     (void)state;
-    static const uint8_t want_start[44] = {
+    static const uint8_t want_start[72] = {
         1, 2, 0, 0, 0, 0, 0, 0,  2, 0, 0, 0, 0, 0, 0, 0,  3, 0, 0, 0, 0, 0, 0, 0,
-        4, 0, 0, 0, 0, 0, 0, 0,  5, 0, 0, 0, 0, 0, 0, 0,  6, 0, 0, 0x80,
+        4, 0, 0, 0, 0, 0, 0, 0,  5, 0, 0, 0, 0, 0, 0, 0,  6, 0, 0, 0, 0, 0, 0, 0,
+        7, 0, 0, 0, 0, 0, 0, 0,  8, 0, 0, 0, 0, 0, 0, 0,  9, 0, 0, 0,  10, 0, 0, 0x80,
     };
-    struct store_marker m = { 0x201, 2, 3, 4, 5, 0x80000006 };
+    struct store_marker m = { 0x201, 2, 3, 4, 5, 6, 7, 8, 9, 0x8000000a };
     struct store_marker back;
     uint8_t bytes[STORE_MARKER_BYTES];
     store_marker_encode(&m, bytes);
     assert_memory_equal(bytes, want_start, sizeof want_start);
-    assert_int_equal(u32_le(bytes + 44), crc32c(0, bytes, 44));
+    assert_int_equal(u32_le(bytes + 72), crc32c(0, bytes, 72));
     assert_int_equal(store_marker_decode((struct slice){ bytes, sizeof bytes }, &back), OK);
     uint8_t again[STORE_MARKER_BYTES];
     store_marker_encode(&back, again);
@@ -26,7 +27,26 @@ static void test_format_is_pinned(void **state)
                          ERR_CORRUPT);
         bytes[i] ^= 0x10;
     }
-    assert_int_equal(store_marker_decode((struct slice){ bytes, 47 }, &back), ERR_CORRUPT);
+    assert_int_equal(store_marker_decode((struct slice){ bytes, 75 }, &back), ERR_CORRUPT);
+}
+
+static void test_what_is_behind_a_marker(void **state)
+{
+    (void)state;
+    struct store_marker m = { .seq = 5, .index = 9, .last_rev = 100, .last_n = 3, .pack_sum = 77,
+                              .pack_sum_before = 66 };
+    assert_false(store_marker_is_behind(&m, 99, UINT32_MAX));
+    assert_false(store_marker_is_behind(&m, 100, 2));
+    assert_false(store_marker_is_behind(&m, 100, 3));
+    assert_true(store_marker_is_behind(&m, 100, 4));
+    assert_true(store_marker_is_behind(&m, 101, 1));
+    struct store_marker next = store_marker_after(&m);
+    assert_int_equal(next.seq, 6);
+    assert_int_equal(next.prev_index, 9);
+    assert_int_equal(next.last_rev, 100);
+    assert_int_equal(next.last_n, 3);
+    assert_int_equal(next.pack_sum, 77);
+    assert_int_equal(next.pack_sum_before, 77);
 }
 
 struct fixture {
@@ -153,7 +173,7 @@ static void test_foreign_records_are_refused(void **state)
     put(&f, STORE_KEY_APPLIED, strlen(STORE_KEY_APPLIED), (struct slice){ bytes, sizeof bytes });
     assert_int_equal(check(&f), OK);
 
-    put(&f, STORE_KEY_FORMAT, strlen(STORE_KEY_FORMAT), SLICE_LIT("\2\0\0\0"));
+    put(&f, STORE_KEY_FORMAT, strlen(STORE_KEY_FORMAT), SLICE_LIT("\1\0\0\0"));
     assert_int_equal(check(&f), ERR_UNSUPPORTED);
     leveldb_writebatch_t *batch = leveldb_writebatch_create();
     leveldb_writebatch_delete(batch, STORE_KEY_FORMAT, strlen(STORE_KEY_FORMAT));
@@ -166,6 +186,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_format_is_pinned),
+        cmocka_unit_test(test_what_is_behind_a_marker),
         cmocka_unit_test(test_whole_chains),
         cmocka_unit_test(test_lost_runs_are_noticed),
         cmocka_unit_test(test_foreign_records_are_refused),

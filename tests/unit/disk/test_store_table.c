@@ -168,12 +168,18 @@ static void test_a_damaged_pack_is_an_error(void **state)
 static void check_order(const struct store_table *t, uint64_t bytes)
 {
     uint64_t total = 0;
+    uint64_t sum = 0;
     size_t gone = 0;
     for (size_t i = 0; i < t->count; i++) {
-        if (i > 0) assert_true(t->slots[i - 1].first_rev <= t->slots[i].first_rev);
-        if (t->slots[i].gone) gone++; else total += t->slots[i].bytes;
+        const struct store_slot *slot = &t->slots[i];
+        if (i > 0) assert_true(t->slots[i - 1].first_rev <= slot->first_rev);
+        gone += slot->gone;
+        if (slot->gone) continue;
+        total += slot->bytes;
+        sum += store_pack_sum(slot->first_rev, slot->first_n, slot->bytes);
     }
     assert_int_equal(gone, t->gone_count);
+    assert_int_equal(sum, t->sum);
     assert_int_equal(total, t->bytes);
     assert_int_equal(total, bytes);
 }
