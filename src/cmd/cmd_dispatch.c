@@ -237,6 +237,13 @@ static void prefetch_burst(struct cmd_env *env, struct client *c, size_t count)
     }
 }
 
+bool cmd_output_full(struct cmd_env *env, struct client *c, size_t bytes)
+{
+    if (LIKELY(bytes <= env->limits.output_bytes_max)) return false;
+    client_close(env, c, false);
+    return true;
+}
+
 /* Executes the decoded burst; *used grows by what was executed. WAITS: the rest must come again. */
 static enum outcome run_burst(struct cmd_env *env, struct client *c, size_t count, size_t *used)
 {
@@ -244,6 +251,7 @@ static enum outcome run_burst(struct cmd_env *env, struct client *c, size_t coun
     uint8_t db = c->db;
     for (size_t i = 0; i < count; i++) {
         if (c->closing || c->close_asked || c->blocked) return WAITS;
+        if (UNLIKELY(cmd_output_full(env, c, chain_bytes(c->out)))) return WAITS;
         const struct cmd_def *container = NULL;
         const struct cmd_def *def = b->def[i];
         if (def == NULL) def = cmd_table_find(env->table, b->req[i].argc, b->req[i].argv, &container);

@@ -36,6 +36,8 @@ void cmd_queue_capture(struct cmd_env *env, struct client *c);
 /* The reply of a write: done, or the error. */
 void cmd_finish_reply(struct cmd_done *dx, const struct cmd_finish *finish, const struct op *op,
                       const struct op_result *res);
+/* A reply in the making is larger than any client may leave unread: closes, true. */
+bool cmd_output_full(struct cmd_env *env, struct client *c, size_t bytes);
 /* One ticket of the client's is finished. */
 void cmd_ticket_finished(struct cmd_env *env, struct client *c);
 

@@ -446,8 +446,11 @@ static void compact_done(struct cmd_done *dx, const struct op *op, const struct 
     } else if (dx->arg == 0 || node_compacted_physically(dx->env->node, (uint64_t)op->number)) {
         reply_ok(dx->reply);
     } else {
+        dx->client->blocked = false;
         physical_wait(dx->env, dx->client, (uint64_t)op->number);
+        return;
     }
+    if (dx->arg != 0) client_unblock(dx->env, dx->client);
 }
 static const struct cmd_finish compact_finish = { .done = compact_done, .on_error = true };
 
@@ -460,7 +463,10 @@ static enum err cmd_kv_compact(struct cmd_ctx *cx)
     TRY(arg_u64(cx->argv[2], &rev));
     op.number = (int64_t)rev;
     op.fields = FIELD_NUMBER;
-    return cmd_propose(cx, &op, &compact_finish, NULL, physical);
+    TRY(cmd_propose(cx, &op, &compact_finish, NULL, physical));
+    /* Its reply may come after those of operations behind it: nothing follows before it is there. */
+    if (physical) client_block(cx->env, cx->client, INT64_MAX, NULL, NULL, NULL);
+    return OK;
 }
 
 static bool compact_leaves(size_t argc, const struct slice *argv)
@@ -534,7 +540,7 @@ const struct cmd_def cmd_kv_defs[] = {
     { .name = "kv|history", .run = cmd_kv_history, .arity = -3, .flags = CMD_READ | CMD_DRAIN | CMD_NO_MULTI,
       .group = COORD, .keys = KEY2, .since = "0.1.0", .args = "key [FROM revision] [TO revision] [COUNT n]",
       .summary = "Returns the versions of a key that are kept, oldest first." },
-    { .name = "kv|compact", .run = cmd_kv_compact, .arity = -3, .flags = CMD_WRITE | CMD_ADMIN, .group = COORD,
+    { .name = "kv|compact", .run = cmd_kv_compact, .arity = -3, .flags = CMD_WRITE | CMD_ADMIN | CMD_NO_MULTI, .group = COORD,
       .leaves_turn = compact_leaves, .since = "0.1.0", .args = "revision [PHYSICAL]",
       .summary = "Forgets history before a revision." },
     { .name = "kv|revision", .run = cmd_kv_revision, .arity = 2, .flags = READS | CMD_FAST, .group = COORD,

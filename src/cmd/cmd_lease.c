@@ -184,7 +184,7 @@ static enum err cmd_lease_help(struct cmd_ctx *cx)
     return OK;
 }
 
-#define WRITES (CMD_WRITE | CMD_FAST)
+#define WRITES (CMD_WRITE | CMD_FAST | CMD_NO_MULTI) /* no operations of a transaction */
 #define READS (CMD_READ | CMD_FAST)
 
 const struct cmd_def cmd_lease_defs[] = {

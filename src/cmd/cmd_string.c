@@ -240,6 +240,7 @@ static enum err cmd_mget(struct cmd_ctx *cx)
         } else {
             reply_null(cx->reply);
         }
+        if (UNLIKELY(cmd_output_full(cx->env, cx->client, chain_bytes(cx->reply->out)))) break;
     }
     return OK;
 }

@@ -62,6 +62,7 @@ struct collect {
     struct level *level; /* while collecting */
     struct cmd_copy *copying; /* EXEC: the queued command being collected */
     uint32_t proposed;   /* operations that the running handler has added */
+    size_t out_bytes;    /* of the elements' replies so far */
 };
 
 /* --- memory ------------------------------------------------------------------------------ */
@@ -538,7 +539,7 @@ static enum err txn_interactive(struct cmd_ctx *cx)
     struct multi *m = cx->client->multi;
     bool is_else = cx->argc == 2 && arg_is(cx->argv[1], "ELSE");
     bool is_if = arg_is(cx->argv[1], "IF");
-    enum err e = OK;
+    enum err e = is_else || is_if ? OK : ERR_SYNTAX;
     if (is_else) {
         e = m->has_else ? ERR_SYNTAX : OK;
         m->has_else = true;
@@ -598,6 +599,7 @@ static enum err txn_one_shot(struct cmd_ctx *cx)
 
 static enum err cmd_txn(struct cmd_ctx *cx)
 {
+    if (cx->mode == CMD_MODE_COLLECT) return txn_nested(cx);
     if (arg_is(cx->argv[1], "MULTI") && cx->argc == 2) return cmd_multi(cx);
     if (arg_is(cx->argv[1], "HELP") && cx->argc == 2) {
         static const char *const lines[] = {
@@ -614,7 +616,6 @@ static enum err cmd_txn(struct cmd_ctx *cx)
         for (size_t i = 0; i < ARRAY_LEN(lines); i++) reply_simple(cx->reply, slice_of(lines[i]));
         return OK;
     }
-    if (cx->mode == CMD_MODE_COLLECT) return txn_nested(cx);
     if (cx->client->multi != NULL) {
         if (txn_is_line(cx)) return txn_interactive(cx);
         cmd_multi_queue(cx->env, cx->client, cx->def, cx->argc, cx->argv, cx->reply);
@@ -684,6 +685,7 @@ static void exec_reads(struct cmd_ctx *cx, struct collect *k)
             .mode = CMD_MODE_ELEMENT,
         };
         cmd_run(&inner);
+        if (UNLIKELY(cmd_output_full(cx->env, cx->client, chain_bytes(cx->reply->out)))) break;
     }
     collect_free(k);
 }
@@ -727,7 +729,10 @@ static enum err cmd_exec(struct cmd_ctx *cx)
         k->level = &l;
         k->exec = true;
         add_watch_compares(k, c);
-        for (size_t i = 0; i < m->count && e == OK; i++) e = collect_queued(cx, k, &m->queue[i]);
+        for (size_t i = 0; i < m->count && e == OK; i++) {
+            m->queue[i]->db = c->db; /* a SELECT before it has moved on */
+            e = collect_queued(cx, k, &m->queue[i]);
+        }
         if (e == OK) {
             e = exec_collected(cx, k);
         } else {
@@ -814,6 +819,8 @@ void cmd_txn_element(struct cmd_env *env, const struct ticket *t, uint32_t ordin
         };
         cmd_run(&cx);
     }
+    k->out_bytes += chain_bytes(&el->out);
+    (void)cmd_output_full(env, c, k->out_bytes);
 }
 
 /* The end of the elements below `at`'s depth that follow it. */

@@ -263,7 +263,7 @@ static bool log_is_stuck(struct node *n)
 {
     struct wal_stats st;
     wal_stats_get(n->wal, &st);
-    return st.next_segment_err != OK;
+    return st.next_segment_err != OK && st.in_flight_us == 0;
 }
 
 /* Drives raft until everything that was in the log is committed and applied. A start waits for room
@@ -275,8 +275,8 @@ static void replay_run(struct node *n, bool closing)
         node_update(n);
         struct wal_done done;
         if (!wal_poll(n->wal, &done)) {
-            if (closing && log_is_stuck(n)) return;
             wal_wait(n->wal, REPLAY_POLL_MS);
+            if (closing && log_is_stuck(n)) return;
             continue;
         }
         node_wal_take(n, &done);

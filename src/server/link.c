@@ -5,6 +5,12 @@
 
 #include <stdio.h>
 
+/* It may wait for ever; a wait for the disk or the log ends by itself. */
+static bool waits_for_events(const struct client *c)
+{
+    return c->blocked && c->block.can_unblock;
+}
+
 static size_t link_on_bytes(void *user, struct conn *conn, struct slice in)
 {
     struct link *l = user;
@@ -22,7 +28,8 @@ static size_t link_on_bytes(void *user, struct conn *conn, struct slice in)
     } else if (want > 0) {
         conn_want(conn, want);
     }
-    if (l->eof && !waits && (want > 0 || used == in.len)) client_close(&s->env, l->client, true);
+    bool over = waits ? waits_for_events(l->client) : want > 0 || used == in.len;
+    if (l->eof && over) client_close(&s->env, l->client, true);
     return used;
 }
 
@@ -43,12 +50,20 @@ static void link_on_close(void *user, struct conn *conn, enum conn_close_reason 
 
 static void link_on_eof(void *user, struct conn *conn)
 {
+    (void)conn;
     struct link *l = user;
     const struct client *c = l->client;
     l->eof = true;
-    /* What was sent before the end is still executed and answered. */
-    bool goes_on = (c->draining || c->congested || c->pending > 0) && conn_input_bytes(conn) > 0;
-    if (!goes_on || c->blocked) client_close(&l->server->env, l->client, true);
+    /* What was sent before the end is still executed and answered; link_resumed looks again. */
+    bool goes_on = c->draining || c->congested || c->blocked;
+    if (!goes_on || waits_for_events(c)) client_close(&l->server->env, l->client, true);
+}
+
+/* What it waited for is there. Without input nothing would come back to say that it is over. */
+void link_resumed(struct link *l)
+{
+    conn_resume(l->conn);
+    if (l->eof && conn_input_bytes(l->conn) == 0) client_close(&l->server->env, l->client, true);
 }
 
 static void link_on_writable(void *user, struct conn *conn)

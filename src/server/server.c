@@ -50,7 +50,7 @@ static void io_close(void *ctx, void *link, bool after_flush)
 static void io_resume(void *ctx, void *link)
 {
     (void)ctx;
-    conn_resume(((struct link *)link)->conn);
+    link_resumed(link);
 }
 
 static const char *io_address(void *ctx, void *link, bool peer, char *out, size_t out_bytes)

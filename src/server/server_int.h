@@ -37,6 +37,7 @@ struct server {
 };
 
 void link_accept(void *ctx, struct conn *conn);
+void link_resumed(struct link *l);
 void links_check(struct server *s, int64_t now_ms);
 
 #endif
