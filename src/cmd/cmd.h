@@ -29,6 +29,7 @@
 #define CLIENT_NAME_BYTES_MAX 256
 #define CLIENT_UNAUTH_OUTPUT_BYTES_MAX 16384 /* unread answers to somebody unknown: then it is closed */
 #define CLIENT_MULTI_COUNT_MAX 10000   /* commands queued in one MULTI */
+#define CLIENT_MULTI_EXTRA_BYTES (16u << 20) /* queued in one MULTI beyond request-max-bytes */
 #define CLIENT_WATCH_COUNT_MAX 10000   /* keys of WATCH */
 #define CMD_SCAN_STEP_MAX 10000        /* entries one command looks at in one turn */
 

@@ -236,7 +236,8 @@ static void flush_done(struct cmd_done *dx, const struct op *op, const struct op
         client_unblock(dx->env, dx->client);
         return;
     }
-    if (res->number == FLUSH_STEP_COUNT) {
+    uint64_t step_max = MIN(state_settings(dx->view.state)->op_keys_max, FLUSH_STEP_COUNT);
+    if ((uint64_t)res->number >= step_max) {
         flush_go_on(dx, at);
         return;
     }

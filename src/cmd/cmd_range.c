@@ -381,6 +381,13 @@ static void old_step(struct cmd_env *env, struct client *c, struct old_range *x)
         old_finish(env, c, x);
         return;
     }
+    if (x->bytes.len > env->limits.output_bytes_max) {
+        struct reply r = client_reply(c);
+        reply_error(&r, "ERR", "SORT and MIN/MAX look at the whole range: this one is too large, ask for parts of it");
+        client_unblock(env, c);
+        old_free(x);
+        return;
+    }
     struct store_read *read = store_read_new(STORE_READ_VERSION, cmd_read_cookie(env));
     read->at_rev = x->o.rev;
     x->full = !old_needs_more(env, x);

@@ -11,6 +11,7 @@
 struct multi {
     struct cmd_copy **queue;
     size_t count, cap;
+    size_t bytes;     /* of the arguments */
     bool spoiled;     /* EXEC answers EXECABORT */
     bool has_if;      /* interactive: TXN IF came */
     bool has_else;
@@ -127,6 +128,13 @@ void cmd_multi_queue(struct cmd_env *env, struct client *c, const struct cmd_def
     }
     if (m->count >= MIN(CLIENT_MULTI_COUNT_MAX, state_settings(node_state(env->node))->multi_ops_max)) {
         reply_err(r, ERR_OPS_LIMIT);
+        m->spoiled = true;
+        return;
+    }
+    for (size_t i = 0; i < argc; i++) m->bytes += sizeof argv[i] + argv[i].len;
+    /* More than that would be refused as an operation; reads are not part of one. */
+    if (m->bytes > state_settings(node_state(env->node))->request_bytes_max + CLIENT_MULTI_EXTRA_BYTES) {
+        reply_err(r, ERR_REQUEST_LIMIT);
         m->spoiled = true;
         return;
     }
@@ -431,6 +439,7 @@ static enum err branch_op(struct cmd_ctx *cx, struct collect *k, size_t argc,
     txn_keys_add(keys, def, argc, argv);
     if (!collect_write(cx, k, def, cx->db, argc, argv)) {
         chain_move(cx->reply->out, &k->elements[k->count - 1].out);
+        cx->reply->error_count++; /* so that a TXN around this one sees it */
         *answered = true;
     }
     return OK;

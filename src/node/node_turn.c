@@ -166,11 +166,19 @@ void node_local(struct node *n, const struct ticket *t)
     ticket_ring_push(&n->tickets, t, 0);
 }
 
+/* What waits for the store, also what no checkpoint may take yet because too many are under way. */
+static uint64_t store_waiting_bytes(const struct node *n)
+{
+    uint64_t bytes = store_backlog_bytes(n->store);
+    if (n->dirty_bytes > n->cfg.checkpoint_bytes) bytes += n->dirty_bytes - n->cfg.checkpoint_bytes;
+    return bytes;
+}
+
 bool node_is_congested(struct node *n)
 {
     bool full = raft_uncommitted_bytes(n->raft) + n->batch.len > n->cfg.uncommitted_bytes_max ||
                 n->next_seq - n->done_seq > PROPOSED_OPS_MAX ||
-                store_backlog_bytes(n->store) > n->cfg.store_backlog_bytes_max;
+                store_waiting_bytes(n) > n->cfg.store_backlog_bytes_max;
     n->congested = n->congested || full;
     return full;
 }

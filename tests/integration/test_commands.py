@@ -397,6 +397,21 @@ class Versions(Commands):
         self.expect(Error(f"COMPACTED required revision {rev + 3} has been compacted, oldest is {rev + 4}"),
                     "KV", "READ", "k", "FROM", rev + 3)
 
+    def test_answers_behind_a_physical_compaction(self):
+        rev = self.revision()
+        for value in range(5):
+            self.ask("SET", "k", value)
+        asked = [["KV", "COMPACT", rev + 3, "PHYSICAL"], ["GET", "k"], ["SET", "k", "x"], ["GET", "k"]]
+        self.assertEqual(self.c.pipeline(asked), [OK, b"4", OK, b"x"])
+
+    def test_flush_with_a_small_limit_of_keys(self):
+        self.expect(OK, "CONFIG", "SET", "op-max-keys", 5)
+        for i in range(12):
+            self.ask("SET", f"k{i}", i)
+        self.expect(OK, "FLUSHALL")
+        self.expect(0, "DBSIZE")
+        self.expect(OK, "CONFIG", "SET", "op-max-keys", 10000)
+
     def test_databases(self):
         rev = self.revision()
         other = self.client()
@@ -652,6 +667,36 @@ class Transactions(Commands):
         self.ask("GET", "k")
         self.c.send("EXEC")
         self.assertEqual(self.c._line(), b"*-1")
+
+    def test_queued_bytes_are_bounded(self):
+        self.expect(OK, "MULTI")
+        answers = self.c.pipeline([["SET", "a", "x" * 1000000]] * 20)
+        self.assertEqual((answers[0], answers[-1]), (QUEUED, Error("ERR request is too large")))
+        self.assertIn("EXECABORT", self.ask("EXEC"))
+
+    def test_select_inside(self):
+        for words in [["MULTI"], ["SELECT", 1], ["SET", "a", 1], ["SELECT", 0]]:
+            self.ask(*words)
+        self.expect([OK, OK, OK], "EXEC")
+        self.expect(None, "GET", "a")
+        self.ask("SELECT", 1)
+        self.expect(b"1", "GET", "a")
+
+    def test_what_cannot_be_inside(self):
+        refused = Error("ERR Command not allowed inside a transaction")
+        for words in [["LEASE", "GRANT", 10], ["LEASE", "KEEPALIVE", 1], ["LEASE", "REVOKE", 1],
+                      ["KV", "COMPACT", 1], ["CONFIG", "SET", "op-max-keys", 10000]]:
+            self.expect(OK, "MULTI")
+            self.expect(refused, *words)
+            self.assertIn("EXECABORT", self.ask("EXEC"))
+        self.expect(SYNTAX, "TXN", "IF", 0, "THEN", 1, 2, "TXN", "MULTI")
+        self.expect(OK, "SET", "not", "queued")
+        self.assertIsInstance(self.ask("TXN", "IF", 0, "THEN", 2, 3, "SET", "half", 1, 10, "TXN", "IF", 0, "THEN", 1,
+                                       4, "SETEX", "k", 0, "v"), Error)
+        self.expect(None, "GET", "half")
+        self.expect(OK, "MULTI")
+        self.expect(SYNTAX, "TXN", "other")
+        self.assertIn("EXECABORT", self.ask("EXEC"))
 
     def test_no_blocking_inside(self):
         self.expect(OK, "MULTI")

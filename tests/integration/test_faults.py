@@ -194,6 +194,25 @@ class FailingCalls(Faults):
             failed += end > begin
         self.assertGreater(failed, 0)
 
+    def test_lifetimes_of_long_keys_survive(self):
+        """A lifetime that comes after the write is a record of its own, named by the key."""
+        server = self.fresh("long")
+        key = "k" * 4096
+        server.start()
+        with server.client() as client:
+            self.assertEqual(client.cmd("SET", key, "v"), "OK")
+            self.assertEqual(client.cmd("EXPIRE", key, 1000), 1)
+        server.stop()
+        server.start()
+        with server.client() as client:
+            self.assertGreater(client.cmd("TTL", key), 900)
+            self.assertEqual(client.cmd("DEL", key), 1)
+        server.stop()
+        server.start()
+        with server.client() as client:
+            self.assertEqual(client.cmd("TTL", key), -2)
+        server.stop()
+
     def test_slow_disk(self):
         """Nothing is answered before its sync, and nothing is lost of what a client still sends."""
         server = self.fresh("slow")

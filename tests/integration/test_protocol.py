@@ -331,6 +331,7 @@ class Order(Shared):
             [("SET", "h", "1"), ("MULTI",), ("INCR", "h"), ("EXEC",), ("GET", "h")] * 40,
             [("SET", "h", "x" * 100000), ("GET", "h")] * 30,
             [("SET", "h", "1"), ("KV", "HISTORY", "h"), ("GET", "h"), ("KV", "GET", "h", "REV", "2"), ("GET", "h")],
+            [("SET", "h", "1"), ("INCRBYFLOAT", "h", "1"), ("GET", "h"), ("FLUSHDB",), ("SET", "h", "2"), ("FLUSHDB",)],
         ]
         for commands in cases:
             with self.subTest(commands=[command[0] for command in commands[:5]]):
