@@ -30,7 +30,7 @@
 
 #define MVCC_KEY_BYTES_MAX 65535 /* internal key: database byte + key */
 #define MVCC_VALUE_BYTES_MAX (64u << 20)
-#define MVCC_RECENT_PACK_BYTES (4u << 20) /* rows already in the store that stay in memory, so that
+#define MVCC_RECENT_PACK_BYTES (1u << 20) /* rows already in the store that stay in memory, so that
                                              a watcher's hand-over from history to live is local */
 
 struct mvcc;

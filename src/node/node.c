@@ -320,13 +320,12 @@ static enum err open_all(struct node *n, int64_t mono_ms, struct errmsg *em)
     replay_run(n, false);
     n->stamp_ms = state_stamp_ms(n->state);
     n->clock_ms = n->stamp_ms;
-    n->clock_mono_ms = mono_ms;
+    n->clock_mono_ms = n->cfg.mono_us() / 1000; /* the clock did not run while nobody was served */
     n->open = true;
     seed_group(n, fresh);
     node_seal(n);
     node_update(n);
     replay_run(n, false);
-    n->clock_mono_ms = mono_ms;
     return identity_ready(n, em);
 }
 

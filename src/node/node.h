@@ -53,6 +53,8 @@ struct node_config {
     /* Replicated settings to propose when a new group is made: name, value pairs. */
     const struct slice *seed_settings;
     size_t seed_setting_count;
+    /* The monotonic clock, now: an entry's stamp must not lie before its operations were received. */
+    int64_t (*mono_us)(void);
     /* Tests: called instead of the process ending when the disk fails. */
     void (*on_fatal)(void *ctx, const char *line);
     void *on_fatal_ctx;

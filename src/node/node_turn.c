@@ -56,6 +56,8 @@ static void pending_drop(struct pending_ring *r, uint64_t applied_index)
 void node_seal(struct node *n)
 {
     if (n->batch_ops == 0) return;
+    n->mono_us = MAX(n->mono_us, n->cfg.mono_us()); /* P5: not before what was read in this turn */
+    clock_advance(n);
     n->stamp_ms = MAX(n->stamp_ms, n->clock_ms);
     struct op_batch_head head = {
         .format = OP_BATCH_FORMAT,
@@ -289,18 +291,18 @@ void node_wal_take(struct node *n, const struct wal_done *done)
 
 /* --- what the leader proposes by itself ---------------------------------------------------- */
 
-static void expire_if_due(struct node *n)
+static void expire_if_due(struct node *n, uint64_t due_ms)
 {
     if (n->expiring || !raft_own_term_committed(n->raft)) return;
-    if (state_next_due_ms(n->state) > n->clock_ms) return;
+    if (state_next_due_ms(n->state) > due_ms) return;
     /* Keys may be long: fewer of them until the operation fits into an entry. */
     enum err e = ERR_REQUEST_LIMIT;
     for (size_t limit = (size_t)state_settings(n->state)->op_keys_max; e == ERR_REQUEST_LIMIT && limit > 0;
-         limit /= 8) {
+         limit = limit > 1 ? MAX(limit / 8, 1) : 0) {
         struct op op = { .kind = OP_EXPIRE };
         buf_clear(&n->keys);
         buf_clear(&n->ids);
-        if (!state_due(n->state, n->clock_ms, limit, &n->keys, &n->ids, &op)) return;
+        if (!state_due(n->state, due_ms, limit, &n->keys, &n->ids, &op)) return;
         e = node_propose_internal(n, &op);
     }
     n->expiring = e == OK;
@@ -355,10 +357,12 @@ static void publish(struct node *n)
 
 void node_turn(struct node *n, int64_t mono_us, int64_t wall_ms)
 {
-    ASSERT(mono_us >= n->mono_us);
-    n->mono_us = mono_us;
+    n->mono_us = MAX(mono_us, n->mono_us);
     n->wall_ms = wall_ms;
     clock_advance(n);
+    /* Expiry goes by the time before this turn's requests were read: a keepalive that was waiting
+     * to be read is not overtaken. One less, because milliseconds are cut off. */
+    uint64_t due_ms = n->clock_ms - MIN(n->clock_ms, 1);
     struct raft_event tick = { .type = RAFT_EV_TICK, .now_ms = mono_us / 1000 };
     enum err e = raft_step(n->raft, &tick);
     ASSERT(e == OK);
@@ -366,7 +370,7 @@ void node_turn(struct node *n, int64_t mono_us, int64_t wall_ms)
     struct wal_done done;
     if (wal_poll(n->wal, &done)) node_wal_take(n, &done);
     node_store_poll(n);
-    expire_if_due(n);
+    expire_if_due(n, due_ms);
     clock_entry_if_due(n);
     every_second(n);
     publish(n);
@@ -389,7 +393,7 @@ int64_t node_sleep_us(const struct node *n, int64_t mono_us)
     if (n->batch_ops > 0) return 0;
     uint64_t due_ms = state_next_due_ms(n->state);
     if (due_ms != UINT64_MAX && !n->expiring) {
-        int64_t left_ms = due_ms > n->clock_ms ? (int64_t)MIN(due_ms - n->clock_ms, 1000000) : 0;
+        int64_t left_ms = due_ms >= n->clock_ms ? (int64_t)MIN(due_ms + 1 - n->clock_ms, 1000000) : 0;
         int64_t elapsed_us = mono_us - n->clock_mono_ms * 1000;
         sleep_us = MIN(sleep_us, MAX(left_ms * 1000 - elapsed_us, 0));
     }

@@ -22,6 +22,11 @@ static int64_t clock_us(clockid_t clock)
     return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
+static int64_t mono_us(void)
+{
+    return clock_us(CLOCK_MONOTONIC);
+}
+
 static int64_t wall_ms(void)
 {
     return clock_us(CLOCK_REALTIME) / 1000;
@@ -310,6 +315,7 @@ static enum err open_node(struct server *s, struct errmsg *em)
         .uncommitted_bytes_max = (uint64_t)c->uncommitted_bytes,
         .disk_reserve_bytes = (uint64_t)c->disk_reserve_bytes,
         .worker_count = (uint32_t)c->io_threads,
+        .mono_us = mono_us,
     };
     if (getrandom(cfg.random, sizeof cfg.random, 0) != (ssize_t)sizeof cfg.random) {
         errmsg_set(em, "no random numbers from the kernel: %s", strerror(errno));
