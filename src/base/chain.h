@@ -28,7 +28,7 @@
 #define CHAIN_BLOCK_BYTES 16384            /* one allocation, its head included */
 #define CHAIN_RESERVE_BYTES_MAX 512        /* chain_reserve gives this much in one piece */
 #define CHAIN_MOVE_COPY_BYTES_MAX 512      /* chain_move copies up to here: no block for 20 bytes */
-#define CHAIN_POOL_BLOCK_COUNT_MAX 256     /* free blocks kept: 4 MiB */
+#define CHAIN_POOL_BLOCK_COUNT_MAX 64      /* free blocks kept: 1 MiB */
 #define CHAIN_POOL_SEGMENT_COUNT_MAX 4096  /* free segments kept */
 
 struct chain_block {

@@ -13,7 +13,7 @@ struct node_ticket {
     uint64_t seq;
 };
 
-/* A ring that grows by doubling; never shrinks below its start. */
+/* A ring that grows by doubling; a large one is given back when it is empty. */
 struct ticket_ring {
     struct node_ticket *at;
     size_t cap; /* a power of two */

@@ -2,6 +2,7 @@
 #include "node/node_int.h"
 
 #define TICKET_RING_START 1024
+#define TICKET_RING_KEPT 8192 /* a larger ring is freed when it is empty */
 
 void ticket_ring_init(struct ticket_ring *r)
 {
@@ -41,7 +42,12 @@ const struct node_ticket *ticket_ring_head(const struct ticket_ring *r)
 struct node_ticket ticket_ring_pop(struct ticket_ring *r)
 {
     ASSERT(r->head != r->tail);
-    return r->at[r->head++ & (r->cap - 1)];
+    struct node_ticket t = r->at[r->head++ & (r->cap - 1)];
+    if (UNLIKELY(r->head == r->tail) && r->cap > TICKET_RING_KEPT) {
+        ticket_ring_deinit(r); /* a burst is over: give its memory back */
+        ticket_ring_init(r);
+    }
+    return t;
 }
 
 void node_run_locals(struct node *n)

@@ -15,7 +15,7 @@
 #define EXIT_USAGE 2
 #define EXIT_START 1
 
-const char *malloc_conf = "narenas:2,background_thread:true,dirty_decay_ms:10000,muzzy_decay_ms:0,metadata_thp:auto";
+const char *malloc_conf = "narenas:2,background_thread:true,dirty_decay_ms:5000,muzzy_decay_ms:0,metadata_thp:auto";
 
 static void print_help(void)
 {

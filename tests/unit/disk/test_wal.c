@@ -148,33 +148,38 @@ static void test_drop_recycles_and_keeps_the_rest(void **state)
         struct wal_options o = options_for(dir, usable(backends[i], dir));
         o.keep_bytes = 2 * WAL_SEGMENT_BYTES_MIN;
         struct wal *wal = open_ok(&o);
-        for (uint64_t n = 1; n <= 200; n++) {
-            wait_done(wal, kit_submit(wal, 1, n, n, 5000));
-            if (n % 10 == 0) wal_drop_below(wal, n - 5);
-            wal_check(wal);
+        /* Whether a file is recycled or removed is the maker's choice, by what it has at hand. */
+        struct wal_stats stats = { .recycled_count = 0 };
+        uint64_t last = 0;
+        while (last < 200 || (stats.recycled_count == 0 && last < 5000)) {
+            for (int k = 0; k < 10; k++) {
+                last++;
+                wait_done(wal, kit_submit(wal, 1, last, last, 5000));
+                wal_check(wal);
+            }
+            wal_drop_below(wal, last - 5);
+            wal_stats_get(wal, &stats);
         }
-        struct wal_stats stats;
-        wal_stats_get(wal, &stats);
         assert_true(stats.segment_bytes >= o.keep_bytes);
         assert_true(stats.segment_count <= 4);
         assert_true(stats.recycled_count > 0);
         uint64_t first = wal_first_index(wal);
-        assert_true(first > 120);
-        assert_true(first <= 195);
+        assert_true(first > last - 80);
+        assert_true(first <= last - 5);
         static struct kit_log log;
         memset(&log, 0, sizeof log);
         struct errmsg em;
-        assert_int_equal(wal_read(wal, first, 200, kit_collect, &log, &em), OK);
+        assert_int_equal(wal_read(wal, first, last, kit_collect, &log, &em), OK);
         assert_int_equal(log.first, first);
-        assert_int_equal(log.last, 200);
-        assert_int_equal(wal_read(wal, first - 1, 200, kit_collect, &log, &em), ERR_NOT_FOUND);
+        assert_int_equal(log.last, last);
+        assert_int_equal(wal_read(wal, first - 1, last, kit_collect, &log, &em), ERR_NOT_FOUND);
         wal_close(wal);
 
         o = options_for(dir, usable(backends[i], dir));
         wal = open_ok(&o);
         assert_int_equal(replayed.first, wal_found(wal)->before.index + 1);
         assert_true(replayed.first <= first);
-        assert_int_equal(replayed.last, 200);
+        assert_int_equal(replayed.last, last);
         wal_close(wal);
         kit_dir_remove(dir);
     }
