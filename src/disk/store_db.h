@@ -63,7 +63,6 @@ enum err store_db_files(const struct store_db *db, uint64_t *bytes, struct errms
 /* --- keys ------------------------------------------------------------------- */
 
 #define STORE_PACK_KEY_BYTES 13u
-#define STORE_KEY_BYTES_MAX 2048u
 
 struct store_pack_key {
     uint8_t at[STORE_PACK_KEY_BYTES];

@@ -90,8 +90,6 @@ static bool is_local(const char *peer)
 
 static void refuse(struct conn *conn, const char *line)
 {
-    static const struct conn_callbacks none = { .on_bytes = NULL };
-    (void)none;
     chain_append(conn_out(conn), line, strlen(line));
     conn_dirty(conn);
 }
