@@ -30,6 +30,17 @@
 
 struct node;
 
+/* What a fresh directory is to become a part of.
+ * member_id 0: a group of one, made here. Else ids were agreed on beforehand (server/bootstrap.h):
+ * with members, a group that all of them make in the same way at the same time, this one among
+ * them; without, a member that was added to a group (cluster_id) and waits for its leader. */
+struct node_group {
+    uint64_t cluster_id;
+    uint64_t member_id;
+    uint64_t directory_id;
+    const struct raft_members *members; /* NULL: waits. Borrowed during node_open */
+};
+
 struct node_config {
     const char *dir;
     const char *name;
@@ -53,8 +64,15 @@ struct node_config {
     /* Replicated settings to propose when a new group is made: name, value pairs. */
     const struct slice *seed_settings;
     size_t seed_setting_count;
+    int64_t request_timeout_ms; /* an operation that is not applied by then is answered without */
+    /* The group, for a directory that has none yet: see struct node_group. */
+    struct node_group group;
     /* The monotonic clock, now: an entry's stamp must not lie before its operations were received. */
     int64_t (*mono_us)(void);
+    /* Tests and the simulator: NULL is the kernel. manual: no thread is started; node_disk_step()
+     * does what the threads would. */
+    const struct disk_io *io;
+    bool manual;
     /* Tests: called instead of the process ending when the disk fails. */
     void (*on_fatal)(void *ctx, const char *line);
     void *on_fatal_ctx;
@@ -70,7 +88,15 @@ struct ticket {
     uint64_t arg;
 };
 
-/* Called on the loop thread, inside node_turn only. */
+/* Streams of bytes between two members. What is urgent must not queue behind what is large. */
+enum node_channel {
+    NODE_CHANNEL_URGENT, /* heartbeats, votes, acknowledgements: small */
+    NODE_CHANNEL_MAIN,   /* entries, forwarded operations, PUBLISH */
+    NODE_CHANNEL_BULK,   /* snapshots: windowed by the node itself */
+    NODE_CHANNEL_COUNT
+};
+
+/* Called on the loop thread, inside node_turn (and `send` also inside node_receive) only. */
 struct node_hooks {
     void *ctx;
     /* The operation was applied (op, res), or its local place was reached (op == NULL, res == NULL;
@@ -89,6 +115,21 @@ struct node_hooks {
     void (*read_done)(void *ctx, const struct store_read *read);
     /* Proposals that had to wait may go on (see node_is_congested). */
     void (*uncongested)(void *ctx);
+    /* Everything that was answered before node_barrier() gave `barrier` (or one below) is applied
+     * here. Barriers come in ascending order; not every one is told. */
+    void (*barrier)(void *ctx, uint64_t barrier);
+    /* The state machine was replaced by a snapshot: revisions (old_rev, new_rev] have no events.
+     * Pointers into the old state are dead. */
+    void (*state_replaced)(void *ctx, uint64_t old_rev, uint64_t new_rev);
+    /* Nobody has led for two election timeouts (false), or somebody does again (true). */
+    void (*leader_known)(void *ctx, bool known);
+    /* Another configuration is in force; also once at the start. Borrowed. */
+    void (*members)(void *ctx, const struct raft_members *members);
+    /* Bytes for a peer, borrowed for the call: sends them, or loses them, never waits. In order on
+     * one channel. NULL: a group that never has peers. */
+    void (*send)(void *ctx, uint64_t peer, enum node_channel channel, struct slice payload);
+    /* A message of PUBLISH came from a peer. */
+    void (*published)(void *ctx, uint8_t db, struct slice channel, struct slice message);
 };
 
 /* Locks the directory, creates or recovers, replays everything that is committed. Blocks. */
@@ -102,6 +143,8 @@ void node_close(struct node *n);
 
 /* One turn: publishes what was proposed, takes completions, applies, expires, checkpoints. */
 void node_turn(struct node *n, int64_t mono_us, int64_t wall_ms);
+/* Tests: carries out one thing that a thread would do; false: there is none. Only with manual. */
+bool node_disk_step(struct node *n);
 /* How long the loop may sleep at most, in us; -1 for ever. */
 int64_t node_sleep_us(const struct node *n, int64_t mono_us);
 bool node_work_ready(const struct node *n); /* a completion waits: one or two loads */
@@ -120,8 +163,55 @@ enum err node_propose(struct node *n, const struct op *op, bool key2_to_end,
 void node_local(struct node *n, const struct ticket *t);
 /* True: stop reading commands until hooks.uncongested. */
 bool node_is_congested(struct node *n);
-/* Reads that come from memory need no more than this on a group of one: OK, or ERR_CLUSTERDOWN. */
+/* OK, or ERR_CLUSTERDOWN: this node does not serve (any more). */
 enum err node_read_check(const struct node *n) MUST_USE;
+/* The number of the batch that is being filled. While a client's operation is in it, what that
+ * client reads may be a local item. */
+uint64_t node_batch_number(const struct node *n);
+
+/* --- reads ---------------------------------------------------------------------------- */
+
+/* Reads may be answered from memory at once: this is the only voter, and it leads. */
+bool node_read_at_once(const struct node *n) MUST_USE;
+/* The barrier of this turn's reads: see hooks.barrier. Ascending. If nobody leads it never comes;
+ * who waits gives up by himself. */
+uint64_t node_barrier(struct node *n);
+
+/* --- peers ------------------------------------------------------------------------------ */
+
+/* A payload from a member whose identity the transport has checked. Nothing in it is believed:
+ * ERR_PROTO, ERR_CORRUPT, ERR_UNSUPPORTED if it cannot be; the connection should be closed then. */
+enum err node_receive(struct node *n, uint64_t peer, struct slice payload) MUST_USE;
+/* What was sent to this member lately may be lost. */
+void node_unreachable(struct node *n, uint64_t peer);
+/* To all other members; at most once, in order for each. */
+void node_publish(struct node *n, uint8_t db, struct slice channel, struct slice message);
+
+/* Changes of the membership, on any node. The ticket is done with op NULL and a result whose err
+ * and text say what was refused; on OK its id is the member's. */
+enum node_member_change {
+    NODE_MEMBER_ADD = 1, /* member: peer_address, name; role RAFT_JOINING or RAFT_LEARNER */
+    NODE_MEMBER_JOIN,    /* likewise with directory_id and client_address; again: no change */
+    NODE_MEMBER_REMOVE,  /* member.id */
+    NODE_MEMBER_PROMOTE, /* member.id */
+    NODE_MEMBER_UPDATE,  /* member.id, peer_address */
+    NODE_MEMBER_TRANSFER /* member.id becomes the leader */
+};
+void node_member_change(struct node *n, enum node_member_change change,
+                        const struct raft_member *member, const struct ticket *t);
+
+/* What another member said of itself, at most some seconds ago. */
+struct node_peer_info {
+    uint64_t id;
+    int64_t age_ms; /* since it said so; -1: never */
+    uint64_t term, index, applied, revision, compacted, store_bytes, live_bytes;
+    uint64_t leader;
+    uint64_t match; /* as its leader knows it; 0: not known here */
+    uint32_t alarms; /* bit 1 << ALARM_... */
+    char version[24];
+};
+/* False: not a member. Works for this node too. */
+bool node_peer_info(const struct node *n, uint64_t id, struct node_peer_info *out);
 
 /* Starts a history read (store.h) with the rows that are still in memory added. read_done later. */
 void node_read(struct node *n, struct store_read *read_taken);

@@ -50,7 +50,7 @@ static bool text_ends(const char *text, size_t bytes_max)
 
 static bool member_is_valid(const struct raft_member *m)
 {
-    if (m->id == 0 || (m->role != RAFT_LEARNER && m->role != RAFT_VOTER)) return false;
+    if (m->id == 0 || m->role > RAFT_JOINING) return false;
     return text_ends(m->peer_address, RAFT_ADDRESS_BYTES_MAX) &&
            text_ends(m->client_address, RAFT_ADDRESS_BYTES_MAX) &&
            text_ends(m->name, RAFT_NAME_BYTES_MAX);
@@ -143,10 +143,10 @@ static bool member_take(struct slice *in, struct raft_member *out)
 {
     const uint8_t *head = NULL;
     if (!bytes_take(in, 17, &head)) return false;
-    if (head[16] != RAFT_LEARNER && head[16] != RAFT_VOTER) return false;
+    if (head[16] > RAFT_JOINING) return false;
     out->id = u64_le(head);
     out->directory_id = u64_le(head + 8);
-    out->role = head[16] == RAFT_VOTER ? RAFT_VOTER : RAFT_LEARNER;
+    out->role = (enum raft_member_role)head[16];
     return out->id != 0 && text_take(in, out->peer_address, RAFT_ADDRESS_BYTES_MAX) &&
            text_take(in, out->client_address, RAFT_ADDRESS_BYTES_MAX) &&
            text_take(in, out->name, RAFT_NAME_BYTES_MAX);

@@ -25,7 +25,11 @@
 #define RAFT_NAME_BYTES_MAX 63
 
 /* Numbers are on disk. */
-enum raft_member_role { RAFT_LEARNER = 0, RAFT_VOTER = 1 };
+enum raft_member_role {
+    RAFT_LEARNER = 0, /* stays one until it is promoted by hand */
+    RAFT_VOTER = 1,
+    RAFT_JOINING = 2, /* a learner that is promoted as soon as it is in sync */
+};
 
 struct raft_member {
     uint64_t id;           /* never 0 */
