@@ -281,7 +281,7 @@ static bool log_is_stuck(struct node *n)
     return st.next_segment_err != OK && st.in_flight_us == 0;
 }
 
-static bool is_sole_voter(const struct node *n)
+bool node_is_sole_voter(const struct node *n)
 {
     return raft_is_voter(n->raft) && raft_members_voter_count(raft_members(n->raft)) == 1;
 }
@@ -290,7 +290,7 @@ static bool is_sole_voter(const struct node *n)
  * on the disk, the end of the process does not: what is left was never answered. */
 static void replay_run(struct node *n, bool closing)
 {
-    if (!is_sole_voter(n)) { /* what is committed is known by the others */
+    if (!node_is_sole_voter(n)) { /* what is committed is known by the others */
         node_update(n);
         return;
     }
@@ -445,10 +445,7 @@ enum err node_read_check(const struct node *n)
     return UNLIKELY(n->diverged) ? ERR_DIVERGED : OK;
 }
 
-bool node_read_at_once(const struct node *n)
-{
-    return node_leads(n) && is_sole_voter(n);
-}
+bool node_read_at_once(const struct node *n) { return n->at_once; }
 
 void node_stats_get(struct node *n, struct node_stats *out)
 {
