@@ -169,9 +169,13 @@ void node_probe_start(struct node *n)
         n->probe = mem_zalloc(sizeof *n->probe);
         n->probe->io = n->cfg.io;
         snprintf(n->probe->dir, sizeof n->probe->dir, "%s", n->cfg.dir);
-        struct errmsg em;
-        enum err e = done_queue_init(&n->probe->done, &em);
-        ASSERT(e == OK);
+        if (n->cfg.manual) {
+            done_queue_init_manual(&n->probe->done);
+        } else {
+            struct errmsg em;
+            enum err e = done_queue_init(&n->probe->done, &em);
+            ASSERT(e == OK);
+        }
     }
     probe_take(n);
     if (n->probe->busy) return;
