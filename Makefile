@@ -88,7 +88,7 @@ $(TESTS): $(OUT)/%: $(OUT)/%.o $$(KIT_$$(word 3,$$(subst /, ,$$*))) \
 		$$(call closure,$$(word 3,$$(subst /, ,$$*)))
 	@$(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ $(LIBS_$(word 3,$(subst /, ,$*))) -lcmocka -lm
 $(SIMS): $(OUT)/%: $(OUT)/%.o $(SIMKIT) $(call closure,node)
-	@$(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ $(LIBS_node) -lcmocka
+	@$(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ $(filter-out -lleveldb,$(LIBS_node)) -lcmocka -lm
 # Fuzzers read whatever module's bytes they like; without libFuzzer they have a main of their own.
 $(OUT)/tests/fuzz/%.o: private EXTRA += $(if $(filter fuzz,$(BUILD)),,-DFUZZ_STANDALONE)
 $(FUZZERS): $(OUT)/%: $(OUT)/%.o $(KIT_disk) $(call closure,cmd) $(call closure,net)
