@@ -239,6 +239,9 @@ static struct slice take_bytes(struct words *w)
     return (struct slice){ to, len };
 }
 
+/* The line ends here and nothing in it was wrong. */
+static bool is_whole(const struct words *w) { return !w->bad && w->at == w->end; }
+
 static void read_op(struct history *h, struct words *w)
 {
     struct history_op op = { .client = take_u32(w) };
@@ -275,7 +278,7 @@ static void read_op(struct history *h, struct words *w)
     }
     if (op.outcome == HISTORY_DONE && op.complete_ns == HISTORY_NEVER) w->bad = true;
     if (op.complete_ns < op.invoke_ns) w->bad = true;
-    if (!w->bad) history_add_op(h, &op, items);
+    if (is_whole(w)) history_add_op(h, &op, items);
     mem_free(items);
 }
 
@@ -300,7 +303,7 @@ static void read_watch(struct history *h, struct words *w)
     watch.end = take_bytes(w);
     watch.from = take_u64(w);
     watch.flags = take_u32(w);
-    if (!w->bad) history_add_watch(h, &watch);
+    if (is_whole(w)) history_add_watch(h, &watch);
 }
 
 static void read_mark(struct history *h, struct words *w, enum history_mark_kind kind)
@@ -315,7 +318,7 @@ static void read_mark(struct history *h, struct words *w, enum history_mark_kind
     } else if (kind != HISTORY_MARK_BROKEN) {
         mark.rev = take_u64(w);
     }
-    if (!w->bad) history_add_mark(h, &mark);
+    if (is_whole(w)) history_add_mark(h, &mark);
 }
 
 static bool read_line(struct history *h, struct words *w)
@@ -325,7 +328,7 @@ static bool read_line(struct history *h, struct words *w)
     case 'O': read_op(h, w); break;
     case 'E': {
         struct history_event event = read_event(w);
-        if (!w->bad) history_add_event(h, &event);
+        if (is_whole(w)) history_add_event(h, &event);
         break;
     }
     case 'W': read_watch(h, w); break;
@@ -335,7 +338,7 @@ static bool read_line(struct history *h, struct words *w)
     case 'B': read_mark(h, w, HISTORY_MARK_BROKEN); break;
     default: return false;
     }
-    return !w->bad && w->at == w->end;
+    return is_whole(w);
 }
 
 enum err history_read(struct history *h, FILE *from, struct errmsg *em)

@@ -280,7 +280,7 @@ static void place_all(struct linear_work *w)
         case MOMENT_MARK: place_mark(&p, moments[i].index); break;
         }
     }
-    if (p.low.rev > w->ks->last_rev) {
+    if (p.low.rev > MAX(w->ks->last_rev, 1)) { /* an empty store is at revision 1 */
         verdict_add(w->v, "revision %llu was answered or shown, the log ends at %llu",
                     (unsigned long long)p.low.rev, (unsigned long long)w->ks->last_rev);
         show_low(&p);
