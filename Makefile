@@ -49,6 +49,7 @@ FUZZERS := $(patsubst %.c,$(OUT)/%,$(wildcard tests/fuzz/*_fuzz.c))
 SIMKIT  := $(patsubst %.c,$(OUT)/%.o,$(filter-out tests/sim/test_%,$(wildcard tests/sim/*.c)))
 # The checkers of histories: for their own tests, the simulator and the load programs.
 CHECKKIT := $(patsubst %.c,$(OUT)/%.o,$(filter-out tests/check/test_%,$(wildcard tests/check/*.c)))
+LOADKIT  := $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/load/load_*.c))
 
 .PHONY: all bins archives check unit unit-bins fuzz-bins load-bins lint clean run test bench fuzz soak deps
 all: bins
@@ -92,7 +93,7 @@ $(SIMS): $(OUT)/%: $(OUT)/%.o $(SIMKIT) $(call closure,node)
 	@$(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ $(LIBS_node) -lcmocka
 $(CHECKS): $(OUT)/%: $(OUT)/%.o $(CHECKKIT) $(call lib,base)
 	@$(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ -lcmocka
-$(LOADS): $(OUT)/%: $(OUT)/%.o $(CHECKKIT) $(call lib,base)
+$(LOADS): $(OUT)/%: $(OUT)/%.o $(LOADKIT) $(CHECKKIT) $(call lib,base)
 	@$(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ -lhiredis -lpthread
 $(OUT)/tests/check/%.o $(OUT)/tests/load/%.o: private EXTRA += -Itests
 # Fuzzers read whatever module's bytes they like; without libFuzzer they have a main of their own.
