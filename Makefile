@@ -94,7 +94,12 @@ $(TESTS): $(OUT)/%: $(OUT)/%.o $$(KIT_$$(word 3,$$(subst /, ,$$*))) \
 		$$(call closure,$$(word 3,$$(subst /, ,$$*)))
 	@$(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ $(LIBS_$(word 3,$(subst /, ,$*))) -lcmocka -lm
 $(SIMS): $(OUT)/%: $(OUT)/%.o $(SIMKIT) $(CHECKKIT) $(call closure,cmd)
-	@$(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ $(filter-out -lleveldb,$(LIBS_node)) -lcmocka -lm
+	@$(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ $(filter-out -lleveldb,$(LIBS_node)) -lcmocka -lhiredis -lm
+$(CHECKS): $(OUT)/%: $(OUT)/%.o $(CHECKKIT) $(call lib,base)
+	@$(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ -lcmocka
+$(LOADS): $(OUT)/%: $(OUT)/%.o $(LOADKIT) $(CHECKKIT) $(call lib,base)
+	@$(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ -lhiredis -lpthread
+$(OUT)/tests/check/%.o $(OUT)/tests/load/%.o $(OUT)/tests/sim/%.o: private EXTRA += -Itests
 # Fuzzers read whatever module's bytes they like; without libFuzzer they have a main of their own.
 $(OUT)/tests/fuzz/%.o: private EXTRA += $(if $(filter fuzz,$(BUILD)),,-DFUZZ_STANDALONE)
 $(FUZZERS): $(OUT)/%: $(OUT)/%.o $(KIT_disk) $(call closure,cmd) $(call closure,net)
