@@ -232,7 +232,7 @@ static void check_empty(struct load_run *run)
     struct load_conn c;
     load_conn_init(&c, run, 0);
     if (!load_connect(&c, 0)) die("the first node does not answer", run->options->nodes[0].host);
-    redisReply *reply = redisCommand(c.to, "KV REVISION");
+    redisReply *reply = load_ask(&c, "KV REVISION");
     if (reply == NULL || reply->type != REDIS_REPLY_INTEGER) die("no answer to KV REVISION", NULL);
     if (reply->integer != 1) die("the group is not empty", NULL);
     freeReplyObject(reply);

@@ -73,16 +73,28 @@ struct load_run {
 struct load_conn {
     struct load_run *run;
     struct history *h;
-    redisContext *to; /* NULL: not connected */
+    int fd;              /* load_net.c's */
+    uint64_t link;       /* another transport's */
+    redisReader *reader; /* NULL: not connected */
     size_t node;
     uint32_t client; /* another one each connection */
     uint64_t random;
     uint64_t seq;
 };
 
+/* --- the transport: load_net.c over sockets, tests/sim/sim_client.c in virtual time ------------- */
+
 int64_t load_now_ns(void);
-uint64_t load_random(struct load_conn *c, uint64_t below);
 void load_sleep_ms(int64_t ms);
+bool load_open(struct load_conn *c); /* to c->node */
+void load_close(struct load_conn *c);
+bool load_write(struct load_conn *c, struct slice bytes); /* false: broken */
+/* Appends what came. 1: something, 0: nothing in wait_ms, -1: broken. */
+int load_read(struct load_conn *c, struct buf *to, int wait_ms);
+
+/* --- a connection ------------------------------------------------------------------------------- */
+
+uint64_t load_random(struct load_conn *c, uint64_t below);
 void load_conn_init(struct load_conn *c, struct load_run *run, uint64_t seed);
 void load_conn_deinit(struct load_conn *c); /* closes; the history stays */
 /* Connects to a node. False: it is not there, or does not serve. */
@@ -92,6 +104,10 @@ void load_count_error(struct load_run *run, const char *text);
 
 /* Begins a record, now. Then add items, load_call, and on DONE the items seen. */
 void load_begin(struct load_conn *c, enum history_kind kind);
+/* Formats as redisCommand and sends; false: broken. */
+bool load_send(struct load_conn *c, const char *format, ...);
+/* Sends and waits; NULL: broken, or no answer in time. Not recorded. */
+redisReply *load_ask(struct load_conn *c, const char *format, ...);
 /* Sends and waits. The reply if the newest record is DONE, else NULL and it is UNKNOWN or REFUSED.
  * Free it with freeReplyObject. */
 redisReply *load_call(struct load_conn *c, const char *format, ...);

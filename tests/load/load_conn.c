@@ -1,26 +1,13 @@
 /* Connections and what their answers mean. */
 #include "load.h"
 
-#include <poll.h>
-#include <sys/time.h>
-#include <time.h>
-
-#define CONNECT_MS_MAX 1000
-
-int64_t load_now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
+#include <stdlib.h>
 
 uint64_t load_random(struct load_conn *c, uint64_t below)
 {
     c->random += 0x9e3779b97f4a7c15ULL;
     return u64_mix(c->random) % below;
 }
-
-void load_sleep_ms(int64_t ms) { poll(NULL, 0, (int)ms); }
 
 void load_conn_init(struct load_conn *c, struct load_run *run, uint64_t seed)
 {
@@ -31,8 +18,10 @@ void load_conn_deinit(struct load_conn *c) { load_disconnect(c); }
 
 void load_disconnect(struct load_conn *c)
 {
-    if (c->to != NULL) redisFree(c->to);
-    c->to = NULL;
+    if (c->reader == NULL) return;
+    load_close(c);
+    redisReaderFree(c->reader);
+    c->reader = NULL;
 }
 
 void load_count_error(struct load_run *run, const char *text)
@@ -52,25 +41,65 @@ void load_count_error(struct load_run *run, const char *text)
     pthread_mutex_unlock(&run->errors_lock);
 }
 
-static struct timeval timeval_of(int ms)
+static bool send_format(struct load_conn *c, const char *format, va_list args)
 {
-    return (struct timeval){ .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
+    char *bytes = NULL;
+    int len = redisvFormatCommand(&bytes, format, args);
+    ASSERT(len > 0);
+    bool sent = load_write(c, (struct slice){ (const uint8_t *)bytes, (size_t)len });
+    free(bytes);
+    return sent;
+}
+
+bool load_send(struct load_conn *c, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    bool sent = send_format(c, format, args);
+    va_end(args);
+    return sent;
+}
+
+static redisReply *wait_reply(struct load_conn *c)
+{
+    struct buf in CLEANUP(buf_deinit) = { .len = 0 };
+    int64_t end_ns = load_now_ns() + (int64_t)c->run->options->timeout_ms * 1000000;
+    void *reply = NULL;
+    for (;;) {
+        if (redisReaderGetReply(c->reader, &reply) != REDIS_OK) return NULL;
+        if (reply != NULL) return reply;
+        int64_t left_ms = (end_ns - load_now_ns()) / 1000000;
+        if (left_ms <= 0 || load_read(c, &in, (int)left_ms) < 0) return NULL;
+        if (in.len > 0) redisReaderFeed(c->reader, (const char *)in.at, in.len);
+        buf_clear(&in);
+    }
+}
+
+static redisReply *ask_format(struct load_conn *c, const char *format, va_list args)
+{
+    return send_format(c, format, args) ? wait_reply(c) : NULL;
+}
+
+redisReply *load_ask(struct load_conn *c, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    redisReply *reply = ask_format(c, format, args);
+    va_end(args);
+    return reply;
 }
 
 bool load_connect(struct load_conn *c, size_t node)
 {
-    const struct load_node *to = &c->run->options->nodes[node];
     load_disconnect(c);
     c->node = node;
     c->client = atomic_fetch_add(&c->run->next_client, 1);
-    c->to = redisConnectWithTimeout(to->host, to->port, timeval_of(CONNECT_MS_MAX));
-    if (c->to == NULL || c->to->err != 0 ||
-        redisSetTimeout(c->to, timeval_of(c->run->options->timeout_ms)) != REDIS_OK) {
+    if (!load_open(c)) {
         load_count_error(c->run, "(not connected)");
-        load_disconnect(c);
         return false;
     }
-    redisReply *pong = redisCommand(c->to, "PING");
+    c->reader = redisReaderCreate();
+    redisReply *pong = load_ask(c, "PING");
     bool serves = pong != NULL && pong->type != REDIS_REPLY_ERROR;
     if (pong != NULL && !serves) load_count_error(c->run, pong->str);
     if (pong != NULL) freeReplyObject(pong);
@@ -104,7 +133,7 @@ redisReply *load_call(struct load_conn *c, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    redisReply *reply = redisvCommand(c->to, format, args);
+    redisReply *reply = ask_format(c, format, args);
     va_end(args);
     int64_t now_ns = load_now_ns();
     struct history_op *op = &c->h->ops[c->h->op_count - 1];

@@ -454,7 +454,7 @@ void *load_worker(void *conn)
     w->value = mem_alloc(MAX(options->value_bytes, 64));
     while (!atomic_load(&c->run->stop)) {
         bool moves = load_random(c, 2000) == 0; /* now and then without need */
-        if (c->to == NULL || moves) {
+        if (c->reader == NULL || moves) {
             if (!load_connect(c, load_random(c, options->node_count))) {
                 load_sleep_ms(20);
                 continue;

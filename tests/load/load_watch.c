@@ -2,9 +2,6 @@
  * event log as a node tells it. */
 #include "load.h"
 
-#include <poll.h>
-#include <unistd.h>
-
 #define LOG_COUNT 5000 /* events a KV READ */
 
 struct stream {
@@ -104,16 +101,7 @@ static void feed(struct stream *s)
         at += bytes;
     }
     buf_consume(&s->raw, at);
-    if (out.len > 0) redisReaderFeed(s->c->to->reader, (const char *)out.at, out.len);
-}
-
-static bool receive(struct stream *s)
-{
-    ssize_t got = read(s->c->to->fd, buf_reserve(&s->raw, 65536), 65536);
-    if (got <= 0) return false;
-    s->raw.len += (size_t)got;
-    feed(s);
-    return true;
+    if (out.len > 0) redisReaderFeed(s->c->reader, (const char *)out.at, out.len);
 }
 
 static bool is_push(const redisReply *reply)
@@ -126,10 +114,9 @@ static bool is_push(const redisReply *reply)
  * push; false: broken. */
 static bool take_arrived(struct stream *s, int wait_ms, redisReply **reply)
 {
-    struct pollfd fd = { .fd = s->c->to->fd, .events = POLLIN };
     void *one = NULL;
     for (bool waited = false;;) {
-        if (redisReaderGetReply(s->c->to->reader, &one) != REDIS_OK) return false;
+        if (redisReaderGetReply(s->c->reader, &one) != REDIS_OK) return false;
         redisReply *got = one;
         if (got != NULL && !is_push(got)) {
             *reply = got;
@@ -142,19 +129,11 @@ static bool take_arrived(struct stream *s, int wait_ms, redisReply **reply)
             continue;
         }
         if (waited) return true;
-        int ready = poll(&fd, 1, wait_ms);
-        if (ready == 0) waited = true;
-        if (ready > 0 && !receive(s)) return false;
+        int got_bytes = load_read(s->c, &s->raw, wait_ms);
+        if (got_bytes < 0) return false;
+        if (got_bytes == 0) waited = true;
+        feed(s);
     }
-}
-
-static bool send_all(struct stream *s)
-{
-    int done = 0;
-    while (done == 0) {
-        if (redisBufferWrite(s->c->to, &done) != REDIS_OK) return false;
-    }
-    return true;
 }
 
 /* The answer to what was sent last; NULL: broken, canceled, or none in time. */
@@ -200,11 +179,11 @@ static bool stream_begin(struct stream *s, size_t number, uint64_t from)
     s->watch.from = s->next = from;
     const char *option = (s->watch.flags & HISTORY_WATCH_NO_DEL) != 0 ? "NODEL" : "PREVKV";
     history_add_watch(s->c->h, &s->watch);
-    redisAppendCommand(s->c->to, "HELLO 3");
-    redisAppendCommand(s->c->to, "KV WATCH %b END %b FROM %llu PREVKV PROGRESS 500 ID %llu %s",
+    bool sent = load_send(s->c, "HELLO 3") &&
+        load_send(s->c, "KV WATCH %b END %b FROM %llu PREVKV PROGRESS 500 ID %llu %s",
                        s->watch.begin.at, s->watch.begin.len, s->watch.end.at, s->watch.end.len,
                        (unsigned long long)from, (unsigned long long)s->watch.id, option);
-    if (!send_all(s)) return false;
+    if (!sent) return false;
     redisReply *hello = answer(s);
     redisReply *begun = hello == NULL ? NULL : answer(s);
     if (hello != NULL) freeReplyObject(hello);
@@ -215,8 +194,8 @@ static bool stream_begin(struct stream *s, size_t number, uint64_t from)
 /* Everything up to the present, said by the node; false: not to be had now. */
 static bool stream_finish(struct stream *s)
 {
-    redisAppendCommand(s->c->to, "KV PROGRESS %llu", (unsigned long long)s->watch.id);
-    redisReply *reply = send_all(s) ? answer(s) : NULL;
+    bool sent = load_send(s->c, "KV PROGRESS %llu", (unsigned long long)s->watch.id);
+    redisReply *reply = sent ? answer(s) : NULL;
     bool told = reply != NULL && reply->type == REDIS_REPLY_INTEGER;
     if (told) mark(s, HISTORY_MARK_PROGRESS, (uint64_t)reply->integer);
     if (reply != NULL) freeReplyObject(reply);
@@ -305,7 +284,7 @@ bool load_read_log(struct load_conn *c, bool as_stream)
     }
     struct history_event last = { .rev = 0 };
     for (uint64_t next = 1;;) {
-        redisReply *reply = redisCommand(c->to, "KV READ %b PREFIX FROM %llu COUNT %d", "", (size_t)0,
+        redisReply *reply = load_ask(c, "KV READ %b PREFIX FROM %llu COUNT %d", "", (size_t)0,
                                          (unsigned long long)next, LOG_COUNT);
         const redisReply *events = reply == NULL ? NULL : load_field(reply, "events");
         bool read = events != NULL && log_page(c, events, watch.id, &last);
