@@ -93,7 +93,7 @@ $(OUT)/%.o: %.c
 $(TESTS): $(OUT)/%: $(OUT)/%.o $$(KIT_$$(word 3,$$(subst /, ,$$*))) \
 		$$(call closure,$$(word 3,$$(subst /, ,$$*)))
 	@$(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ $(LIBS_$(word 3,$(subst /, ,$*))) -lcmocka -lm
-$(SIMS): $(OUT)/%: $(OUT)/%.o $(SIMKIT) $(CHECKKIT) $(call closure,cmd)
+$(SIMS): $(OUT)/%: $(OUT)/%.o $(SIMKIT) $(filter-out %load_net.o,$(LOADKIT)) $(CHECKKIT) $(call closure,cmd)
 	@$(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ $(filter-out -lleveldb,$(LIBS_node)) -lcmocka -lhiredis -lm
 $(CHECKS): $(OUT)/%: $(OUT)/%.o $(CHECKKIT) $(call lib,base)
 	@$(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ -lcmocka

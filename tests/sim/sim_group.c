@@ -165,7 +165,11 @@ size_t sim_leader(const struct sim *s)
 static void hook_send(void *ctx, uint64_t peer, enum node_channel channel, struct slice payload)
 {
     struct sim_node *n = CONTAINER_OF(ctx, struct sim_node, env);
-    n->term_sent = MAX(n->term_sent, n->node == NULL ? 0 : raft_term(node_raft(n->node)));
+    /* A raft message: kind, version, type, flags, 0, count, from, to, term. What asks for votes in
+     * advance speaks of a term that it is not in. */
+    if (payload.at[0] == 1 && payload.at[2] > RAFT_MSG_PREVOTE_RESP) {
+        n->term_sent = MAX(n->term_sent, u64_le(payload.at + 25));
+    }
     net_send(n, peer, channel, payload);
 }
 

@@ -171,6 +171,7 @@ void conn_deliver(struct sim_conn *c)
     if (c->client == NULL || c->paused || c->closing || c->in.len == 0 || c->in.len < c->want) return;
     bool waits = false;
     c->want = 0;
+    sim_log(c->sim, "conn %llu > %.*s", (unsigned long long)c->id, (int)MIN(c->in.len, 500), (const char *)c->in.at);
     size_t used = cmd_feed(&n->env, c->client, buf_slice(&c->in), &c->decoder, &c->want, &waits);
     buf_consume(&c->in, MIN(used, c->in.len));
     if (c->want > 0) c->want += 0;
@@ -180,7 +181,8 @@ void conn_deliver(struct sim_conn *c)
 static void to_client(struct sim_conn *c, enum event_kind kind, struct blob *bytes)
 {
     struct sim *s = c->sim;
-    int64_t at_us = MAX(s->now_us + (int64_t)sim_random(s, CLIENT_DELAY_US_MAX), c->out_us + 1);
+    int64_t at_us = s->now_us + (int64_t)sim_random(s, CLIENT_DELAY_US_MAX);
+    at_us = MAX(at_us, c->out_us + 1);
     c->out_us = at_us;
     event_push(s, &(struct event){ .at_us = at_us, .kind = kind, .id = c->id, .bytes = bytes });
 }
@@ -205,6 +207,7 @@ void conn_flush(struct sim_conn *c)
         chain_consume(&c->out, taken);
     }
     sim_note(c->sim, crc32c(0, b->at, b->len));
+    sim_log(c->sim, "conn %llu < %.*s", (unsigned long long)c->id, (int)MIN(b->len, 2000), (const char *)b->at);
     to_client(c, EVENT_CLIENT_OUT, b);
     cmd_client_writable(&c->sim->nodes[c->node].env, c->client);
 }
@@ -286,7 +289,8 @@ void sim_send(struct sim *s, uint64_t conn, struct slice bytes)
 {
     struct sim_conn *c = conn_find_id(s, conn);
     if (c == NULL) return;
-    c->in_us = MAX(s->now_us + (int64_t)sim_random(s, CLIENT_DELAY_US_MAX), c->in_us + 1);
+    int64_t at_us = s->now_us + (int64_t)sim_random(s, CLIENT_DELAY_US_MAX);
+    c->in_us = MAX(at_us, c->in_us + 1);
     event_push(s, &(struct event){ .at_us = c->in_us, .kind = EVENT_CLIENT_IN, .id = conn, .bytes = blob_copy(bytes) });
 }
 
