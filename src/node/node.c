@@ -25,6 +25,11 @@ static uint64_t id_from(uint64_t random)
 
 /* --- who we are ------------------------------------------------------------------------ */
 
+uint64_t node_random_id(const struct node *n, uint64_t salt)
+{
+    return id_from(u64_mix(n->cfg.random[1] ^ n->identity.incarnation) + salt);
+}
+
 static enum err identity_begin(struct node *n, bool *fresh, struct errmsg *em)
 {
     const struct disk_io *io = disk_io_posix();
@@ -37,6 +42,12 @@ static enum err identity_begin(struct node *n, bool *fresh, struct errmsg *em)
             .member_id = id_from(n->cfg.random[2]),
             .directory_id = id_from(n->cfg.random[3]),
         };
+    }
+    const struct node_group *group = &n->cfg.group;
+    if (*fresh && group->member_id != 0) {
+        n->identity.cluster_id = group->cluster_id;
+        n->identity.member_id = group->member_id;
+        n->identity.directory_id = group->directory_id;
     }
     n->identity.incarnation++;
     return identity_save(io, n->cfg.dir, &n->identity, em);
@@ -139,18 +150,22 @@ static void self_member(const struct node *n, struct raft_members *out)
     ASSERT(e == OK);
 }
 
-/* The first entry of a new group names its members; nothing was ever answered before it. */
+/* The first entry of a new group names its members, the same on all of them; nothing was ever
+ * answered before it. Who waits to be added begins with an empty log. */
 static enum err bootstrap_log(struct node *n, const char *dir, struct errmsg *em)
 {
+    const struct node_group *group = &n->cfg.group;
+    bool waits = group->member_id != 0 && group->members == NULL;
     struct wal_options options = wal_options_of(n, dir);
     options.create = true;
     options.on_entry = NULL;
     options.backend = WAL_BACKEND_THREAD;
     struct wal *wal = NULL;
     TRY(wal_open(&options, &wal, em));
-    if (wal_found(wal)->last.index == 0) {
+    if (wal_found(wal)->last.index == 0 && !waits) {
         struct raft_members members;
-        self_member(n, &members);
+        if (group->members == NULL) self_member(n, &members);
+        else members = *group->members;
         struct buf bytes CLEANUP(buf_deinit) = { 0 };
         raft_members_encode(&bytes, &members);
         struct blob *body = blob_copy(buf_slice(&bytes));
@@ -266,10 +281,19 @@ static bool log_is_stuck(struct node *n)
     return st.next_segment_err != OK && st.in_flight_us == 0;
 }
 
+static bool is_sole_voter(const struct node *n)
+{
+    return raft_is_voter(n->raft) && raft_members_voter_count(raft_members(n->raft)) == 1;
+}
+
 /* Drives raft until everything that was in the log is committed and applied. A start waits for room
  * on the disk, the end of the process does not: what is left was never answered. */
 static void replay_run(struct node *n, bool closing)
 {
+    if (!is_sole_voter(n)) { /* what is committed is known by the others */
+        node_update(n);
+        return;
+    }
     uint64_t target = raft_last_index(n->raft);
     while (raft_applied_index(n->raft) < target || !raft_own_term_committed(n->raft)) {
         node_update(n);
@@ -285,7 +309,8 @@ static void replay_run(struct node *n, bool closing)
     }
 }
 
-static void seed_group(struct node *n, bool fresh)
+/* From here on nothing of an older run of this member is applied. */
+static void incarnation_announce(struct node *n)
 {
     struct op start = {
         .kind = OP_INCARNATION,
@@ -295,16 +320,19 @@ static void seed_group(struct node *n, bool fresh)
     };
     enum err e = node_propose_internal(n, &start);
     ASSERT(e == OK);
-    for (size_t i = 0; fresh && i + 1 < n->cfg.seed_setting_count; i += 2) {
-        struct op set = {
-            .kind = OP_CONFIG,
-            .name = n->cfg.seed_settings[i],
-            .value = n->cfg.seed_settings[i + 1],
-            .fields = FIELD_NAME | FIELD_VALUE,
-        };
-        e = node_propose_internal(n, &set);
-        ASSERT(e == OK);
-    }
+}
+
+/* Who leads a group of one before it is open has not told its settings yet. */
+static void serve_begin(struct node *n)
+{
+    n->open = true;
+    n->leader_seen_ms = n->mono_us / 1000;
+    n->stamp_ms = state_stamp_ms(n->state);
+    n->clock_ms = MAX(n->clock_ms, n->stamp_ms);
+    n->clock_mono_ms = n->cfg.mono_us() / 1000; /* the clock did not run while nobody was served */
+    if (node_leads(n) && state_stamp_ms(n->state) == 0) node_seed_settings(n);
+    incarnation_announce(n);
+    node_peers_adopt(n);
 }
 
 static enum err open_all(struct node *n, int64_t mono_ms, struct errmsg *em)
@@ -314,19 +342,23 @@ static enum err open_all(struct node *n, int64_t mono_ms, struct errmsg *em)
     TRY(refuse_strangers(n, em));
     bool fresh = false;
     TRY(identity_begin(n, &fresh, em));
+    n->session = n->identity.incarnation << 32; /* ascending over the lives of this member */
     struct raft_members members = { .count = 0 };
     TRY(open_store(n, &members, em));
     TRY(open_log(n, fresh, &members, mono_ms, em));
     replay_run(n, false);
-    n->stamp_ms = state_stamp_ms(n->state);
-    n->clock_ms = n->stamp_ms;
-    n->clock_mono_ms = n->cfg.mono_us() / 1000; /* the clock did not run while nobody was served */
-    n->open = true;
-    seed_group(n, fresh);
+    serve_begin(n);
     node_seal(n);
-    node_update(n);
+    node_forward(n);
     replay_run(n, false);
     return identity_ready(n, em);
+}
+
+static void seeds_copy(struct node *n)
+{
+    n->seed_count = n->cfg.seed_setting_count;
+    n->seeds = mem_zalloc((n->seed_count + 1) * sizeof *n->seeds);
+    for (size_t i = 0; i < n->seed_count; i++) buf_append_slice(&n->seeds[i], n->cfg.seed_settings[i]);
 }
 
 enum err node_open(const struct node_config *cfg, const struct node_hooks *hooks, int64_t mono_ms,
@@ -341,6 +373,7 @@ enum err node_open(const struct node_config *cfg, const struct node_hooks *hooks
     n->next_seq = 1;
     ticket_ring_init(&n->tickets);
     op_batch_begin(&n->batch);
+    seeds_copy(n);
     n->state = state_new(cfg->random[0]);
     enum err e = open_all(n, mono_ms, em);
     if (e != OK) {
@@ -356,7 +389,7 @@ enum err node_open(const struct node_config *cfg, const struct node_hooks *hooks
 static void drain(struct node *n)
 {
     node_seal(n);
-    node_update(n);
+    node_forward(n);
     replay_run(n, true);
     while (n->mark_count >= NODE_CHECKPOINTS_IN_FLIGHT) node_store_poll(n);
     node_checkpoint_if_due(n, true);
@@ -367,6 +400,7 @@ void node_close(struct node *n)
     if (n->open) {
         drain(n);
         node_fail_tickets(n, ERR_TIMEOUT);
+        node_members_fail(n);
     }
     wal_close(n->wal);
     store_close(n->store);
@@ -383,6 +417,11 @@ void node_close(struct node *n)
     dirlock_free(n->lock);
     ticket_ring_deinit(&n->tickets);
     mem_free(n->pending.at);
+    node_runs_deinit(n);
+    for (size_t i = 0; i < n->seed_count; i++) buf_deinit(&n->seeds[i]);
+    mem_free(n->seeds);
+    buf_deinit(&n->foreign);
+    buf_deinit(&n->wire);
     mem_free(n->writes);
     mem_free(n->wal_entries);
     buf_deinit(&n->batch);
@@ -396,7 +435,6 @@ void node_close(struct node *n)
 const struct state *node_state(const struct node *n) { return n->state; }
 const struct raft *node_raft(const struct node *n) { return n->raft; }
 struct view node_view(const struct node *n) { return (struct view){ n->state, NULL }; }
-uint64_t node_clock_ms(const struct node *n) { return n->clock_ms; }
 int64_t node_wall_ms(const struct node *n) { return n->wall_ms; }
 uint64_t node_member_id(const struct node *n) { return n->identity.member_id; }
 uint64_t node_cluster_id(const struct node *n) { return n->identity.cluster_id; }
@@ -404,7 +442,12 @@ bool node_disk_low(const struct node *n) { return n->disk_low; }
 
 enum err node_read_check(const struct node *n)
 {
-    return raft_own_term_committed(n->raft) ? OK : ERR_CLUSTERDOWN;
+    return UNLIKELY(n->diverged) ? ERR_DIVERGED : OK;
+}
+
+bool node_read_at_once(const struct node *n)
+{
+    return node_leads(n) && is_sole_voter(n);
 }
 
 void node_stats_get(struct node *n, struct node_stats *out)

@@ -18,6 +18,10 @@
  *      only below the last durable checkpoint but one.
  *  I4  The cluster clock never falls; between two turns it advances at most one election timeout.
  *  I5  The incarnation is on disk before the first operation of this run is proposed.
+ *  I6  Operations of this node enter every leader's log in the order of their sequences; one that
+ *      was answered without being applied is below the floor of all later ones, so never is.
+ *  I7  A leader proposes only after an entry of its own term is applied: it then knows the newest
+ *      stamp and everything that was ever answered.
  */
 #ifndef NODE_H
 #define NODE_H
@@ -46,6 +50,7 @@ struct node_config {
     const char *name;
     const char *peer_address;
     const char *client_address;
+    const char *version;     /* told to the others, NULL: none */
     uint64_t random[4];      /* from the kernel, new at each start: ids, seeds, salt */
     int64_t heartbeat_ms;
     int64_t election_timeout_ms;
@@ -233,6 +238,7 @@ struct node_stats {
     uint64_t checkpoint_count, checkpoint_index;
     uint64_t ticket_count;
     uint64_t expired_count;
+    uint64_t timeout_count; /* operations that were not applied within request_timeout_ms */
     uint64_t store_backlog_bytes, store_bytes;
     uint64_t disk_free_bytes;
     struct wal_stats wal;

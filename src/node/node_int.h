@@ -7,10 +7,71 @@
 #include "disk/workers.h"
 #include "node/node.h"
 
+#include <stdio.h>
+
 /* What waits for the log, in log order. seq 0: a local item. */
 struct node_ticket {
     struct ticket ticket;
     uint64_t seq;
+};
+
+/* Operations of this node with consecutive sequences, as bytes (a run, see op.h): kept until all
+ * of them are finished, because another leader may have to be given them again. */
+struct own_run {
+    uint64_t first_seq;
+    uint32_t op_count;
+    uint32_t given_count; /* how often a leader was given it; 0: nobody can have applied it */
+    int64_t since_ms;
+    struct blob *blob;    /* the run is `bytes` bytes at `offset` */
+    size_t offset, bytes;
+};
+struct run_ring {
+    struct own_run *at;
+    size_t cap; /* a power of two */
+    uint64_t head, tail;
+    uint64_t given; /* those before it were given to the present leader */
+    size_t bytes;
+};
+
+/* What a peer forwards, while this node leads. */
+struct forward_in {
+    uint64_t peer;
+    uint64_t session;  /* of the peer's choosing, ascending in the life of its process */
+    uint64_t next_seq; /* the only sequence that may follow; 0: the session is broken */
+};
+
+/* A round that was answered, but not yet applied up to its index. */
+struct barrier_ready {
+    uint64_t barrier;
+    uint64_t index;
+};
+#define NODE_BARRIERS_MAX 64
+
+/* State hashes at the same log positions (P9). */
+#define NODE_HASH_EVERY 1024 /* entries */
+#define NODE_HASHES_KEPT 8
+struct node_hash {
+    uint64_t index;
+    uint64_t hash;
+};
+
+struct peer_status {
+    struct node_peer_info info;
+    int64_t heard_ms; /* INT64_MIN: never */
+    struct node_hash hashes[NODE_HASHES_KEPT];
+};
+
+/* A change of the membership that somebody waits for. */
+struct member_wait {
+    struct member_wait *next;
+    struct ticket ticket; /* row NULL: a peer's, see peer and request */
+    uint64_t peer, request;
+    enum node_member_change change;
+    struct raft_member member;
+    int64_t since_ms;
+    bool sent;      /* to a leader: its outcome is not known before its answer */
+    uint64_t index; /* of the entry, 0: not appended here */
+    uint64_t term;
 };
 
 /* A ring that grows by doubling; a large one is given back when it is empty. */
@@ -69,6 +130,44 @@ struct node {
 
     struct ticket_ring tickets;
     struct pending_ring pending;
+    struct run_ring runs;
+    uint64_t batch_number;
+
+    /* forwarding */
+    struct forward_in forwards[RAFT_MEMBERS_MAX];
+    size_t forward_count;
+    struct buf foreign; /* runs of others for the next entry, one behind the other */
+    uint32_t foreign_runs;
+    uint32_t foreign_ops;
+    uint64_t session; /* of ours: a new one for each leader, and after each refusal */
+    bool session_begun;
+    int64_t progress_ms; /* when a leader was given something, or something was finished, last */
+    uint64_t clock_term; /* the term whose leader's clock was heard */
+    int64_t retry_ms; /* not to be forwarded before: the leader refused */
+    struct buf wire;  /* a payload being built */
+
+    /* leading */
+    uint64_t lead_term;  /* the term in which this node leads and has applied an entry of its own */
+    uint64_t known_leader;
+    uint64_t known_term;
+    int64_t leader_seen_ms; /* when there was a leader last */
+    bool leaderless_told;
+    bool diverged;          /* P9: the others agree on another state */
+
+    /* reads */
+    uint64_t barrier;      /* newest given out */
+    bool barrier_wanted;   /* not yet asked for */
+    struct barrier_ready barriers[NODE_BARRIERS_MAX];
+    size_t barrier_count;
+
+    /* peers */
+    struct peer_status peers[RAFT_MEMBERS_MAX];
+    size_t peer_count;
+    struct node_hash hashes[NODE_HASHES_KEPT]; /* ring by index */
+    struct member_wait *member_waits;
+    uint64_t member_request;
+    int64_t in_sync_ms[RAFT_MEMBERS_MAX]; /* beside the members: since when a joining one is; 0 */
+    bool in_update;        /* payloads that arrive inside node_update would come back to it */
     struct buf keys, ids; /* for expiry */
 
     /* writes handed to the WAL: its sequence and raft's name for it */
@@ -106,6 +205,8 @@ struct node {
     bool disk_low;
     struct node_stats stats;
     struct node_disk_probe *probe;
+    struct buf *seeds; /* names and values in turn */
+    size_t seed_count;
 };
 
 /* node_ticket.c */
@@ -124,11 +225,60 @@ void node_fail_tickets(struct node *n, enum err e);
 /* The apply sink's callbacks. */
 void node_sink(struct node *n, struct apply_sink *out);
 
+/* node_propose.c */
+void node_seal(struct node *n);           /* the batch of this turn becomes a run or an entry */
+void node_forward(struct node *n);        /* gives the leader what it was not given yet */
+void node_forget_given(struct node *n);   /* another leader: everything is to be given again */
+void node_expire_tickets(struct node *n); /* the request timeout */
+void node_runs_finished(struct node *n);  /* drops runs that are finished */
+void node_runs_deinit(struct node *n);
+bool node_leads(const struct node *n);    /* and an entry of its own term is applied */
+enum err node_on_forward(struct node *n, uint64_t peer, struct slice in) MUST_USE;
+enum err node_on_refused(struct node *n, uint64_t peer, struct slice in) MUST_USE;
+enum err node_propose_internal(struct node *n, const struct op *op) MUST_USE;
+
+/* node_clock.c */
+void node_clock_lead(struct node *n);     /* leadership begins */
+void node_clock_advance(struct node *n);
+void node_clock_heard(struct node *n, uint64_t clock_ms);
+void pending_push(struct pending_ring *r, uint64_t index, uint64_t stamp_ms);
+void pending_drop(struct pending_ring *r, uint64_t applied_index);
+
 /* node_turn.c */
-void node_seal(struct node *n);
+void node_seed_settings(struct node *n);
 void node_update(struct node *n); /* takes raft's update and carries it out */
 void node_wal_take(struct node *n, const struct wal_done *done);
-enum err node_propose_internal(struct node *n, const struct op *op) MUST_USE;
+
+/* node_peer.c */
+enum node_payload {
+    PAYLOAD_RAFT = 1,
+    PAYLOAD_FORWARD = 2,
+    PAYLOAD_REFUSED = 3,
+    PAYLOAD_STATUS = 4,
+    PAYLOAD_MEMBER_REQUEST = 5,
+    PAYLOAD_MEMBER_ANSWER = 6,
+    PAYLOAD_PUBLISH = 7,
+    PAYLOAD_SNAPSHOT_FIRST = 16, /* to 31: node_snapshot.h */
+    PAYLOAD_SNAPSHOT_LAST = 31,
+};
+void node_payload_begin(struct node *n, enum node_payload kind); /* in n->wire */
+void node_payload_send(struct node *n, uint64_t peer, enum node_channel channel);
+void node_send_raft(struct node *n, const struct raft_msg *m);
+void node_status_send(struct node *n); /* once a second */
+void node_hash_note(struct node *n);   /* after an entry */
+void node_peers_adopt(struct node *n); /* another configuration is in force */
+
+/* node_member.c */
+void node_members_step(struct node *n); /* once an update: finishes what is decided, sends requests */
+void node_members_promote(struct node *n); /* once a second */
+enum err node_on_member_request(struct node *n, uint64_t peer, struct slice in) MUST_USE;
+enum err node_on_member_answer(struct node *n, uint64_t peer, struct slice in) MUST_USE;
+void node_members_fail(struct node *n); /* the end of the process */
+void node_members_applied(struct node *n, uint64_t index, uint64_t term);
+uint64_t node_random_id(const struct node *n, uint64_t salt); /* node.c */
+
+/* node_wish.c */
+void node_wish(struct node *n, const struct raft_wish *wish);
 
 /* node_store.c */
 void node_checkpoint_if_due(struct node *n, bool now);

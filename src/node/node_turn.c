@@ -2,188 +2,15 @@
 #include "node/node_int.h"
 
 #include "base/log.h"
-#include "state/dedup.h"
 
 #define CLOCK_ENTRY_MS 1000
-/* Of ours in the log and not yet applied: apply refuses what is beyond the window. The rest of it
- * is for what is proposed between two looks at node_is_congested. */
-#define PROPOSED_OPS_MAX (DEDUP_WINDOW - DEDUP_WINDOW / 8)
 #define COMPACT_STEP_COUNT 500
 #define COMPACT_WINDOW_PART 4         /* of the live keys must have changed ... */
 #define COMPACT_INTERVAL_MS (10 * 60 * 1000) /* ... or so much time have passed */
 #define IDLE_SLEEP_US 1000000
 #define BUSY_SLEEP_US 200000
-
-/* --- the cluster clock ------------------------------------------------------------- */
-
-/* I4. Between two turns the clock advances at most one election timeout: what this process slept
- * through (a pause, a stall) is never made up, so nobody loses a lease by it. Nor does it run away
- * from an entry that the disk does not take. */
-static void clock_advance(struct node *n)
-{
-    int64_t now_ms = n->mono_us / 1000;
-    int64_t passed_ms = MAX(now_ms - n->clock_mono_ms, 0);
-    n->clock_mono_ms = MAX(now_ms, n->clock_mono_ms);
-    uint64_t next_ms = n->clock_ms + (uint64_t)MIN(passed_ms, n->cfg.election_timeout_ms);
-    if (n->pending.head != n->pending.tail) {
-        const struct pending_entry *oldest = &n->pending.at[n->pending.head & (n->pending.cap - 1)];
-        next_ms = MIN(next_ms, oldest->stamp_ms + (uint64_t)n->cfg.election_timeout_ms);
-    }
-    n->clock_ms = MAX(n->clock_ms, next_ms);
-}
-
-static void pending_push(struct pending_ring *r, uint64_t index, uint64_t stamp_ms)
-{
-    if (r->tail - r->head == r->cap) {
-        size_t count = r->tail - r->head;
-        size_t cap = r->cap == 0 ? 256 : r->cap * 2;
-        struct pending_entry *at = mem_alloc(cap * sizeof *at);
-        for (size_t i = 0; i < count; i++) at[i] = r->at[(r->head + i) & (r->cap - 1)];
-        mem_free(r->at);
-        *r = (struct pending_ring){ at, cap, 0, count };
-    }
-    r->at[r->tail++ & (r->cap - 1)] = (struct pending_entry){ index, stamp_ms };
-}
-
-static void pending_drop(struct pending_ring *r, uint64_t applied_index)
-{
-    while (r->head != r->tail && r->at[r->head & (r->cap - 1)].index <= applied_index) r->head++;
-}
-
-/* --- proposing ------------------------------------------------------------------------ */
-
-/* Closes the batch and hands it to raft as one entry. */
-void node_seal(struct node *n)
-{
-    if (n->batch_ops == 0) return;
-    n->mono_us = MAX(n->mono_us, n->cfg.mono_us()); /* P5: not before what was read in this turn */
-    clock_advance(n);
-    n->stamp_ms = MAX(n->stamp_ms, n->clock_ms);
-    struct op_batch_head head = {
-        .format = OP_BATCH_FORMAT,
-        .feature_level = OP_FEATURE_LEVEL,
-        .stamp_ms = n->stamp_ms,
-        .wall_ms = n->wall_ms,
-    };
-    struct op_run run = {
-        .member = n->identity.member_id,
-        .incarnation = (uint32_t)n->identity.incarnation,
-        .first_seq = n->batch_first_seq,
-        .floor_seq = n->done_seq + 1,
-        .op_count = n->batch_ops,
-    };
-    op_batch_seal(&n->batch, &head, &run);
-    struct blob *body = blob_copy(buf_slice(&n->batch));
-    struct raft_event ev = {
-        .type = RAFT_EV_PROPOSE,
-        .body = body,
-        .crc = crc32c(0, body->at, body->len),
-    };
-    enum err e = raft_step(n->raft, &ev);
-    ASSERT(e == OK); /* the only voter leads, and node_is_congested keeps below raft's bound */
-    pending_push(&n->pending, raft_last_index(n->raft), n->stamp_ms);
-    n->append_mono_ms = n->mono_us / 1000;
-    n->stats.proposed_batches++;
-    n->stats.proposed_ops += n->batch_ops;
-    n->batch_ops = 0;
-    buf_clear(&n->batch);
-    op_batch_begin(&n->batch);
-}
-
-/* The operation that was encoded last, at `from`, does not fit into this entry: the ones before it
- * become an entry, it begins the next. */
-static void move_to_next_batch(struct node *n, size_t from)
-{
-    struct buf moved CLEANUP(buf_deinit) = { 0 };
-    buf_append(&moved, n->batch.at + from, n->batch.len - from);
-    n->batch.len = from;
-    node_seal(n);
-    node_update(n);
-    buf_append_slice(&n->batch, buf_slice(&moved));
-}
-
-/* Encodes behind the others of this turn. ERR_REQUEST_LIMIT: too large for the setting, or for an
- * entry of the log; nothing has changed then. */
-static enum err append_op(struct node *n, const struct op *op, bool key2_to_end, uint64_t *seq)
-{
-    size_t from = n->batch.len;
-    size_t entry_max = wal_entry_bytes_max(n->wal);
-    op_encode(&n->batch, op, key2_to_end);
-    size_t bytes = n->batch.len - from;
-    size_t op_max = entry_max - OP_BATCH_HEAD_BYTES - OP_RUN_HEAD_BYTES;
-    if (op->kind != OP_EXPIRE) op_max = MIN(op_max, (size_t)state_settings(n->state)->request_bytes_max);
-    if (UNLIKELY(bytes > op_max)) {
-        n->batch.len = from;
-        return ERR_REQUEST_LIMIT;
-    }
-    /* What apply could not read would stop every replica at every start: it must not get so far. */
-    struct op probe;
-    size_t offset = from;
-    if (UNLIKELY(op_decode(buf_slice(&n->batch), &offset, &probe) != OK)) {
-        log_error("operation refused reason=\"it cannot be decoded\" kind=%d", (int)op->kind);
-        ASSERT_SLOW(false);
-        n->batch.len = from;
-        return ERR_UNSUPPORTED;
-    }
-    if (UNLIKELY(n->batch.len > entry_max)) {
-        ASSERT(n->batch_ops > 0);
-        move_to_next_batch(n, from);
-    }
-    if (n->batch_ops == 0) n->batch_first_seq = n->next_seq;
-    n->batch_ops++;
-    *seq = n->next_seq++;
-    return OK;
-}
-
-enum err node_propose(struct node *n, const struct op *op, bool key2_to_end,
-                      const struct ticket *t)
-{
-    ASSERT(t->row != NULL);
-    if (!raft_own_term_committed(n->raft)) return ERR_CLUSTERDOWN;
-    if (UNLIKELY(n->disk_low) && state_op_grows(op)) return ERR_NOSPACE;
-    uint64_t seq = 0;
-    TRY(append_op(n, op, key2_to_end, &seq));
-    ticket_ring_push(&n->tickets, t, seq);
-    if (n->batch.len >= OP_BATCH_BYTES_MAX) {
-        node_seal(n);
-        node_update(n);
-    }
-    return OK;
-}
-
-enum err node_propose_internal(struct node *n, const struct op *op)
-{
-    if (raft_role(n->raft) != RAFT_LEADER) return ERR_CLUSTERDOWN;
-    struct ticket none = { .row = NULL };
-    uint64_t seq = 0;
-    TRY(append_op(n, op, false, &seq));
-    ticket_ring_push(&n->tickets, &none, seq);
-    return OK;
-}
-
-void node_local(struct node *n, const struct ticket *t)
-{
-    ASSERT(t->row != NULL);
-    ASSERT(ticket_ring_count(&n->tickets) > 0);
-    ticket_ring_push(&n->tickets, t, 0);
-}
-
-/* What waits for the store, also what no checkpoint may take yet because too many are under way. */
-static uint64_t store_waiting_bytes(const struct node *n)
-{
-    uint64_t bytes = store_backlog_bytes(n->store);
-    if (n->dirty_bytes > n->cfg.checkpoint_bytes) bytes += n->dirty_bytes - n->cfg.checkpoint_bytes;
-    return bytes;
-}
-
-bool node_is_congested(struct node *n)
-{
-    bool full = raft_uncommitted_bytes(n->raft) + n->batch.len > n->cfg.uncommitted_bytes_max ||
-                n->next_seq - n->done_seq > PROPOSED_OPS_MAX ||
-                store_waiting_bytes(n) > n->cfg.store_backlog_bytes_max;
-    n->congested = n->congested || full;
-    return full;
-}
+#define TICKS_A_HEARTBEAT 5
+#define LOG_MEMORY_BYTES_MAX (16u << 20) /* of applied entries, for peers that are a little behind */
 
 /* --- carrying out what raft says ------------------------------------------------------- */
 
@@ -231,11 +58,27 @@ static void submit_write(struct node *n, const struct raft_update *up)
     writes_push(n, wal_submit(n->wal, &s), &up->write);
 }
 
+/* Members that are gone propose nothing any more, and nothing of theirs is applied. */
+static void members_applied(struct node *n, const struct raft_entry *e)
+{
+    struct raft_members members;
+    enum err err = raft_members_decode(blob_slice(e->body), &members);
+    ASSERT(err == OK); /* raft has checked it */
+    uint64_t ids[RAFT_MEMBERS_MAX];
+    for (size_t i = 0; i < members.count; i++) ids[i] = members.at[i].id;
+    state_origins_keep(n->state, ids, members.count);
+    n->members_dirty = true;
+    node_members_applied(n, e->index, e->term);
+}
+
+static void lead_begin(struct node *n);
+static void log_trim(struct node *n, uint64_t applied);
+
 static void apply_one(struct node *n, const struct raft_entry *e, const struct apply_sink *sink)
 {
     struct slice body = SLICE_NONE;
     if (e->type == RAFT_ENTRY_BATCH && e->body != NULL) body = blob_slice(e->body);
-    if (e->type == RAFT_ENTRY_MEMBERS) n->members_dirty = true;
+    if (e->type == RAFT_ENTRY_MEMBERS) members_applied(n, e);
     struct errmsg em = { "" };
     enum err err = state_apply(n->state, e->index, e->term, body, sink, &em);
     if (err != OK) {
@@ -244,6 +87,10 @@ static void apply_one(struct node *n, const struct raft_entry *e, const struct a
     }
     n->stats.applied_entries++;
     n->dirty_entries++;
+    if (e->index % NODE_HASH_EVERY == 0) node_hash_note(n);
+    if (raft_role(n->raft) == RAFT_LEADER && e->term == raft_term(n->raft) && n->lead_term != e->term) {
+        lead_begin(n);
+    }
     if (n->hooks.applied != NULL && n->open) n->hooks.applied(n->hooks.ctx, e->index);
 }
 
@@ -258,18 +105,166 @@ static void apply_range(struct node *n, uint64_t from, uint64_t to)
     enum err e = raft_step(n->raft, &ev);
     ASSERT(e == OK);
     pending_drop(&n->pending, to);
+    node_runs_finished(n);
     if (n->dirty_since_ms == 0) n->dirty_since_ms = MAX(n->mono_us / 1000, 1);
-    raft_log_trim(n->raft, to);
+    log_trim(n, to);
+}
+
+/* --- what the log's memory keeps ------------------------------------------------------------ */
+
+/* Peers that follow closely are served from memory; for others the WAL has it. */
+static void log_trim(struct node *n, uint64_t applied)
+{
+    uint64_t keep_from = applied + 1;
+    struct raft_peer_status peer;
+    if (raft_log_bytes(n->raft) < LOG_MEMORY_BYTES_MAX) {
+        for (size_t i = 0; raft_peer_status(n->raft, i, &peer); i++) {
+            bool close = peer.state == RAFT_PEER_REPLICATE || peer.state == RAFT_PEER_PROBE;
+            if (close) keep_from = MIN(keep_from, peer.match_index + 1);
+        }
+    }
+    if (keep_from > 1) raft_log_trim(n->raft, keep_from - 1);
+}
+
+/* --- roles ------------------------------------------------------------------------------------ */
+
+/* A new group's settings are what the configuration of its first leader says. */
+void node_seed_settings(struct node *n)
+{
+    for (size_t i = 0; i + 1 < n->seed_count; i += 2) {
+        struct op set = {
+            .kind = OP_CONFIG,
+            .name = buf_slice(&n->seeds[i]),
+            .value = buf_slice(&n->seeds[i + 1]),
+            .fields = FIELD_NAME | FIELD_VALUE,
+        };
+        enum err e = node_propose_internal(n, &set);
+        ASSERT(e == OK);
+    }
+}
+
+/* An entry of its own term is applied: from here on this leader knows everything that was
+ * committed before it. */
+static void lead_begin(struct node *n)
+{
+    n->lead_term = raft_term(n->raft);
+    node_clock_lead(n);
+    n->forward_count = 0;
+    n->expiring = false;
+    n->compacting = false;
+    node_forget_given(n);
+    if (state_stamp_ms(n->state) == 0 && n->open) node_seed_settings(n);
+    if (n->open) {
+        log_notice("leading term=%llu index=%llu", (unsigned long long)n->lead_term,
+                   (unsigned long long)raft_last_index(n->raft));
+    }
+}
+
+static void status_note(struct node *n)
+{
+    uint64_t leader = raft_leader(n->raft);
+    uint64_t term = raft_term(n->raft);
+    if (leader == n->known_leader && term == n->known_term) return;
+    if (n->open && leader != 0 && leader != n->identity.member_id) {
+        log_notice("following leader=%llu term=%llu", (unsigned long long)leader,
+                   (unsigned long long)term);
+    }
+    n->known_leader = leader;
+    n->known_term = term;
+    node_forget_given(n);
+}
+
+static void leader_watch(struct node *n)
+{
+    int64_t now_ms = n->mono_us / 1000;
+    if (raft_leader(n->raft) != 0) n->leader_seen_ms = now_ms;
+    bool known = now_ms - n->leader_seen_ms < 2 * n->cfg.election_timeout_ms;
+    if (known != n->leaderless_told || n->hooks.leader_known == NULL) return;
+    n->leaderless_told = !known;
+    n->hooks.leader_known(n->hooks.ctx, known);
+}
+
+static void lost_peer(struct node *n, uint64_t peer)
+{
+    log_error("member lost acknowledged entries id=%llu: its directory was rolled back or wiped. "
+              "It does not count any more. Remove it (MEMBER REMOVE) and join it again with an empty "
+              "directory", (unsigned long long)peer);
+    struct op op = {
+        .kind = OP_ALARM, .number = ALARM_CORRUPT, .id = peer, .flags = OPF_NX,
+        .fields = FIELD_NUMBER | FIELD_ID,
+    };
+    enum err e = node_propose_internal(n, &op);
+    ASSERT(e == OK);
+}
+
+/* --- reads -------------------------------------------------------------------------------------- */
+
+uint64_t node_barrier(struct node *n)
+{
+    if (!n->barrier_wanted) n->barrier++;
+    n->barrier_wanted = true;
+    return n->barrier;
+}
+
+static void barrier_ask(struct node *n)
+{
+    if (!n->barrier_wanted) return;
+    n->barrier_wanted = false;
+    struct raft_event ev = { .type = RAFT_EV_READ, .read_id = n->barrier };
+    enum err e = raft_step(n->raft, &ev);
+    ASSERT(e == OK);
+}
+
+static void barrier_answered(struct node *n, uint64_t barrier, uint64_t index)
+{
+    if (barrier == 0) return;
+    if (n->barrier_count == NODE_BARRIERS_MAX) {
+        /* The newest two become one: both wait for the later index. */
+        n->barrier_count--;
+        index = MAX(index, n->barriers[n->barrier_count].index);
+    }
+    n->barriers[n->barrier_count++] = (struct barrier_ready){ barrier, index };
+}
+
+static void barriers_run(struct node *n)
+{
+    size_t done = 0;
+    uint64_t applied = state_applied_index(n->state);
+    while (done < n->barrier_count && n->barriers[done].index <= applied) done++;
+    if (done == 0) return;
+    uint64_t barrier = n->barriers[done - 1].barrier;
+    n->barrier_count -= done;
+    memmove(n->barriers, n->barriers + done, n->barrier_count * sizeof n->barriers[0]);
+    if (n->hooks.barrier != NULL && n->open) n->hooks.barrier(n->hooks.ctx, barrier);
+}
+
+/* --- the update --------------------------------------------------------------------------------- */
+
+static void update_once(struct node *n, const struct raft_update *up)
+{
+    struct raft_wish wishes[RAFT_MEMBERS_MAX];
+    size_t wish_count = MIN(up->wish_count, ARRAY_LEN(wishes));
+    if (wish_count > 0) memcpy(wishes, up->wishes, wish_count * sizeof wishes[0]);
+    /* Messages first: the peers' disks work while ours does. */
+    for (size_t i = 0; i < up->msg_count; i++) node_send_raft(n, &up->msgs[i]);
+    if (up->write.seq != 0) submit_write(n, up);
+    if (up->status_changed) status_note(n);
+    if (up->members_changed) node_peers_adopt(n);
+    barrier_answered(n, up->read_id, up->read_index);
+    if (up->lost_peer != 0) lost_peer(n, up->lost_peer);
+    for (size_t i = 0; i < wish_count; i++) node_wish(n, &wishes[i]);
+    if (up->apply_from != 0) apply_range(n, up->apply_from, up->apply_to);
+    barriers_run(n);
 }
 
 void node_update(struct node *n)
 {
+    ASSERT(!n->in_update);
+    n->in_update = true;
     struct raft_update up;
-    while (raft_update_take(n->raft, &up)) {
-        ASSERT(up.msg_count == 0 && up.wish_count == 0); /* a group of one has no peers */
-        if (up.write.seq != 0) submit_write(n, &up);
-        if (up.apply_from != 0) apply_range(n, up.apply_from, up.apply_to);
-    }
+    while (raft_update_take(n->raft, &up)) update_once(n, &up);
+    n->in_update = false;
+    node_members_step(n);
 }
 
 /* What the WAL has made durable goes back to raft. */
@@ -286,14 +281,13 @@ void node_wal_take(struct node *n, const struct wal_done *done)
     n->write_first_wal_seq += finished;
     enum err e = raft_step(n->raft, &ev);
     ASSERT(e == OK);
-    node_update(n);
 }
 
 /* --- what the leader proposes by itself ---------------------------------------------------- */
 
 static void expire_if_due(struct node *n, uint64_t due_ms)
 {
-    if (n->expiring || !raft_own_term_committed(n->raft)) return;
+    if (n->expiring || !node_leads(n)) return;
     if (state_next_due_ms(n->state) > due_ms) return;
     /* Keys may be long: fewer of them until the operation fits into an entry. */
     enum err e = ERR_REQUEST_LIMIT;
@@ -311,7 +305,7 @@ static void expire_if_due(struct node *n, uint64_t due_ms)
 /* A restart of all nodes must not lose more than a second of the cluster clock. */
 static void clock_entry_if_due(struct node *n)
 {
-    if (state_next_due_ms(n->state) == UINT64_MAX || n->batch_ops > 0) return;
+    if (!node_leads(n) || state_next_due_ms(n->state) == UINT64_MAX || n->batch_ops > 0) return;
     if (n->mono_us / 1000 - n->append_mono_ms < CLOCK_ENTRY_MS) return;
     struct op op = { .kind = OP_CLOCK };
     enum err e = node_propose_internal(n, &op);
@@ -320,7 +314,7 @@ static void clock_entry_if_due(struct node *n)
 
 static void compact_if_due(struct node *n)
 {
-    if (n->compacting || !raft_own_term_committed(n->raft)) return;
+    if (n->compacting || !node_leads(n)) return;
     struct store_stats st;
     store_stats_get(n->store, &st);
     const struct mvcc *m = state_mvcc(n->state);
@@ -338,6 +332,20 @@ static void compact_if_due(struct node *n)
     if (node_propose_internal(n, &op) == OK) n->compacting = true;
 }
 
+/* P7: while one member's disk is nearly full, nobody may make the data grow. */
+static void alarm_keep(struct node *n)
+{
+    uint64_t self = n->identity.member_id;
+    bool raised = state_alarm_of(n->state, ALARM_NOSPACE, self);
+    if (raised == n->disk_low || raft_leader(n->raft) == 0) return;
+    struct op op = {
+        .kind = OP_ALARM, .number = ALARM_NOSPACE, .id = self,
+        .flags = n->disk_low ? OPF_NX : 0, .fields = FIELD_NUMBER | FIELD_ID,
+    };
+    enum err e = node_propose_internal(n, &op);
+    if (e != OK) log_debug("alarm refused reason=%s", err_name(e));
+}
+
 static void every_second(struct node *n)
 {
     int64_t now_ms = n->mono_us / 1000;
@@ -345,6 +353,9 @@ static void every_second(struct node *n)
     n->second_ms = now_ms;
     compact_if_due(n);
     node_probe_start(n);
+    node_status_send(n);
+    node_members_promote(n);
+    alarm_keep(n);
 }
 
 /* --- the turn ---------------------------------------------------------------------------------- */
@@ -352,6 +363,8 @@ static void every_second(struct node *n)
 static void publish(struct node *n)
 {
     node_seal(n);
+    node_forward(n);
+    barrier_ask(n);
     node_update(n);
 }
 
@@ -359,20 +372,25 @@ void node_turn(struct node *n, int64_t mono_us, int64_t wall_ms)
 {
     n->mono_us = MAX(mono_us, n->mono_us);
     n->wall_ms = wall_ms;
-    clock_advance(n);
+    node_clock_advance(n);
     /* Expiry goes by the time before this turn's requests were read: a keepalive that was waiting
      * to be read is not overtaken. One less, because milliseconds are cut off. */
     uint64_t due_ms = n->clock_ms - MIN(n->clock_ms, 1);
-    struct raft_event tick = { .type = RAFT_EV_TICK, .now_ms = mono_us / 1000 };
+    struct raft_event tick = { .type = RAFT_EV_TICK, .now_ms = n->mono_us / 1000 };
     enum err e = raft_step(n->raft, &tick);
     ASSERT(e == OK);
     publish(n);
     struct wal_done done;
-    if (wal_poll(n->wal, &done)) node_wal_take(n, &done);
+    if (wal_poll(n->wal, &done)) {
+        node_wal_take(n, &done);
+        node_update(n);
+    }
     node_store_poll(n);
     expire_if_due(n, due_ms);
     clock_entry_if_due(n);
     every_second(n);
+    node_expire_tickets(n);
+    leader_watch(n);
     publish(n);
     wal_tick(n->wal, mono_us / 1000);
     state_compact_step(n->state, COMPACT_STEP_COUNT);
@@ -390,9 +408,10 @@ int64_t node_sleep_us(const struct node *n, int64_t mono_us)
                                mono_us / 1000 - n->append_mono_ms < 2 * WAL_PROOF_DELAY_MS
                            ? BUSY_SLEEP_US
                            : IDLE_SLEEP_US;
-    if (n->batch_ops > 0) return 0;
+    if (n->batch_ops > 0 || n->barrier_wanted) return 0;
+    if (!node_read_at_once(n)) sleep_us = MIN(sleep_us, n->cfg.heartbeat_ms * 1000 / TICKS_A_HEARTBEAT);
     uint64_t due_ms = state_next_due_ms(n->state);
-    if (due_ms != UINT64_MAX && !n->expiring) {
+    if (due_ms != UINT64_MAX && !n->expiring && node_leads(n)) {
         int64_t left_ms = due_ms >= n->clock_ms ? (int64_t)MIN(due_ms + 1 - n->clock_ms, 1000000) : 0;
         int64_t elapsed_us = mono_us - n->clock_mono_ms * 1000;
         sleep_us = MIN(sleep_us, MAX(left_ms * 1000 - elapsed_us, 0));

@@ -304,6 +304,7 @@ static enum err open_node(struct server *s, struct errmsg *em)
         .client_address = s->client_address,
         .heartbeat_ms = c->heartbeat_ms,
         .election_timeout_ms = c->election_ms,
+        .request_timeout_ms = 5000,
         .snapshot_count = (uint64_t)c->snapshot_count,
         .checkpoint_bytes = (uint64_t)c->checkpoint_bytes,
         .checkpoint_ms = c->checkpoint_ms,

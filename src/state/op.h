@@ -213,6 +213,11 @@ struct op_run {
 void op_batch_begin(struct buf *b);
 void op_batch_seal(struct buf *b, const struct op_batch_head *head, const struct op_run *own);
 void op_batch_add_run(struct buf *b, const struct op_run *run); /* after seal of the own run; recounts */
+/* Whole runs as bytes, checked before. */
+void op_batch_add_runs(struct buf *b, struct slice runs, uint32_t run_count, uint32_t op_count);
+/* The whole slice must be one run: head and every operation are checked. */
+enum err op_run_check(struct slice bytes, struct op_run *out, struct errmsg *em) MUST_USE;
+#define OP_RUN_GIVE_UP_OFFSET 24 /* of the give-up stamp in the head of a run */
 
 /* Checks head, runs and every operation. */
 enum err op_batch_check(struct slice body, struct op_batch_head *head, struct errmsg *em) MUST_USE;

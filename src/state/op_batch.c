@@ -57,6 +57,14 @@ void op_batch_add_run(struct buf *b, const struct op_run *run)
     u32_le_put(b->at + OFFSET_RUN_COUNT, u32_le(b->at + OFFSET_RUN_COUNT) + 1);
 }
 
+void op_batch_add_runs(struct buf *b, struct slice runs, uint32_t run_count, uint32_t op_count)
+{
+    ASSERT(b->len >= OP_BATCH_HEAD_BYTES);
+    buf_append_slice(b, runs);
+    u32_le_put(b->at + OFFSET_OP_COUNT, u32_le(b->at + OFFSET_OP_COUNT) + op_count);
+    u32_le_put(b->at + OFFSET_RUN_COUNT, u32_le(b->at + OFFSET_RUN_COUNT) + run_count);
+}
+
 /* --- reading ----------------------------------------------------------------------- */
 
 enum err op_batch_decode_head(struct slice body, size_t *offset, struct op_batch_head *out,
@@ -137,6 +145,20 @@ static enum err run_check(const struct op_run *run, struct errmsg *em)
     if (offset == run->ops.len) return OK;
     errmsg_set(em, "%zu bytes behind the last operation of a run", run->ops.len - offset);
     return ERR_CORRUPT;
+}
+
+enum err op_run_check(struct slice bytes, struct op_run *out, struct errmsg *em)
+{
+    struct op_run run;
+    size_t offset = 0;
+    TRY(op_batch_decode_run(bytes, &offset, &run, em));
+    TRY(run_check(&run, em));
+    if (offset != bytes.len) {
+        errmsg_set(em, "%zu bytes behind a run", bytes.len - offset);
+        return ERR_CORRUPT;
+    }
+    *out = run;
+    return OK;
 }
 
 enum err op_batch_check(struct slice body, struct op_batch_head *head, struct errmsg *em)

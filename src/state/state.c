@@ -96,6 +96,14 @@ bool state_alarm(const struct state *s, uint32_t kind)
     return false;
 }
 
+bool state_alarm_of(const struct state *s, uint32_t kind, uint64_t member)
+{
+    for (size_t i = 0; i < s->alarm_count; i++) {
+        if (s->alarms[i].kind == kind && s->alarms[i].member == member) return true;
+    }
+    return false;
+}
+
 /* Place of (kind, member), or where it would be. */
 static size_t alarm_place(const struct state *s, uint32_t kind, uint64_t member)
 {
@@ -124,6 +132,28 @@ bool state_alarm_set(struct state *s, uint32_t kind, uint64_t member, bool raise
         s->alarm_count--;
     }
     return true;
+}
+
+/* --- members -------------------------------------------------------------------------- */
+
+static bool is_among(uint64_t member, const uint64_t *members, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (members[i] == member) return true;
+    }
+    return false;
+}
+
+void state_origins_keep(struct state *s, const uint64_t *members, size_t count)
+{
+    for (size_t i = s->dedup.origin_count; i > 0; i--) {
+        uint64_t member = s->dedup.origins[i - 1]->member;
+        if (!is_among(member, members, count)) dedup_remove(&s->dedup, member);
+    }
+    for (size_t i = s->alarm_count; i > 0; i--) {
+        struct alarm a = s->alarms[i - 1];
+        if (!is_among(a.member, members, count)) state_alarm_set(s, a.kind, a.member, false);
+    }
 }
 
 /* --- growth --------------------------------------------------------------------------- */

@@ -49,6 +49,7 @@ int64_t state_wall_ms(const struct state *s);      /* leader's wall clock in tha
 uint64_t state_hash(const struct state *s);        /* key space + leases + settings */
 bool state_alarm(const struct state *s, uint32_t kind); /* ALARM_NOSPACE... raised by anybody */
 enum { ALARM_NOSPACE = 1, ALARM_CORRUPT = 2 };
+bool state_alarm_of(const struct state *s, uint32_t kind, uint64_t member); /* raised by this one */
 
 /* --- apply ------------------------------------------------------------------------ */
 
@@ -109,6 +110,10 @@ struct apply_sink {
  * the index moves. On error the state must not be used any more. */
 enum err state_apply(struct state *s, uint64_t index, uint64_t term, struct slice body,
                      const struct apply_sink *sink, struct errmsg *em) MUST_USE;
+
+/* A configuration of the group was applied: these are its members, at the same index on every
+ * replica. Others propose nothing any more; what is in the log of theirs is refused. */
+void state_origins_keep(struct state *s, const uint64_t *members, size_t count);
 
 /* Would this operation grow the data while the quota is exceeded (settings: quota bytes; alarm)?
  * The proposer asks so as to refuse early; apply asks again. */

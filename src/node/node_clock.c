@@ -1,0 +1,68 @@
+/* node/node_clock.c - the cluster clock: the only time that apply knows, in the stamps of entries. */
+#include "node/node_int.h"
+
+/* Entries that this leader has stamped and that are not applied yet. */
+void pending_push(struct pending_ring *r, uint64_t index, uint64_t stamp_ms)
+{
+    if (r->tail - r->head == r->cap) {
+        size_t count = r->tail - r->head;
+        size_t cap = r->cap == 0 ? 256 : r->cap * 2;
+        struct pending_entry *at = mem_alloc(cap * sizeof *at);
+        for (size_t i = 0; i < count; i++) at[i] = r->at[(r->head + i) & (r->cap - 1)];
+        mem_free(r->at);
+        *r = (struct pending_ring){ at, cap, 0, count };
+    }
+    r->at[r->tail++ & (r->cap - 1)] = (struct pending_entry){ index, stamp_ms };
+}
+
+void pending_drop(struct pending_ring *r, uint64_t applied_index)
+{
+    while (r->head != r->tail && r->at[r->head & (r->cap - 1)].index <= applied_index) r->head++;
+}
+
+/* A new leader goes on from the highest value that it has seen: what has passed since then belongs
+ * to nobody, so nothing is ever early (P5). */
+void node_clock_lead(struct node *n)
+{
+    n->clock_ms = MAX(MAX(n->clock_ms, state_stamp_ms(n->state)), 1);
+    n->stamp_ms = MAX(n->stamp_ms, n->clock_ms);
+    n->clock_mono_ms = n->mono_us / 1000;
+    n->pending.head = n->pending.tail;
+}
+
+/* Leader only. I4: between two turns the clock advances at most one election timeout, and it never
+ * passes the sending of the newest round that a quorum has answered plus one: what this process
+ * slept through, or led without knowing whether it still does, is never made up, so nobody loses a
+ * lease by it. Nor does it run away from an entry that is not committed. */
+void node_clock_advance(struct node *n)
+{
+    int64_t now_ms = n->mono_us / 1000;
+    if (raft_role(n->raft) != RAFT_LEADER || n->lead_term != raft_term(n->raft)) return;
+    int64_t until_ms = now_ms;
+    int64_t sent_ms = raft_quorum_sent_ms(n->raft);
+    if (sent_ms != INT64_MIN) until_ms = MIN(until_ms, sent_ms + n->cfg.election_timeout_ms);
+    int64_t passed_ms = MAX(until_ms - n->clock_mono_ms, 0);
+    n->clock_mono_ms = MAX(now_ms, n->clock_mono_ms);
+    uint64_t next_ms = n->clock_ms + (uint64_t)MIN(passed_ms, n->cfg.election_timeout_ms);
+    if (n->pending.head != n->pending.tail) {
+        const struct pending_entry *oldest = &n->pending.at[n->pending.head & (n->pending.cap - 1)];
+        next_ms = MIN(next_ms, oldest->stamp_ms + (uint64_t)n->cfg.election_timeout_ms);
+    }
+    n->clock_ms = MAX(n->clock_ms, next_ms);
+}
+
+/* A leader's heartbeat says its clock as of when it was sent. */
+void node_clock_heard(struct node *n, uint64_t clock_ms)
+{
+    if (clock_ms <= n->clock_ms) return;
+    n->clock_ms = clock_ms;
+    n->clock_mono_ms = n->mono_us / 1000;
+}
+
+/* For remaining times, so between two heartbeats a follower may guess: nothing is decided by it. */
+uint64_t node_clock_ms(const struct node *n)
+{
+    if (raft_role(n->raft) == RAFT_LEADER) return n->clock_ms;
+    int64_t passed_ms = MAX(n->mono_us / 1000 - n->clock_mono_ms, 0);
+    return n->clock_ms + (uint64_t)MIN(passed_ms, n->cfg.election_timeout_ms);
+}
