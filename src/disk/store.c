@@ -52,6 +52,14 @@ void store_write_meta(struct store *s, leveldb_writebatch_t *batch,
     s->marker = *next;
 }
 
+void store_floor_add(leveldb_writebatch_t *batch, uint64_t floor_rev)
+{
+    uint8_t floor[8];
+    u64_le_put(floor, floor_rev);
+    leveldb_writebatch_put(batch, STORE_KEY_FLOOR, strlen(STORE_KEY_FLOOR), (const char *)floor,
+                           sizeof floor);
+}
+
 enum err store_table_read_db(void *ctx, uint64_t first_rev, uint32_t first_n, struct buf *out)
 {
     struct store *s = ctx;
@@ -95,7 +103,7 @@ static enum err open_db(struct store *s, struct store_info *info, struct errmsg 
     return OK;
 }
 
-/* Moves the inbox behind what was taken before. */
+/* Moves the inbox behind what was taken before; exports see what is written. */
 static void take_batches(struct store *s)
 {
     struct work *newest = __atomic_exchange_n(&s->inbox, NULL, __ATOMIC_SEQ_CST);
@@ -109,6 +117,7 @@ static void take_batches(struct store *s)
     struct store_batch **end = &s->batches;
     while (*end != NULL) end = &(*end)->next;
     *end = oldest;
+    store_exports_take(s);
 }
 
 static void add_meta(leveldb_writebatch_t *out, const struct store_batch *b)
@@ -164,6 +173,10 @@ static void write_batch(struct store *s)
     next.pack_sum_before = s->table.sum;
     leveldb_writebatch_t *out = leveldb_writebatch_create();
     add_meta(out, b);
+    if (b->floor_rev > s->compactor.disk_floor_rev) {
+        s->compactor.disk_floor_rev = b->floor_rev;
+        store_floor_add(out, b->floor_rev);
+    }
     store_write_meta(s, out, &next);
     leveldb_writebatch_destroy(out);
     store_check_files(s, false);
@@ -330,7 +343,7 @@ void store_close(struct store *s)
         if (s->reads_out == 0) break;
         nanosleep(&(struct timespec){ .tv_nsec = CLOSE_POLL_NS }, NULL);
     }
-    ASSERT(s->batches == NULL && s->inbox == NULL);
+    ASSERT(s->batches == NULL && s->inbox == NULL && s->exports_out == 0);
     store_close_both(s);
     store_free(s);
 }
@@ -385,6 +398,11 @@ void store_batch_delete(struct store_batch *b, struct slice name)
     add_op(b, 0, name, SLICE_NONE);
 }
 
+void store_batch_floor(struct store_batch *b, uint64_t floor_rev)
+{
+    b->floor_rev = floor_rev;
+}
+
 size_t store_batch_bytes(const struct store_batch *b)
 {
     return b->bytes;
@@ -395,6 +413,7 @@ uint64_t store_submit(struct store *s, struct store_batch *b, const struct store
     ASSERT(s->phase == STORE_STARTED);
     ASSERT(cut->applied_index >= s->last_index);
     ASSERT(cut->compacted_rev >= s->last_compacted_rev);
+    ASSERT(b->floor_rev <= cut->compacted_rev);
     s->last_index = cut->applied_index;
     s->last_compacted_rev = cut->compacted_rev;
     b->cut = *cut;
