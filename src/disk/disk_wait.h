@@ -1,9 +1,9 @@
-/* disk/disk_wait.h - waiting for the WAL outside of the loop, and how much room a disk has.
+/* disk/disk_wait.h - waiting for the disk outside of the loop, and how much room a disk has.
  *
- * PURPOSE  The two things node needs of the operating system at start and once a second.
+ * PURPOSE  The few things node needs of the operating system at start and once a second.
  * OWNS     Nothing.
  * USES     wal.h, poll(2), statvfs(3).
- * THREADS  wal_wait: the loop thread while it does not run its loop. disk_free_bytes: any, blocks.
+ * THREADS  wal_wait, done_queue_wait: the loop thread while it does not run its loop. disk_free_bytes: any, blocks.
  * LIMITS   None.
  * ERRORS   None: a disk that cannot be asked has UINT64_MAX free bytes.
  */
@@ -11,9 +11,12 @@
 #define DISK_DISK_WAIT_H
 
 #include "disk/wal.h"
+#include "disk/workers.h"
 
 /* Returns when wal_poll may have something, or after max_ms. */
 void wal_wait(struct wal *wal, int max_ms);
+/* Returns when done_queue_take may have something, or after max_ms. */
+void done_queue_wait(struct done_queue *q, int max_ms);
 uint64_t disk_free_bytes(const char *dir); /* for ordinary users */
 
 #endif

@@ -30,13 +30,26 @@ void store_fatal(const struct store *s, const char *format, ...)
     _exit(STORE_EXIT_CODE);
 }
 
+/* After a failure LevelDB must not be used: an expendable store takes batches and drops them. */
 static void write_synced(struct store *s, struct store_db *db, leveldb_writebatch_t *batch)
 {
     struct errmsg em;
-    if (store_db_write(db, batch, &em) != OK) {
+    if (store_failed(s, NULL) != OK) return;
+    enum err e = store_db_write(db, batch, &em);
+    STORE_STAT_ADD(s, write_count, 1);
+    if (e == OK) return;
+    if (!s->options.expendable) {
         store_fatal(s, "write failed, nothing is lost, the log has it: %s", em.text);
     }
-    STORE_STAT_ADD(s, write_count, 1);
+    s->failure_em = em;
+    __atomic_store_n(&s->failure, (uint32_t)e, __ATOMIC_SEQ_CST);
+}
+
+enum err store_failed(const struct store *s, struct errmsg *em)
+{
+    enum err e = (enum err)__atomic_load_n(&s->failure, __ATOMIC_SEQ_CST);
+    if (e != OK) errmsg_set(em, "%s", s->failure_em.text);
+    return e;
 }
 
 void store_write_rows(struct store *s, leveldb_writebatch_t *batch)
@@ -80,6 +93,7 @@ void store_check_files(struct store *s, bool now)
     struct errmsg em;
     enum err e = store_db_files(&s->rows, &s->rows_bytes, &em);
     if (e == OK) e = store_db_files(&s->meta, &meta_bytes, &em);
+    if (e != OK && s->options.expendable) return;
     if (e != OK) store_fatal(s, "%s", em.text);
     STORE_STAT_SET(s, disk_bytes, s->rows_bytes + meta_bytes);
     store_memory_limit(STORE_MAPPED_BYTES_MAX);

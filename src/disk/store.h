@@ -63,6 +63,9 @@ struct store_options {
      * process ends with STORE_EXIT_CODE when it returns. */
     void (*on_fatal)(void *ctx, const char *text);
     void *on_fatal_ctx;
+    /* A store in the making, of which nothing is read: a failed write does not end the process, but
+     * nothing more is written, and store_failed() says why. */
+    bool expendable;
     size_t write_buffer_bytes; /* of rows/; 0: STORE_WRITE_BUFFER_BYTES; tests make it small */
 };
 #define STORE_WRITE_BUFFER_BYTES (8u << 20)
@@ -127,8 +130,9 @@ struct store_cut {
 /* Never blocks. Returns the batch's number: 1, 2, ... since store_open. */
 uint64_t store_submit(struct store *s, struct store_batch *b_taken, const struct store_cut *cut);
 
-/* Bytes of batches submitted and not yet durable. */
+/* Bytes of batches submitted and not yet durable. Any thread. */
 size_t store_backlog_bytes(const struct store *s);
+enum err store_failed(const struct store *s, struct errmsg *em) MUST_USE; /* see expendable */
 
 /* --- physical compaction --------------------------------------------------- */
 

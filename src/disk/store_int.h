@@ -111,6 +111,8 @@ struct store {
     bool stopping;
     struct store_stats stats;
     struct done_queue done;
+    uint32_t failure; /* enum err: of an expendable store's first failed write */
+    struct errmsg failure_em; /* before `failure` is set */
 
     /* store thread; the loop's before store_start and after the thread ended */
     pthread_t thread;

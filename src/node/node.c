@@ -249,7 +249,7 @@ static enum err open_store(struct node *n, struct raft_members *members, struct 
     };
     struct store_info info;
     TRY(with_place(n, store_open(&options, &n->store, &info, em), em));
-    TRY(with_place(n, node_load(n, &info, members, em), em));
+    TRY(with_place(n, node_load(n, &info, dir, members, em), em));
     store_start(n->store);
     n->stored_index = info.applied_index;
     n->stored_before = info.applied_index;

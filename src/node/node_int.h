@@ -136,7 +136,13 @@ void node_store_poll(struct node *n);
 void node_compaction_tell(struct node *n);
 void node_probe_start(struct node *n);
 void node_probe_free(struct node *n);
-enum err node_load(struct node *n, struct store_info *info, struct raft_members *members,
-                   struct errmsg *em) MUST_USE;
+/* All that `store` (open, not yet scanned) holds into `s`, new and empty; on an error, and when the
+ * store is empty, `s` must not be used any more. dir is for messages. ERR_TIMEOUT when *cancelled
+ * (NULL: never) becomes 1. Any thread, if the store and the state are its own. */
+enum err node_load_from(struct store *store, const struct store_info *info, const char *dir,
+                        struct state *s, struct raft_members *members, const uint32_t *cancelled,
+                        struct errmsg *em) MUST_USE;
+enum err node_load(struct node *n, struct store_info *info, const char *dir,
+                   struct raft_members *members, struct errmsg *em) MUST_USE;
 
 #endif

@@ -190,9 +190,11 @@ void node_probe_free(struct node *n)
 /* --- loading --------------------------------------------------------------------------------- */
 
 struct loading {
-    struct node *n;
+    struct store *store;
+    const char *dir;
     struct checkpoint_load *load;
     struct raft_members *members;
+    const uint32_t *cancelled;
     struct errmsg *em;
 };
 
@@ -202,49 +204,57 @@ static enum err load_meta(void *ctx, struct slice name, struct slice value)
     if (checkpoint_owns_name(name)) return checkpoint_load_meta(l->load, name, value, l->em);
     if (slice_eq(name, SLICE_LIT(MEMBERS_META))) {
         enum err e = raft_members_decode(value, l->members);
-        if (e != OK) errmsg_set(l->em, "%s/db: the membership is damaged", l->n->cfg.dir);
+        if (e != OK) errmsg_set(l->em, "%s: the membership is damaged", l->dir);
         return e;
     }
-    errmsg_set(l->em, "%s/db: a name that this version does not know", l->n->cfg.dir);
+    errmsg_set(l->em, "%s: a name that this version does not know", l->dir);
     return ERR_UNSUPPORTED;
 }
 
 static void load_dead(void *ctx, uint64_t rev, struct slice key)
 {
     struct loading *l = ctx;
-    store_note_dead(l->n->store, rev, key);
+    store_note_dead(l->store, rev, key);
 }
 
 static enum err load_pack(void *ctx, uint64_t first_rev, uint32_t first_n, struct slice pack)
 {
     struct loading *l = ctx;
     (void)first_n;
+    if (l->cancelled != NULL && __atomic_load_n(l->cancelled, __ATOMIC_RELAXED) != 0) {
+        errmsg_set(l->em, "%s: given up", l->dir);
+        return ERR_TIMEOUT;
+    }
     struct checkpoint_dead dead = { load_dead, l };
     return checkpoint_load_pack(l->load, first_rev, pack, &dead, l->em);
 }
 
-enum err node_load(struct node *n, struct store_info *info, struct raft_members *members,
-                   struct errmsg *em)
+enum err node_load_from(struct store *store, const struct store_info *info, const char *dir,
+                        struct state *s, struct raft_members *members, const uint32_t *cancelled,
+                        struct errmsg *em)
 {
-    struct loading l = { .n = n, .members = members, .em = em };
-    l.load = checkpoint_load_begin(n->state);
-    enum err e = store_scan(n->store, load_meta, load_pack, &l, em);
-    if (e != OK) {
+    struct loading l = { .store = store, .dir = dir, .members = members, .cancelled = cancelled,
+                         .em = em };
+    l.load = checkpoint_load_begin(s);
+    enum err e = store_scan(store, load_meta, load_pack, &l, em);
+    if (e != OK || info->empty) {
         checkpoint_load_free(l.load);
         return e;
     }
-    if (info->empty) {
-        checkpoint_load_free(l.load);
-        state_free(n->state);
-        n->state = state_new(n->cfg.random[0]);
-        return OK;
-    }
     TRY(checkpoint_load_end(l.load, em));
-    if (state_applied_index(n->state) != info->applied_index) {
-        errmsg_set(em, "%s/db: the checkpoint says index %llu, its last batch says %llu", n->cfg.dir,
-                   (unsigned long long)state_applied_index(n->state),
-                   (unsigned long long)info->applied_index);
-        return ERR_CORRUPT;
-    }
+    if (state_applied_index(s) == info->applied_index) return OK;
+    errmsg_set(em, "%s: the checkpoint says index %llu, its last batch says %llu", dir,
+               (unsigned long long)state_applied_index(s),
+               (unsigned long long)info->applied_index);
+    return ERR_CORRUPT;
+}
+
+enum err node_load(struct node *n, struct store_info *info, const char *dir,
+                   struct raft_members *members, struct errmsg *em)
+{
+    TRY(node_load_from(n->store, info, dir, n->state, members, NULL, em));
+    if (!info->empty) return OK;
+    state_free(n->state);
+    n->state = state_new(n->cfg.random[0]);
     return OK;
 }
