@@ -212,11 +212,12 @@ enum err node_import_result(const struct node_import *im, struct errmsg *em)
     return im->result;
 }
 
-void node_import_chunk(struct node_import *im, struct slice chunk)
+void node_import_chunk(struct node_import *im, struct buf *chunk)
 {
     ASSERT(im->result == OK && im->store != NULL && im->state == NULL);
-    buf_clear(&im->chunk);
-    buf_append_slice(&im->chunk, chunk);
+    ASSERT(im->chunk.at == NULL);
+    im->chunk = *chunk;
+    *chunk = (struct buf){ 0 };
     submit(im, chunk_run);
 }
 
@@ -241,6 +242,11 @@ void node_import_cancel(struct node_import *im)
 void node_import_discard(struct node_import *im)
 {
     submit(im, discard_run);
+}
+
+bool node_import_is_discarded(const struct node_import *im)
+{
+    return im->work.run == discard_run;
 }
 
 void node_import_take(struct node_import *im, struct node_imported *out)

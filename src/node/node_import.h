@@ -2,8 +2,7 @@
  *
  * PURPOSE  Build a new store of the chunks of an export, read it back, and rebuild the state with its
  *          hash checked. Does not decide where chunks come from, or what becomes of the result.
- * OWNS     The new directory, its store and the new state until node_import_take; a copy of one
- *          chunk. The present store and state are not touched.
+ * OWNS     The new directory, its store and the new state until node_import_take; one chunk. The present store and state are not touched.
  * USES     disk (store, store_export, workers), state, raft_members.
  * THREADS  Loop thread only. Each call that begins something is carried out by a worker and answered
  *          through the done queue; there is one at a time.
@@ -38,7 +37,7 @@ struct node_import *node_import_new(const struct node_import_options *options);
 const struct work *node_import_work(const struct node_import *im); /* what the done queue gives */
 enum err node_import_result(const struct node_import *im, struct errmsg *em) MUST_USE;
 
-void node_import_chunk(struct node_import *im, struct slice chunk); /* copied */
+void node_import_chunk(struct node_import *im, struct buf *chunk_taken); /* left empty */
 /* More was taken than is written: give it no chunk now. To be asked again, at most some ms later. */
 bool node_import_is_behind(const struct node_import *im);
 /* All chunks were taken: so many records, with this crc32c. Closes, opens, reads all of it. */
@@ -47,6 +46,7 @@ void node_import_finish(struct node_import *im, uint64_t count, uint32_t crc);
 void node_import_cancel(struct node_import *im);
 /* At any time between an answer and the next call: closes and removes. */
 void node_import_discard(struct node_import *im);
+bool node_import_is_discarded(const struct node_import *im); /* that was the last call */
 
 struct node_imported {
     struct state *state;
