@@ -183,10 +183,10 @@ static bool is_other(const char *name, const char *keep)
     return strncmp(name, "db.", 3) == 0 && u64_parse(slice_of(name + 3), &number) == OK;
 }
 
-enum err db_remove_others(const char *dir, const struct db_current *current, struct errmsg *em)
+typedef enum err other_fn(const char *path, struct errmsg *em);
+
+static enum err each_other(const char *dir, const char *keep, other_fn *fn, struct errmsg *em)
 {
-    char keep[DB_NAME_BYTES_MAX];
-    db_name(current->number, keep);
     DIR *at = opendir(dir);
     if (at == NULL) return disk_error(em, "open", dir, -errno);
     enum err e = OK;
@@ -194,8 +194,34 @@ enum err db_remove_others(const char *dir, const struct db_current *current, str
         if (!is_other(entry->d_name, keep)) continue;
         char path[DISK_PATH_BYTES_MAX];
         path_join(dir, entry->d_name, path);
-        e = db_remove(path, em);
+        e = fn(path, em);
     }
     closedir(at);
     return e;
+}
+
+enum err db_remove_others(const char *dir, const struct db_current *current, struct errmsg *em)
+{
+    char keep[DB_NAME_BYTES_MAX];
+    db_name(current->number, keep);
+    return each_other(dir, keep, db_remove, em);
+}
+
+static enum err refuse_directory(const char *path, struct errmsg *em)
+{
+    struct stat st;
+    if (lstat(path, &st) != 0 || !S_ISDIR(st.st_mode)) return OK;
+    errmsg_set(em, "%s is there, but not the checkpoint's directory that %s should name", path,
+               CURRENT_NAME);
+    return ERR_CORRUPT;
+}
+
+enum err db_check(const char *dir, const struct db_current *current, struct errmsg *em)
+{
+    char keep[DB_NAME_BYTES_MAX];
+    char path[DISK_PATH_BYTES_MAX];
+    db_name(current->number, keep);
+    path_join(dir, keep, path);
+    if (access(path, F_OK) == 0) return OK;
+    return each_other(dir, keep, refuse_directory, em);
 }

@@ -41,6 +41,9 @@ void db_path(const char *dir, uint64_t number, char out[DISK_PATH_BYTES_MAX]);
 
 /* Removes a store's directory and all below it; OK if there is none. The kernel's files only. */
 enum err db_remove(const char *path, struct errmsg *em) MUST_USE;
+/* ERR_CORRUPT: what `current` names is not there, but another one is: the file db.current was lost,
+ * or is not of this directory. */
+enum err db_check(const char *dir, const struct db_current *current, struct errmsg *em) MUST_USE;
 /* Removes "db" and "db.<n>" that `current` does not name, and what prepare left. */
 enum err db_remove_others(const char *dir, const struct db_current *current,
                           struct errmsg *em) MUST_USE;

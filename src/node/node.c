@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "disk/disk_wait.h"
+#include "node/node_snapshot.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -209,6 +210,19 @@ static enum err raft_begin(struct node *n, const struct raft_members *members, s
     return OK;
 }
 
+/* A crash between the two last steps of installing a snapshot (node_snapshot.h): the log is of no use
+ * but for term and vote. What is submitted from now on is durable only after this mark. */
+static bool swap_finished(struct node *n, struct replay *r)
+{
+    struct wal_mark at = { state_applied_index(n->state), state_applied_term(n->state) };
+    if (!node_swap_is_unfinished(&n->db, at.index, at.term, wal_found(n->wal))) return false;
+    log_notice("snapshot installation is finished index=%llu", (unsigned long long)at.index);
+    for (size_t i = 0; i < r->count; i++) blob_unref(r->entries[i].body);
+    r->count = 0;
+    wal_submit(n->wal, &(struct wal_submission){ .snapshot = at });
+    return true;
+}
+
 static enum err open_log(struct node *n, bool fresh, const struct raft_members *members,
                          int64_t mono_ms, struct errmsg *em)
 {
@@ -220,7 +234,8 @@ static enum err open_log(struct node *n, bool fresh, const struct raft_members *
     struct wal_options options = wal_options_of(n, dir);
     enum err e = wal_open(&options, &n->wal, em);
     n->replay = NULL;
-    if (e == OK) e = check_joint(n, em);
+    if (e == OK && !swap_finished(n, &r)) e = check_joint(n, em);
+    if (e == OK) e = db_remove_others(n->cfg.dir, &n->db, em);
     if (e == OK) e = raft_begin(n, members, &r, mono_ms, em);
     replay_free(&r);
     return e;
@@ -231,7 +246,9 @@ static enum err with_place(const struct node *n, enum err e, struct errmsg *em)
 {
     if (e == OK || !slice_starts(slice_of(em->text), SLICE_LIT("checkpoint: "))) return e;
     struct errmsg what = *em;
-    errmsg_set(em, "%s/db: %.400s", n->cfg.dir, what.text);
+    char dir[DISK_PATH_BYTES_MAX];
+    db_path(n->cfg.dir, n->db.number, dir);
+    errmsg_set(em, "%s: %.400s", dir, what.text);
     return e;
 }
 
@@ -239,7 +256,9 @@ static enum err open_store(struct node *n, struct raft_members *members, struct 
 {
     TRY(workers_new(n->cfg.worker_count, &n->workers, em));
     char dir[DISK_PATH_BYTES_MAX];
-    path_of(n, "db", dir);
+    TRY(db_current_load(disk_io_posix(), n->cfg.dir, &n->db, em));
+    TRY(db_check(n->cfg.dir, &n->db, em));
+    db_path(n->cfg.dir, n->db.number, dir);
     struct store_options options = {
         .dir = dir,
         .workers = n->workers,
@@ -249,6 +268,11 @@ static enum err open_store(struct node *n, struct raft_members *members, struct 
     };
     struct store_info info;
     TRY(with_place(n, store_open(&options, &n->store, &info, em), em));
+    if (info.applied_index < n->db.index) {
+        errmsg_set(em, "%s: ends at index %llu, but was installed from a snapshot of index %llu", dir,
+                   (unsigned long long)info.applied_index, (unsigned long long)n->db.index);
+        return ERR_CORRUPT;
+    }
     TRY(with_place(n, node_load(n, &info, dir, members, em), em));
     store_start(n->store);
     n->stored_index = info.applied_index;

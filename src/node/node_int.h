@@ -2,6 +2,7 @@
 #ifndef NODE_INT_H
 #define NODE_INT_H
 
+#include "disk/db_current.h"
 #include "disk/dirlock.h"
 #include "disk/identity.h"
 #include "disk/workers.h"
@@ -52,6 +53,7 @@ struct node {
     struct node_hooks hooks;
     struct dirlock *lock;
     struct identity identity;
+    struct db_current db; /* which directory the store is in */
     struct state *state;
     struct raft *raft;
     struct wal *wal;

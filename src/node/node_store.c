@@ -64,11 +64,12 @@ void node_checkpoint_if_due(struct node *n, bool now)
     if (due) checkpoint_now(n);
 }
 
-/* I3: the log goes only below the last durable checkpoint but one. */
+/* I3: the log goes only below the last durable checkpoint but one. Only followers need more. */
 static void checkpoint_durable(struct node *n, const struct checkpoint_mark *m)
 {
     n->stored_before = n->stored_index;
     n->stored_index = m->index;
+    wal_keep_set(n->wal, raft_members(n->raft)->count > 1 ? n->cfg.wal_keep_bytes : 0);
     wal_drop_below(n->wal, n->stored_before + 1);
     state_packs_stored(n->state, m->rev);
 }

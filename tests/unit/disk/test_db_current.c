@@ -204,6 +204,22 @@ static void test_only_what_is_ours_and_not_current_is_removed(void **state)
     kit_remove(dir);
 }
 
+static void test_a_lost_name_is_noticed_before_anything_is_removed(void **state)
+{
+    (void)state;
+    struct errmsg em;
+    struct db_current none = { 0, 0, 0 }, one = { 1, 5, 5 };
+    char *dir = kit_dir();
+    assert_int_equal(db_check(dir, &none, &em), OK); /* a new directory */
+    make_tree(dir, "db.1");
+    assert_int_equal(db_check(dir, &one, &em), OK);
+    assert_int_equal(db_check(dir, &none, &em), ERR_CORRUPT);
+    assert_non_null(strstr(em.text, "db.1"));
+    make_tree(dir, "db");
+    assert_int_equal(db_check(dir, &none, &em), OK); /* the remains of a crash */
+    kit_remove(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -211,6 +227,7 @@ int main(void)
         cmocka_unit_test(test_every_flipped_bit_and_every_cut_is_damage),
         cmocka_unit_test(test_wrong_contents_under_a_right_checksum),
         cmocka_unit_test(test_a_crash_leaves_one_or_the_other),
+        cmocka_unit_test(test_a_lost_name_is_noticed_before_anything_is_removed),
         cmocka_unit_test(test_only_what_is_ours_and_not_current_is_removed),
     };
     return cmocka_run_group_tests_name("disk/db_current", tests, NULL, NULL);
