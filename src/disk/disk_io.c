@@ -87,6 +87,12 @@ static int posix_rename(void *ctx, const char *from, const char *to)
     return rename(from, to) == 0 ? 0 : -errno;
 }
 
+static int posix_rmdir(void *ctx, const char *path)
+{
+    (void)ctx;
+    return rmdir(path) == 0 ? 0 : -errno;
+}
+
 static int posix_unlink(void *ctx, const char *path)
 {
     (void)ctx;
@@ -197,6 +203,7 @@ const struct disk_io *disk_io_posix(void)
         .truncate = posix_truncate,
         .rename = posix_rename,
         .unlink = posix_unlink,
+        .rmdir = posix_rmdir,
         .mkdir = posix_mkdir,
         .list = posix_list,
         .dirsync = posix_dirsync,

@@ -37,7 +37,8 @@ struct disk_io {
     int (*allocate)(void *ctx, int fd, uint64_t bytes); /* reserves space; the size becomes bytes */
     int (*truncate)(void *ctx, int fd, uint64_t bytes);
     int (*rename)(void *ctx, const char *from, const char *to); /* replaces `to` */
-    int (*unlink)(void *ctx, const char *path);
+    int (*unlink)(void *ctx, const char *path); /* a directory: -EISDIR or -EPERM */
+    int (*rmdir)(void *ctx, const char *path); /* an empty one */
     int (*mkdir)(void *ctx, const char *path); /* mode 0700; 0 too if it is there */
     /* Calls each for every name but . and .., in no order, until it answers other than 0. */
     int (*list)(void *ctx, const char *dir, int (*each)(void *arg, const char *name), void *arg);

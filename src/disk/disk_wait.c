@@ -12,6 +12,15 @@ void wal_wait(struct wal *wal, int max_ms)
     wal_woke(wal);
 }
 
+void done_queue_wait(struct done_queue *q, int max_ms)
+{
+    if (!done_queue_about_to_sleep(q)) return;
+    struct pollfd p = { .fd = done_queue_fd(q), .events = POLLIN };
+    int ready = poll(&p, 1, max_ms);
+    (void)ready;
+    done_queue_woke(q);
+}
+
 uint64_t disk_free_bytes(const struct disk_io *io, const char *dir)
 {
     uint64_t bytes = 0;

@@ -39,15 +39,29 @@ void store_write_failed(struct store *s, const char *what, const struct errmsg *
     s->dead = true;
 }
 
+/* After a failure LevelDB must not be used: an expendable store takes batches and drops them. */
 static void write_synced(struct store *s, struct store_db *db, leveldb_writebatch_t *batch)
 {
     struct errmsg em;
-    if (s->dead) return;
-    if (store_db_write(db, batch, &em) != OK) {
+    if (s->dead || store_failed(s, NULL) != OK) return;
+    enum err e = store_db_write(db, batch, &em);
+    if (e == OK) {
+        STORE_STAT_ADD(s, write_count, 1);
+        return;
+    }
+    if (!s->options.expendable) {
         store_write_failed(s, "write failed, nothing is lost, the log has it: ", &em);
         return;
     }
-    STORE_STAT_ADD(s, write_count, 1);
+    s->failure_em = em;
+    __atomic_store_n(&s->failure, (uint32_t)e, __ATOMIC_SEQ_CST);
+}
+
+enum err store_failed(const struct store *s, struct errmsg *em)
+{
+    enum err e = (enum err)__atomic_load_n(&s->failure, __ATOMIC_SEQ_CST);
+    if (e != OK) errmsg_set(em, "%s", s->failure_em.text);
+    return e;
 }
 
 void store_write_rows(struct store *s, leveldb_writebatch_t *batch)
@@ -61,6 +75,14 @@ void store_write_meta(struct store *s, leveldb_writebatch_t *batch,
     store_marker_add(batch, next);
     write_synced(s, &s->meta, batch);
     s->marker = *next;
+}
+
+void store_floor_add(leveldb_writebatch_t *batch, uint64_t floor_rev)
+{
+    uint8_t floor[8];
+    u64_le_put(floor, floor_rev);
+    leveldb_writebatch_put(batch, STORE_KEY_FLOOR, strlen(STORE_KEY_FLOOR), (const char *)floor,
+                           sizeof floor);
 }
 
 enum err store_table_read_db(void *ctx, uint64_t first_rev, uint32_t first_n, struct buf *out)
@@ -90,6 +112,7 @@ void store_check_files(struct store *s, bool now)
     struct errmsg em;
     enum err e = store_db_files(&s->rows, &s->rows_bytes, &em);
     if (e == OK) e = store_db_files(&s->meta, &meta_bytes, &em);
+    if (e != OK && s->options.expendable) return;
     if (e != OK) store_write_failed(s, "", &em);
     STORE_STAT_SET(s, disk_bytes, s->rows_bytes + meta_bytes);
     if (!s->options.manual) store_memory_limit(STORE_MAPPED_BYTES_MAX);
@@ -113,7 +136,7 @@ static enum err open_db(struct store *s, struct store_info *info, struct errmsg 
     return OK;
 }
 
-/* Moves the inbox behind what was taken before. */
+/* Moves the inbox behind what was taken before; exports see what is written. */
 static void take_batches(struct store *s)
 {
     struct work *newest = __atomic_exchange_n(&s->inbox, NULL, __ATOMIC_SEQ_CST);
@@ -127,6 +150,7 @@ static void take_batches(struct store *s)
     struct store_batch **end = &s->batches;
     while (*end != NULL) end = &(*end)->next;
     *end = oldest;
+    store_exports_take(s);
 }
 
 static void add_meta(leveldb_writebatch_t *out, const struct store_batch *b)
@@ -184,6 +208,10 @@ static void write_meta(struct store *s)
     next->pack_sum_before = s->table.sum;
     leveldb_writebatch_t *out = leveldb_writebatch_create();
     add_meta(out, b);
+    if (b->floor_rev > s->compactor.disk_floor_rev) {
+        s->compactor.disk_floor_rev = b->floor_rev;
+        store_floor_add(out, b->floor_rev);
+    }
     store_write_meta(s, out, next);
     leveldb_writebatch_destroy(out);
     if (s->dead) return;
@@ -426,7 +454,7 @@ void store_close(struct store *s)
         take_batches(s);
         free_batches(s);
     }
-    ASSERT(s->batches == NULL && s->inbox == NULL);
+    ASSERT(s->batches == NULL && s->inbox == NULL && s->exports_out == 0);
     store_close_both(s);
     store_free(s);
 }
@@ -488,6 +516,11 @@ void store_batch_delete(struct store_batch *b, struct slice name)
     add_op(b, 0, name, SLICE_NONE);
 }
 
+void store_batch_floor(struct store_batch *b, uint64_t floor_rev)
+{
+    b->floor_rev = floor_rev;
+}
+
 size_t store_batch_bytes(const struct store_batch *b)
 {
     return b->bytes;
@@ -498,6 +531,7 @@ uint64_t store_submit(struct store *s, struct store_batch *b, const struct store
     ASSERT(s->phase == STORE_STARTED);
     ASSERT(cut->applied_index >= s->last_index);
     ASSERT(cut->compacted_rev >= s->last_compacted_rev);
+    ASSERT(b->floor_rev <= cut->compacted_rev);
     s->last_index = cut->applied_index;
     s->last_compacted_rev = cut->compacted_rev;
     b->cut = *cut;

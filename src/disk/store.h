@@ -13,7 +13,8 @@
  * ERRORS   store_open: ERR_CORRUPT (file and what), ERR_LOCKED, ERR_IO. store_scan: ERR_CORRUPT,
  *          ERR_IO, or what a callback returned. A read: ERR_COMPACTED in its result. After start
  *          any failed write or read, and any damage found, calls on_fatal and ends the process
- *          with STORE_EXIT_CODE: LevelDB must not be used after a failed write.
+ *          with STORE_EXIT_CODE: LevelDB must not be used after a failed write. Damage that only an
+ *          export (store_export.h) found ends the export.
  *
  * FORMAT   Two databases: rows come in ascending order, and alone in theirs LevelDB never needs to
  *          merge a table with another one. Integers are little-endian unless "be".
@@ -63,6 +64,9 @@ struct store_options {
      * process ends with STORE_EXIT_CODE when it returns. */
     void (*on_fatal)(void *ctx, const char *text);
     void *on_fatal_ctx;
+    /* A store in the making, of which nothing is read: a failed write does not end the process, but
+     * nothing more is written, and store_failed() says why. */
+    bool expendable;
     size_t write_buffer_bytes; /* of rows/; 0: STORE_WRITE_BUFFER_BYTES; tests make it small */
     const struct disk_io *io; /* NULL: the kernel's. Another one needs a LevelDB on the same files */
     /* No thread: store_step() does what it would; `workers` are manual too. on_fatal may return when
@@ -112,11 +116,14 @@ struct store_batch;
 struct store_batch *store_batch_new(void);
 void store_batch_free(struct store_batch *b); /* only if it was not submitted; NULL is allowed */
 /* Packs in ascending order, above all packs of earlier batches, never one revision in two
- * batches. */
+ * batches (unless nobody reads before the last of them is durable). */
 void store_batch_pack(struct store_batch *b, uint64_t first_rev, uint32_t first_n,
                       struct blob *pack_taken);
 void store_batch_put(struct store_batch *b, struct slice name, struct slice value); /* copied */
 void store_batch_delete(struct store_batch *b, struct slice name);
+/* For a new store that is made of what another one holds (store_export.h): rows that are not visible
+ * at or above floor_rev may be missing. At most the compacted_rev of the cut. */
+void store_batch_floor(struct store_batch *b, uint64_t floor_rev);
 size_t store_batch_bytes(const struct store_batch *b);
 
 struct store_cut {
@@ -128,8 +135,9 @@ struct store_cut {
 /* Never blocks. Returns the batch's number: 1, 2, ... since store_open. */
 uint64_t store_submit(struct store *s, struct store_batch *b_taken, const struct store_cut *cut);
 
-/* Bytes of batches submitted and not yet durable. */
+/* Bytes of batches submitted and not yet durable. Any thread. */
 size_t store_backlog_bytes(const struct store *s);
+enum err store_failed(const struct store *s, struct errmsg *em) MUST_USE; /* see expendable */
 
 /* --- physical compaction --------------------------------------------------- */
 
@@ -260,7 +268,7 @@ void store_stats_get(const struct store *s, struct store_stats *out);
 uint64_t store_disk_bytes(const struct store *s);
 
 /* Writes everything submitted, waits for reads, ends the thread, closes. Reads that were finished
- * and not taken are freed. NULL is allowed. */
+ * and not taken are freed; exports must be freed before. NULL is allowed. */
 void store_close(struct store *s);
 
 /* Manual only: half a batch (rows/ or meta/), or one step of compaction; false: there is nothing to

@@ -265,10 +265,7 @@ static void announce(struct rewrite *w, uint64_t sum_before)
     }
     leveldb_writebatch_t *batch = leveldb_writebatch_create();
     if (c->disk_floor_rev < c->target_rev) {
-        uint8_t floor[8];
-        u64_le_put(floor, c->target_rev);
-        leveldb_writebatch_put(batch, STORE_KEY_FLOOR, strlen(STORE_KEY_FLOOR),
-                               (const char *)floor, sizeof floor);
+        store_floor_add(batch, c->target_rev);
         c->disk_floor_rev = c->target_rev;
     }
     store_write_meta(s, batch, &next);

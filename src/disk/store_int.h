@@ -50,6 +50,7 @@ struct store_batch {
     struct store_cut cut;
     uint64_t number;
     size_t bytes;
+    uint64_t floor_rev;
     struct buf meta;  /* operations: u8 1 put, 0 delete; u32 name bytes; u64 value bytes; bytes */
     struct buf packs; /* of struct store_batch_pack */
 };
@@ -96,9 +97,11 @@ struct store {
     uint64_t last_index; /* of the newest batch submitted */
     uint64_t last_compacted_rev;
     size_t reads_out;
+    size_t exports_out;
 
     /* between them, atomic */
     struct work *inbox; /* batches, newest first */
+    struct work *export_inbox; /* exports that wait for their view */
     struct doorbell bell;
     struct doorbell opened;
     uint64_t allowed_rev;
@@ -108,6 +111,8 @@ struct store {
     bool stopping;
     struct store_stats stats;
     struct done_queue done;
+    uint32_t failure; /* enum err: of an expendable store's first failed write */
+    struct errmsg failure_em; /* before `failure` is set */
 
     /* store thread; the loop's before store_start and after the thread ended */
     pthread_t thread;
@@ -147,6 +152,11 @@ void store_write_rows(struct store *s, leveldb_writebatch_t *batch);
 /* Adds `next`, which is behind s->marker, and writes to meta/. */
 void store_write_meta(struct store *s, leveldb_writebatch_t *batch,
                       const struct store_marker *next);
+
+void store_floor_add(leveldb_writebatch_t *batch, uint64_t floor_rev); /* of meta/ */
+
+/* Gives the exports that wait their view. Between two writes only. */
+void store_exports_take(struct store *s);
 
 /* One bounded step of physical compaction; false if there is nothing to do. */
 bool store_compact_step(struct store *s);

@@ -212,6 +212,12 @@ void wal_drop_below(struct wal *wal, uint64_t index)
     drop_segments(wal);
 }
 
+void wal_keep_set(struct wal *wal, uint64_t keep_bytes)
+{
+    wal->options.keep_bytes = keep_bytes;
+    drop_segments(wal);
+}
+
 uint64_t wal_first_index(const struct wal *wal)
 {
     return wal->index.segments[0].floor.index + 1;

@@ -191,6 +191,7 @@ void wal_abandon(struct wal *wal);
 
 /* Entries below `index` are not needed any more. Frees whole segments, later, elsewhere. */
 void wal_drop_below(struct wal *wal, uint64_t index);
+void wal_keep_set(struct wal *wal, uint64_t keep_bytes); /* as in wal_options, from now on */
 uint64_t wal_first_index(const struct wal *wal);   /* the oldest entry that is kept */
 struct wal_mark wal_last_durable(const struct wal *wal);
 size_t wal_entry_bytes_max(const struct wal *wal); /* the largest body that can be submitted */

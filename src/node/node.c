@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "disk/disk_wait.h"
+#include "node/node_snapshot.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -225,6 +226,19 @@ static enum err raft_begin(struct node *n, const struct raft_members *members, s
     return OK;
 }
 
+/* A crash between the two last steps of installing a snapshot (node_snapshot.h): the log is of no use
+ * but for term and vote. What is submitted from now on is durable only after this mark. */
+static bool swap_finished(struct node *n, struct replay *r)
+{
+    struct wal_mark at = { state_applied_index(n->state), state_applied_term(n->state) };
+    if (!node_swap_is_unfinished(&n->db, at.index, at.term, wal_found(n->wal))) return false;
+    log_notice("snapshot installation is finished index=%llu", (unsigned long long)at.index);
+    for (size_t i = 0; i < r->count; i++) blob_unref(r->entries[i].body);
+    r->count = 0;
+    wal_submit(n->wal, &(struct wal_submission){ .snapshot = at });
+    return true;
+}
+
 static enum err open_log(struct node *n, bool fresh, const struct raft_members *members,
                          int64_t mono_ms, struct errmsg *em)
 {
@@ -236,7 +250,8 @@ static enum err open_log(struct node *n, bool fresh, const struct raft_members *
     struct wal_options options = wal_options_of(n, dir);
     enum err e = wal_open(&options, &n->wal, em);
     n->replay = NULL;
-    if (e == OK) e = check_joint(n, em);
+    if (e == OK && !swap_finished(n, &r)) e = check_joint(n, em);
+    if (e == OK) e = db_remove_others(n->cfg.io, n->cfg.dir, &n->db, em);
     if (e == OK) e = raft_begin(n, members, &r, mono_ms, em);
     replay_free(&r);
     return e;
@@ -247,7 +262,9 @@ static enum err with_place(const struct node *n, enum err e, struct errmsg *em)
 {
     if (e == OK || !slice_starts(slice_of(em->text), SLICE_LIT("checkpoint: "))) return e;
     struct errmsg what = *em;
-    errmsg_set(em, "%s/db: %.400s", n->cfg.dir, what.text);
+    char dir[DISK_PATH_BYTES_MAX];
+    db_path(n->cfg.dir, n->db.number, dir);
+    errmsg_set(em, "%s: %.400s", dir, what.text);
     return e;
 }
 
@@ -255,7 +272,9 @@ static enum err open_store(struct node *n, struct raft_members *members, struct 
 {
     TRY(workers_new(n->cfg.manual ? 0 : n->cfg.worker_count, &n->workers, em));
     char dir[DISK_PATH_BYTES_MAX];
-    path_of(n, "db", dir);
+    TRY(db_current_load(n->cfg.io, n->cfg.dir, &n->db, em));
+    TRY(db_check(n->cfg.io, n->cfg.dir, &n->db, em));
+    db_path(n->cfg.dir, n->db.number, dir);
     struct store_options options = {
         .dir = dir,
         .workers = n->workers,
@@ -267,7 +286,12 @@ static enum err open_store(struct node *n, struct raft_members *members, struct 
     };
     struct store_info info;
     TRY(with_place(n, store_open(&options, &n->store, &info, em), em));
-    TRY(with_place(n, node_load(n, &info, members, em), em));
+    if (info.applied_index < n->db.index) {
+        errmsg_set(em, "%s: ends at index %llu, but was installed from a snapshot of index %llu", dir,
+                   (unsigned long long)info.applied_index, (unsigned long long)n->db.index);
+        return ERR_CORRUPT;
+    }
+    TRY(with_place(n, node_load(n, &info, dir, members, em), em));
     store_start(n->store);
     n->stored_index = info.applied_index;
     n->stored_before = info.applied_index;
@@ -350,6 +374,7 @@ static enum err open_all(struct node *n, int64_t mono_ms, struct errmsg *em)
     struct raft_members members = { .count = 0 };
     TRY(open_store(n, &members, em));
     TRY(open_log(n, fresh, &members, mono_ms, em));
+    TRY(node_install_open(n, em));
     replay_run(n, false);
     serve_begin(n);
     node_seal(n);
@@ -427,12 +452,26 @@ static void free_memory(struct node *n)
     mem_free(n->seeds);
     buf_deinit(&n->foreign);
     buf_deinit(&n->wire);
+    for (size_t i = 0; i < n->held_read_count; i++) store_read_free(n->held_reads[i]);
+    mem_free(n->held_reads);
     mem_free(n->writes);
     mem_free(n->wal_entries);
     buf_deinit(&n->batch);
     buf_deinit(&n->keys);
     buf_deinit(&n->ids);
     mem_free(n);
+}
+
+static void snapshot_end(struct node *n)
+{
+    if (n->snapshot == NULL) return;
+    node_snapshot_stop(n->snapshot);
+    while (n->cfg.manual && !node_snapshot_is_idle(n->snapshot)) {
+        bool moved = node_disk_step(n);
+        ASSERT(moved || node_snapshot_is_idle(n->snapshot));
+    }
+    node_snapshot_free(n->snapshot);
+    n->snapshot = NULL;
 }
 
 void node_close(struct node *n)
@@ -442,6 +481,7 @@ void node_close(struct node *n)
         node_fail_tickets(n, ERR_TIMEOUT);
         node_members_fail(n);
     }
+    snapshot_end(n);
     wal_close(n->wal);
     store_close(n->store);
     workers_free(n->workers);
@@ -453,6 +493,7 @@ void node_abandon(struct node *n)
     ASSERT(n->cfg.manual);
     node_fail_tickets(n, ERR_TIMEOUT);
     node_members_fail(n);
+    snapshot_end(n);
     wal_abandon(n->wal);
     workers_abandon(n->workers);
     store_abandon(n->store);
@@ -462,7 +503,9 @@ void node_abandon(struct node *n)
 bool node_disk_step(struct node *n)
 {
     ASSERT(n->cfg.manual);
-    return wal_step(n->wal) || store_step(n->store) || workers_step(n->workers);
+    struct store *incoming = n->snapshot == NULL ? NULL : node_snapshot_incoming_store(n->snapshot);
+    return wal_step(n->wal) || store_step(n->store) || workers_step(n->workers) ||
+           (incoming != NULL && store_step(incoming));
 }
 
 /* --- looking ---------------------------------------------------------------------------------------- */

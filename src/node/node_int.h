@@ -2,10 +2,12 @@
 #ifndef NODE_INT_H
 #define NODE_INT_H
 
+#include "disk/db_current.h"
 #include "disk/dirlock.h"
 #include "disk/identity.h"
 #include "disk/workers.h"
 #include "node/node.h"
+#include "node/node_snapshot.h"
 
 #include <stdio.h>
 
@@ -113,6 +115,7 @@ struct node {
     struct node_hooks hooks;
     struct dirlock *lock;
     struct identity identity;
+    struct db_current db; /* which directory the store is in */
     struct state *state;
     struct raft *raft;
     struct wal *wal;
@@ -202,6 +205,9 @@ struct node {
     bool members_dirty;
 
     struct read_refs *refs;
+    struct node_snapshot *snapshot;
+    struct store_read **held_reads; /* asked for while the store is exchanged */
+    size_t held_read_count, held_read_cap;
     bool congested;
     bool disk_low;
     struct node_stats stats;
@@ -249,6 +255,7 @@ void pending_drop(struct pending_ring *r, uint64_t applied_index);
 void node_seed_settings(struct node *n);
 void node_update(struct node *n); /* takes raft's update and carries it out */
 void node_wal_take(struct node *n, const struct wal_done *done);
+void node_writes_push(struct node *n, uint64_t wal_seq, const struct raft_write *w);
 
 /* node_peer.c */
 enum node_payload {
@@ -279,8 +286,11 @@ void node_members_applied(struct node *n, uint64_t index, uint64_t term);
 bool node_is_sole_voter(const struct node *n);
 uint64_t node_random_id(const struct node *n, uint64_t salt); /* node.c */
 
-/* node_wish.c */
+/* node_install.c */
+enum err node_install_open(struct node *n, struct errmsg *em) MUST_USE;
+void node_install_turn(struct node *n);
 void node_wish(struct node *n, const struct raft_wish *wish);
+void node_read_start(struct node *n, struct store_read *read_taken); /* node_store.c */
 
 /* node_store.c */
 void node_checkpoint_if_due(struct node *n, bool now);
@@ -288,7 +298,13 @@ void node_store_poll(struct node *n);
 void node_compaction_tell(struct node *n);
 void node_probe_start(struct node *n);
 void node_probe_free(struct node *n);
-enum err node_load(struct node *n, struct store_info *info, struct raft_members *members,
-                   struct errmsg *em) MUST_USE;
+/* All that `store` (open, not yet scanned) holds into `s`, new and empty; on an error, and when the
+ * store is empty, `s` must not be used any more. dir is for messages. ERR_TIMEOUT when *cancelled
+ * (NULL: never) becomes 1. Any thread, if the store and the state are its own. */
+enum err node_load_from(struct store *store, const struct store_info *info, const char *dir,
+                        struct state *s, struct raft_members *members, const uint32_t *cancelled,
+                        struct errmsg *em) MUST_USE;
+enum err node_load(struct node *n, struct store_info *info, const char *dir,
+                   struct raft_members *members, struct errmsg *em) MUST_USE;
 
 #endif

@@ -296,6 +296,10 @@ enum err node_receive(struct node *n, uint64_t peer, struct slice payload)
     case PAYLOAD_MEMBER_REQUEST: return node_on_member_request(n, peer, payload);
     case PAYLOAD_MEMBER_ANSWER: return node_on_member_answer(n, peer, payload);
     case PAYLOAD_PUBLISH: return on_publish(n, payload);
-    default: return ERR_UNSUPPORTED;
+    default: break;
     }
+    if (payload.at[0] >= PAYLOAD_SNAPSHOT_FIRST && payload.at[0] <= PAYLOAD_SNAPSHOT_LAST) {
+        return node_snapshot_receive(n->snapshot, peer, payload);
+    }
+    return ERR_UNSUPPORTED;
 }

@@ -58,18 +58,21 @@ static void checkpoint_now(struct node *n)
 void node_checkpoint_if_due(struct node *n, bool now)
 {
     if (n->dirty_since_ms == 0 || n->mark_count >= NODE_CHECKPOINTS_IN_FLIGHT) return;
+    if (n->snapshot != NULL && node_snapshot_is_installing(n->snapshot)) return;
     bool due = now || n->dirty_bytes >= n->cfg.checkpoint_bytes ||
                (n->dirty_entries >= n->cfg.snapshot_count && n->mark_count == 0) ||
                n->mono_us / 1000 - n->dirty_since_ms >= n->cfg.checkpoint_ms;
     if (due) checkpoint_now(n);
 }
 
-/* I3: the log goes only below the last durable checkpoint but one. */
+/* I3: the log goes only below the last durable checkpoint but one. Only followers need more. */
 static void checkpoint_durable(struct node *n, const struct checkpoint_mark *m)
 {
     n->stored_before = n->stored_index;
     n->stored_index = m->index;
-    wal_drop_below(n->wal, n->stored_before + 1);
+    wal_keep_set(n->wal, raft_members(n->raft)->count > 1 ? n->cfg.wal_keep_bytes : 0);
+    uint64_t keep = n->snapshot == NULL ? UINT64_MAX : node_snapshot_keep_index(n->snapshot, n->mono_us / 1000);
+    wal_drop_below(n->wal, MIN(n->stored_before, keep) + 1);
     state_packs_stored(n->state, m->rev);
 }
 
@@ -115,6 +118,19 @@ void node_compaction_tell(struct node *n)
 /* --- history reads --------------------------------------------------------------------- */
 
 void node_read(struct node *n, struct store_read *read_taken)
+{
+    if (LIKELY(n->snapshot == NULL || !node_snapshot_is_installing(n->snapshot))) {
+        node_read_start(n, read_taken);
+        return;
+    }
+    if (n->held_read_count == n->held_read_cap) {
+        n->held_read_cap = n->held_read_cap == 0 ? 16 : n->held_read_cap * 2;
+        n->held_reads = mem_realloc(n->held_reads, n->held_read_cap * sizeof(struct store_read *));
+    }
+    n->held_reads[n->held_read_count++] = read_taken;
+}
+
+void node_read_start(struct node *n, struct store_read *read_taken)
 {
     const struct mvcc *m = state_mvcc(n->state);
     size_t count = 0;
@@ -196,9 +212,11 @@ void node_probe_free(struct node *n)
 /* --- loading --------------------------------------------------------------------------------- */
 
 struct loading {
-    struct node *n;
+    struct store *store;
+    const char *dir;
     struct checkpoint_load *load;
     struct raft_members *members;
+    const uint32_t *cancelled;
     struct errmsg *em;
 };
 
@@ -208,49 +226,57 @@ static enum err load_meta(void *ctx, struct slice name, struct slice value)
     if (checkpoint_owns_name(name)) return checkpoint_load_meta(l->load, name, value, l->em);
     if (slice_eq(name, SLICE_LIT(MEMBERS_META))) {
         enum err e = raft_members_decode(value, l->members);
-        if (e != OK) errmsg_set(l->em, "%s/db: the membership is damaged", l->n->cfg.dir);
+        if (e != OK) errmsg_set(l->em, "%s: the membership is damaged", l->dir);
         return e;
     }
-    errmsg_set(l->em, "%s/db: a name that this version does not know", l->n->cfg.dir);
+    errmsg_set(l->em, "%s: a name that this version does not know", l->dir);
     return ERR_UNSUPPORTED;
 }
 
 static void load_dead(void *ctx, uint64_t rev, struct slice key)
 {
     struct loading *l = ctx;
-    store_note_dead(l->n->store, rev, key);
+    store_note_dead(l->store, rev, key);
 }
 
 static enum err load_pack(void *ctx, uint64_t first_rev, uint32_t first_n, struct slice pack)
 {
     struct loading *l = ctx;
     (void)first_n;
+    if (l->cancelled != NULL && __atomic_load_n(l->cancelled, __ATOMIC_RELAXED) != 0) {
+        errmsg_set(l->em, "%s: given up", l->dir);
+        return ERR_TIMEOUT;
+    }
     struct checkpoint_dead dead = { load_dead, l };
     return checkpoint_load_pack(l->load, first_rev, pack, &dead, l->em);
 }
 
-enum err node_load(struct node *n, struct store_info *info, struct raft_members *members,
-                   struct errmsg *em)
+enum err node_load_from(struct store *store, const struct store_info *info, const char *dir,
+                        struct state *s, struct raft_members *members, const uint32_t *cancelled,
+                        struct errmsg *em)
 {
-    struct loading l = { .n = n, .members = members, .em = em };
-    l.load = checkpoint_load_begin(n->state);
-    enum err e = store_scan(n->store, load_meta, load_pack, &l, em);
-    if (e != OK) {
+    struct loading l = { .store = store, .dir = dir, .members = members, .cancelled = cancelled,
+                         .em = em };
+    l.load = checkpoint_load_begin(s);
+    enum err e = store_scan(store, load_meta, load_pack, &l, em);
+    if (e != OK || info->empty) {
         checkpoint_load_free(l.load);
         return e;
     }
-    if (info->empty) {
-        checkpoint_load_free(l.load);
-        state_free(n->state);
-        n->state = state_new(n->cfg.random[0]);
-        return OK;
-    }
     TRY(checkpoint_load_end(l.load, em));
-    if (state_applied_index(n->state) != info->applied_index) {
-        errmsg_set(em, "%s/db: the checkpoint says index %llu, its last batch says %llu", n->cfg.dir,
-                   (unsigned long long)state_applied_index(n->state),
-                   (unsigned long long)info->applied_index);
-        return ERR_CORRUPT;
-    }
+    if (state_applied_index(s) == info->applied_index) return OK;
+    errmsg_set(em, "%s: the checkpoint says index %llu, its last batch says %llu", dir,
+               (unsigned long long)state_applied_index(s),
+               (unsigned long long)info->applied_index);
+    return ERR_CORRUPT;
+}
+
+enum err node_load(struct node *n, struct store_info *info, const char *dir,
+                   struct raft_members *members, struct errmsg *em)
+{
+    TRY(node_load_from(n->store, info, dir, n->state, members, NULL, em));
+    if (!info->empty) return OK;
+    state_free(n->state);
+    n->state = state_new(n->cfg.random[0]);
     return OK;
 }

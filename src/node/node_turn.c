@@ -14,7 +14,7 @@
 
 /* --- carrying out what raft says ------------------------------------------------------- */
 
-static void writes_push(struct node *n, uint64_t wal_seq, const struct raft_write *w)
+void node_writes_push(struct node *n, uint64_t wal_seq, const struct raft_write *w)
 {
     size_t count = n->write_tail - n->write_head;
     if (count == n->write_cap) {
@@ -55,7 +55,7 @@ static void submit_write(struct node *n, const struct raft_update *up)
     s.entry_count = count;
     struct wal_hard_state hard = { up->hard.term, up->hard.vote, up->hard.commit };
     s.hard = &hard;
-    writes_push(n, wal_submit(n->wal, &s), &up->write);
+    node_writes_push(n, wal_submit(n->wal, &s), &up->write);
 }
 
 /* Members that are gone propose nothing any more, and nothing of theirs is applied. */
@@ -271,15 +271,17 @@ void node_update(struct node *n)
 /* What the WAL has made durable goes back to raft. */
 void node_wal_take(struct node *n, const struct wal_done *done)
 {
+    if (n->snapshot != NULL) node_snapshot_log_done(n->snapshot, done->seq);
     size_t count = n->write_tail - n->write_head;
     if (count == 0 || done->seq < n->write_first_wal_seq) return;
     size_t finished = (size_t)MIN(done->seq - n->write_first_wal_seq + 1, count);
-    struct raft_event ev = {
-        .type = RAFT_EV_PERSISTED,
-        .write = n->writes[(n->write_head + finished - 1) & (n->write_cap - 1)],
-    };
+    struct raft_event ev = { .type = RAFT_EV_PERSISTED };
+    for (size_t i = finished; i > 0 && ev.write.seq == 0; i--) { /* marks of snapshots are not raft's */
+        ev.write = n->writes[(n->write_head + i - 1) & (n->write_cap - 1)];
+    }
     n->write_head += finished;
     n->write_first_wal_seq += finished;
+    if (ev.write.seq == 0) return;
     enum err e = raft_step(n->raft, &ev);
     ASSERT(e == OK);
 }
@@ -399,6 +401,7 @@ void node_turn(struct node *n, int64_t mono_us, int64_t wall_ms)
         node_update(n);
     }
     node_store_poll(n);
+    node_install_turn(n);
     expire_if_due(n, due_ms);
     clock_entry_if_due(n);
     every_second(n);
@@ -423,6 +426,8 @@ int64_t node_sleep_us(const struct node *n, int64_t mono_us)
                            : IDLE_SLEEP_US;
     if (n->batch_ops > 0 || n->barrier_wanted) return 0;
     if (!node_read_at_once(n)) sleep_us = MIN(sleep_us, n->cfg.heartbeat_ms * 1000 / TICKS_A_HEARTBEAT);
+    int64_t snapshot_ms = node_snapshot_sleep_ms(n->snapshot, n->mono_us / 1000);
+    if (snapshot_ms >= 0) sleep_us = MIN(sleep_us, snapshot_ms * 1000);
     uint64_t due_ms = state_next_due_ms(n->state);
     if (due_ms != UINT64_MAX && !n->expiring && node_leads(n)) {
         int64_t left_ms = due_ms >= n->clock_ms ? (int64_t)MIN(due_ms + 1 - n->clock_ms, 1000000) : 0;
@@ -446,7 +451,10 @@ bool node_may_spin(const struct node *n)
 bool node_about_to_sleep(struct node *n)
 {
     if (!wal_about_to_sleep(n->wal)) return false;
-    if (store_about_to_sleep(n->store)) return true;
+    if (store_about_to_sleep(n->store)) {
+        if (done_queue_about_to_sleep(node_snapshot_done_queue(n->snapshot))) return true;
+        store_woke(n->store);
+    }
     wal_woke(n->wal);
     return false;
 }
@@ -455,6 +463,7 @@ void node_woke(struct node *n)
 {
     wal_woke(n->wal);
     store_woke(n->store);
+    done_queue_woke(node_snapshot_done_queue(n->snapshot));
 }
 
 size_t node_fds(const struct node *n, int fds[4])
@@ -462,5 +471,6 @@ size_t node_fds(const struct node *n, int fds[4])
     size_t count = 0;
     if (wal_fd(n->wal) >= 0) fds[count++] = wal_fd(n->wal);
     fds[count++] = store_fd(n->store);
+    fds[count++] = done_queue_fd(node_snapshot_done_queue(n->snapshot));
     return count;
 }

@@ -77,6 +77,13 @@ const struct dedup_origin *dedup_find(const struct dedup *d, uint64_t member)
     return origin_find(d, member);
 }
 
+bool dedup_was_applied(const struct dedup *d, uint64_t member, uint32_t incarnation, uint64_t seq)
+{
+    const struct dedup_origin *o = origin_find(d, member);
+    if (o == NULL || o->incarnation != incarnation || seq < o->floor) return false;
+    return seq < o->dense || (seq < o->top && bit_get(o, seq));
+}
+
 static bool is_gone(const struct dedup *d, uint64_t member)
 {
     for (size_t i = 0; i < d->gone_count; i++) {

@@ -82,6 +82,9 @@ bool dedup_raise(struct dedup *d, uint64_t member, uint32_t incarnation);
 /* The member left the group for ever: nothing of it is applied any more. */
 void dedup_remove(struct dedup *d, uint64_t member);
 
+/* At or above the floor: was it applied? */
+bool dedup_was_applied(const struct dedup *d, uint64_t member, uint32_t incarnation, uint64_t seq);
+
 /* NULL if nothing is known of it. Borrowed until the next change. */
 const struct dedup_origin *dedup_find(const struct dedup *d, uint64_t member);
 

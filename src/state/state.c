@@ -144,6 +144,11 @@ static bool is_among(uint64_t member, const uint64_t *members, size_t count)
     return false;
 }
 
+bool state_was_applied(const struct state *s, uint64_t member, uint32_t incarnation, uint64_t seq)
+{
+    return dedup_was_applied(&s->dedup, member, incarnation, seq);
+}
+
 void state_origins_keep(struct state *s, const uint64_t *members, size_t count)
 {
     for (size_t i = s->dedup.origin_count; i > 0; i--) {

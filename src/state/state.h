@@ -111,6 +111,8 @@ struct apply_sink {
 enum err state_apply(struct state *s, uint64_t index, uint64_t term, struct slice body,
                      const struct apply_sink *sink, struct errmsg *em) MUST_USE;
 
+/* Was this operation of that origin applied? */
+bool state_was_applied(const struct state *s, uint64_t member, uint32_t incarnation, uint64_t seq);
 /* A configuration of the group was applied: these are its members, at the same index on every
  * replica. Others propose nothing any more; what is in the log of theirs is refused. */
 void state_origins_keep(struct state *s, const uint64_t *members, size_t count);

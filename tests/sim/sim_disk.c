@@ -511,6 +511,21 @@ static int io_unlink(void *ctx, const char *path)
     return 0;
 }
 
+static int io_rmdir(void *ctx, const char *path)
+{
+    struct sim_disk *d = ctx;
+    bool half;
+    int answer = begin_change(d, &half);
+    trace(d, OP_UNLINK, path_hash(path), (uint64_t)answer, 1);
+    if (answer < 0) return answer;
+    if (!dir_exists(d, &d->now, path, strlen(path))) return -ENOENT;
+    for (size_t i = 0; i < d->now.count; i++) {
+        if (is_in(d->now.at[i].path, path)) return -ENOTEMPTY;
+    }
+    change_add(d, "", path, NULL);
+    return 0;
+}
+
 static int io_mkdir(void *ctx, const char *path)
 {
     struct sim_disk *d = ctx;
@@ -633,6 +648,7 @@ struct sim_disk *sim_disk_new(const char *root, uint64_t seed)
         .truncate = io_resize,
         .rename = io_rename,
         .unlink = io_unlink,
+        .rmdir = io_rmdir,
         .mkdir = io_mkdir,
         .list = io_list,
         .dirsync = io_dirsync,

@@ -271,8 +271,12 @@ static void node_down(struct sim_node *n, bool orderly)
     sim_current = n;
     n->durable_at_end = raft_durable_index(node_raft(n->node));
     n->up = false;
-    if (orderly) node_close(n->node);
-    else node_abandon(n->node);
+    if (orderly) {
+        node_close(n->node);
+    } else {
+        sim_disk_fail_nth(n->disk, 1, SIM_CRASH, EIO); /* what it still does has no effect */
+        node_abandon(n->node);
+    }
     n->node = NULL;
     n->env.node = NULL;
     env_close(n);

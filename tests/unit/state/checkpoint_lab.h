@@ -73,7 +73,7 @@ static void lab_put(struct lab_store *s, struct slice name, struct slice value)
     s->meta_count++;
 }
 
-static void lab_write(struct lab_store *s, const struct checkpoint *c)
+static inline void lab_write(struct lab_store *s, const struct checkpoint *c)
 {
     struct checkpoint_meta m;
     for (size_t offset = 0; checkpoint_next_meta(c, &offset, &m);) {
@@ -93,7 +93,7 @@ static void lab_write(struct lab_store *s, const struct checkpoint *c)
     }
 }
 
-static void lab_store_deinit(struct lab_store *s)
+static inline void lab_store_deinit(struct lab_store *s)
 {
     for (size_t i = 0; i < s->meta_count; i++) {
         blob_unref(s->metas[i].name);
@@ -105,7 +105,7 @@ static void lab_store_deinit(struct lab_store *s)
     *s = (struct lab_store){ 0 };
 }
 
-static void lab_cut(struct lab_store *store, struct state *s)
+static inline void lab_cut(struct lab_store *store, struct state *s)
 {
     struct checkpoint c;
     checkpoint_cut(s, &c);
@@ -355,7 +355,7 @@ static struct slice lab_batch(struct lab *l, const struct state *s)
     return buf_slice(&l->batch);
 }
 
-static void lab_apply(struct state *s, uint64_t index, struct slice batch)
+static inline void lab_apply(struct state *s, uint64_t index, struct slice batch)
 {
     static const struct apply_sink nobody = { 0 };
     struct errmsg em = { "" };
