@@ -41,7 +41,7 @@ bool cmd_output_full(struct cmd_env *env, struct client *c, size_t bytes);
 /* One ticket of the client's is finished. */
 void cmd_ticket_finished(struct cmd_env *env, struct client *c);
 
-/* --- cmd_txn.c --------------------------------------------------------------------------------- */
+/* --- cmd_multi.c, cmd_txn.c, cmd_txn_reply.c ---------------------------------------------------------------------------- */
 
 /* Queues a command in MULTI: +QUEUED, or an error that makes EXEC refuse. */
 void cmd_multi_queue(struct cmd_env *env, struct client *c, const struct cmd_def *def, size_t argc,
@@ -87,6 +87,7 @@ enum err cmd_kv_range(struct cmd_ctx *cx);
 extern const struct cmd_def cmd_string_defs[];
 extern const struct cmd_def cmd_key_defs[];
 extern const struct cmd_def cmd_scan_defs[];
+extern const struct cmd_def cmd_multi_defs[];
 extern const struct cmd_def cmd_txn_defs[];
 extern const struct cmd_def cmd_kv_defs[];
 extern const struct cmd_def cmd_lease_defs[];
