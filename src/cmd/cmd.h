@@ -155,6 +155,7 @@ struct client {
         void (*cancel)(struct cmd_env *env, struct client *c);
         void *data;
         bool can_unblock; /* CLIENT UNBLOCK may end it: waits for events, not for history reads */
+        bool quiet;       /* CLIENT REPLY: the reply that is waited for goes to nobody */
     } block;
     void *subs;           /* cmd_pubsub.c: channels and patterns; NULL if none */
     void *watches;        /* cmd_watch.c: KV WATCH of this connection; NULL if none */
@@ -166,14 +167,23 @@ struct client {
 };
 
 struct client *client_find(const struct cmd_env *env, uint64_t handle);
-/* Where replies to this client go right now. */
-static inline struct reply client_reply(const struct client *c) { return reply_to(c->out, c->proto); }
+/* Nobody reads the reply of what runs, or is waited for, now. */
+static inline bool client_is_quiet(const struct client *c)
+{
+    return c->blocked ? c->block.quiet : c->reply_mode != 0;
+}
+/* Where the reply that a blocked client waits for goes. */
+struct reply client_reply(struct cmd_env *env, const struct client *c);
 /* Something was written to c->out outside of cmd_feed: have it sent this turn. */
 void client_wrote(struct cmd_env *env, struct client *c);
 /* From a handler: the reply comes later; sets blocked. until_ms in loop time, INT64_MAX for ever. */
 void client_block(struct cmd_env *env, struct client *c, int64_t until_ms,
                   void (*timeout)(struct cmd_env *, struct client *),
                   void (*cancel)(struct cmd_env *, struct client *), void *data);
+/* A blocked one goes on waiting, for something else. */
+void client_block_more(struct cmd_env *env, struct client *c, int64_t until_ms,
+                       void (*timeout)(struct cmd_env *, struct client *),
+                       void (*cancel)(struct cmd_env *, struct client *), void *data);
 /* The reply was written: goes on with the client's next commands. block.data is the caller's to free. */
 void client_unblock(struct cmd_env *env, struct client *c);
 /* Calls visit for every client; visit may close it. */
@@ -306,7 +316,7 @@ struct cmd_ctx {
 /* Reply of a write, when it was applied. data and arg as given to cmd_propose. */
 struct cmd_done {
     struct cmd_env *env;
-    struct client *client; /* NULL: gone. Then only release data. */
+    struct client *client; /* NULL: gone; only with without_client */
     struct reply *reply;   /* not NULL even if the client is gone: then it goes nowhere */
     struct view view;      /* the state right behind the operation */
     void *data;
@@ -319,6 +329,7 @@ struct cmd_finish {
     cmd_done_fn *done;   /* writes the reply; never NULL */
     void (*release)(void *data); /* frees data; NULL: nothing to free. Called once in any case */
     bool on_error;       /* done also wants errors */
+    bool without_client; /* done is also called when the client is gone: a series goes on */
 };
 
 /* Proposes op (key, key2, lists: op.h) and answers by finish->done when it is applied. op.db must

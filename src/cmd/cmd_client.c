@@ -202,12 +202,17 @@ int64_t cmd_next_timer_ms(const struct cmd_env *env)
     return env->timers->count == 0 ? hub_ms : MIN(hub_ms, env->timers->at[0].at_ms);
 }
 
-void client_block(struct cmd_env *env, struct client *c, int64_t until_ms,
-                  void (*timeout)(struct cmd_env *, struct client *),
-                  void (*cancel)(struct cmd_env *, struct client *), void *data)
+struct reply client_reply(struct cmd_env *env, const struct client *c)
 {
-    ASSERT(!c->blocked);
-    c->blocked = true;
+    ASSERT(c->blocked);
+    return reply_to(c->block.quiet ? &env->trash : c->out, c->proto);
+}
+
+void client_block_more(struct cmd_env *env, struct client *c, int64_t until_ms,
+                       void (*timeout)(struct cmd_env *, struct client *),
+                       void (*cancel)(struct cmd_env *, struct client *), void *data)
+{
+    ASSERT(c->blocked);
     c->block.until_ms = until_ms;
     c->block.timeout = timeout;
     c->block.cancel = cancel;
@@ -217,10 +222,21 @@ void client_block(struct cmd_env *env, struct client *c, int64_t until_ms,
     if (until_ms != INT64_MAX) c->block.token = timer_add(env, until_ms, c->handle);
 }
 
+void client_block(struct cmd_env *env, struct client *c, int64_t until_ms,
+                  void (*timeout)(struct cmd_env *, struct client *),
+                  void (*cancel)(struct cmd_env *, struct client *), void *data)
+{
+    ASSERT(!c->blocked);
+    c->block.quiet = client_is_quiet(c);
+    c->blocked = true;
+    client_block_more(env, c, until_ms, timeout, cancel, data);
+}
+
 void client_unblock(struct cmd_env *env, struct client *c)
 {
     ASSERT(c->blocked);
     c->blocked = false;
+    if (c->block.quiet) chain_consume(&env->trash, chain_bytes(&env->trash));
     c->block.token = 0;
     c->block.data = NULL;
     if (c->closing) return;

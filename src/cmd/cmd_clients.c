@@ -243,7 +243,7 @@ static enum err cmd_client_unblock(struct cmd_ctx *cx)
         return OK;
     }
     if (error) {
-        struct reply r = client_reply(c);
+        struct reply r = client_reply(cx->env, c);
         if (c->block.cancel != NULL) c->block.cancel(cx->env, c);
         reply_error(&r, "UNBLOCKED", "client unblocked via CLIENT UNBLOCK");
         client_unblock(cx->env, c);

@@ -181,7 +181,11 @@ static enum err cmd_select(struct cmd_ctx *cx)
         reply_error(cx->reply, "ERR", "DB index is out of range");
         return OK;
     }
-    cx->client->db = (uint8_t)db;
+    if (cx->mode == CMD_MODE_COLLECT) {
+        cmd_collect_select(cx, (uint8_t)db);
+    } else {
+        cx->client->db = (uint8_t)db;
+    }
     reply_ok(cx->reply);
     return OK;
 }

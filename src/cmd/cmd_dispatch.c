@@ -380,7 +380,7 @@ static void write_done(struct cmd_env *env, struct client *c, const struct ticke
     struct cmd_done dx = {
         .env = env, .client = c, .reply = r, .view = *v, .data = t->data, .arg = t->arg,
     };
-    if (c != NULL) cmd_finish_reply(&dx, finish, op, res);
+    if (c != NULL || finish->without_client) cmd_finish_reply(&dx, finish, op, res);
     if (finish->release != NULL) finish->release(t->data);
 }
 
@@ -483,11 +483,14 @@ enum err cmd_propose_range(struct cmd_ctx *cx, const struct op *op, bool key2_to
     ASSERT(cx->mode == CMD_MODE_NORMAL);
     ASSERT((cx->def->flags & CMD_WRITE) != 0);
     struct ticket t = {
-        .client_id = cx->client->handle, .kind = TICKET_WRITE, .row = finish, .data = data, .arg = arg,
-        .flags = cx->client->reply_mode != 0,
+        .kind = TICKET_WRITE, .row = finish, .data = data, .arg = arg,
     };
+    if (LIKELY(cx->client != NULL)) {
+        t.client_id = cx->client->handle;
+        t.flags = client_is_quiet(cx->client);
+    }
     TRY(node_propose(cx->env->node, op, key2_to_end, &t));
-    cx->client->pending++;
+    if (LIKELY(cx->client != NULL)) cx->client->pending++;
     return OK;
 }
 

@@ -49,6 +49,7 @@ void cmd_multi_queue(struct cmd_env *env, struct client *c, const struct cmd_def
 void cmd_multi_spoil(struct client *c); /* an error while queueing: EXEC answers EXECABORT */
 void cmd_multi_free(struct client *c);
 void cmd_unwatch(struct client *c);
+void cmd_collect_select(struct cmd_ctx *cx, uint8_t db); /* what follows in MULTI is in db */
 enum err cmd_collect_op(struct cmd_ctx *cx, const struct op *op, bool key2_to_end,
                         const struct cmd_finish *finish, void *data, uint64_t arg) MUST_USE;
 void cmd_txn_element(struct cmd_env *env, const struct ticket *t, uint32_t ordinal,

@@ -144,6 +144,7 @@ static enum err collect_line(struct cmd_ctx *cx, struct collect *k, const struct
     if (arg_is(q->argv[1], "ELSE")) {
         txn_element_add(k, ELEMENT_ELSE);
         k->level->in_else = true;
+        k->db = cx->client->db;
         return OK;
     }
     struct cmd_ctx inner = *cx;
@@ -183,6 +184,7 @@ static enum err collect_queued(struct cmd_ctx *cx, struct collect *k, struct cmd
 /* Only reads, no conditions, nothing pending: answered from memory, no log entry. */
 static void exec_reads(struct cmd_ctx *cx, struct collect *k)
 {
+    cx->client->db = k->db_then;
     reply_array(cx->reply, k->count);
     for (size_t i = 0; i < k->count; i++) {
         struct element *el = &k->elements[i];
@@ -217,8 +219,11 @@ static enum err exec_collected(struct cmd_ctx *cx, struct collect *k)
         return OK;
     }
     struct op op = txn_level_op(k->level, true);
+    bool selects = k->selects;
     enum err e = txn_propose(cx, k, &op);
     if (e != OK) txn_collect_free(k);
+    /* In which database the next command runs is known when this one was applied. */
+    if (e == OK && selects) client_block(cx->env, cx->client, INT64_MAX, NULL, NULL, NULL);
     return e;
 }
 
@@ -239,9 +244,10 @@ static enum err cmd_exec(struct cmd_ctx *cx)
         k->env = cx->env;
         k->level = &l;
         k->exec = true;
+        k->db = k->db_then = k->db_else = c->db;
         add_watch_compares(k, c);
         for (size_t i = 0; i < m->count && e == OK; i++) {
-            m->queue[i]->db = c->db; /* a SELECT before it has moved on */
+            m->queue[i]->db = k->db;
             e = collect_queued(cx, k, &m->queue[i]);
         }
         if (e == OK) {

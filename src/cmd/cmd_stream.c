@@ -219,7 +219,7 @@ static void pass_read(struct cmd_env *env, struct client *c, const struct store_
 /* Writes the reply, the client goes on, the reader is gone. */
 static void reader_finish(struct stream_reader *rd, struct client *c, bool compacted)
 {
-    struct reply r = client_reply(c);
+    struct reply r = client_reply(rd->hub->env, c);
     if (compacted) {
         hub_reply_compacted(rd->hub, &r, rd->sources[rd->at].next_rev);
     } else {

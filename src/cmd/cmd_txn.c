@@ -58,6 +58,18 @@ static void level_counted(struct level *l)
     }
 }
 
+void cmd_collect_select(struct cmd_ctx *cx, uint8_t db)
+{
+    struct collect *k = cx->collect;
+    k->db = db;
+    k->selects = true;
+    if (k->level->in_else) {
+        k->db_else = db;
+    } else {
+        k->db_then = db;
+    }
+}
+
 enum err cmd_collect_op(struct cmd_ctx *cx, const struct op *op, bool key2_to_end,
                         const struct cmd_finish *finish, void *data, uint64_t arg)
 {
@@ -300,7 +312,7 @@ enum err txn_propose(struct cmd_ctx *cx, struct collect *k, struct op *op)
     op->db = cx->db;
     struct ticket t = {
         .client_id = cx->client->handle, .kind = TICKET_TXN, .row = &txn_row, .data = k,
-        .flags = cx->client->reply_mode != 0,
+        .flags = client_is_quiet(cx->client),
     };
     TRY(node_propose(cx->env->node, op, false, &t));
     cx->client->pending++;

@@ -65,7 +65,9 @@ struct collect {
     size_t watch_compares; /* the first so many compares are WATCH's */
     bool has_if;
     struct level *level; /* while collecting */
-    struct cmd_copy *copying; /* EXEC: the queued command being collected */
+    uint8_t db;          /* EXEC: of the next queued command */
+    uint8_t db_then, db_else; /* of the client if that branch was taken: a SELECT counts when it ran */
+    bool selects;
     uint32_t proposed;   /* operations that the running handler has added */
     size_t out_bytes;    /* of the elements' replies so far */
 };

@@ -120,11 +120,14 @@ static void reply_tree(struct collect *k, struct reply *r, size_t from, size_t t
     }
 }
 
+static bool watch_failed(const struct collect *k, const struct op_result *res)
+{
+    return !res->txn_succeeded && (!k->has_if || res->txn_failed_index < k->watch_compares);
+}
+
 static void reply_exec(struct collect *k, struct reply *r, const struct op_result *res)
 {
-    bool watch_failed = !res->txn_succeeded &&
-                        (!k->has_if || res->txn_failed_index < k->watch_compares);
-    if (watch_failed) {
+    if (watch_failed(k, res)) {
         reply_null_array(r);
         return;
     }
@@ -146,10 +149,18 @@ static void reply_exec(struct collect *k, struct reply *r, const struct op_resul
     }
 }
 
+/* The SELECTs that ran count now, and the client's next commands may run. */
+static void select_done(struct cmd_env *env, struct client *c, const struct collect *k,
+                        const struct op_result *res)
+{
+    if (!k->selects) return;
+    if (res->err == OK && !watch_failed(k, res)) c->db = res->txn_succeeded ? k->db_then : k->db_else;
+    client_unblock(env, c);
+}
+
 void cmd_txn_done(struct cmd_env *env, const struct ticket *t, struct client *c, struct reply *r,
                   const struct op *op, const struct op_result *res, const struct view *v)
 {
-    (void)env;
     (void)op;
     (void)v;
     struct collect *k = t->data;
@@ -172,5 +183,6 @@ void cmd_txn_done(struct cmd_env *env, const struct ticket *t, struct client *c,
         reply_bulk_cstr(r, "responses");
         reply_tree(k, r, 0, k->count, 0, !res->txn_succeeded);
     }
+    select_done(env, c, k, res);
     txn_collect_free(k);
 }

@@ -564,6 +564,41 @@ class Transactions(Commands):
         t = self.txn("IF", 1, "MISSING", "a")
         self.assertEqual((t["succeeded"], t["responses"], t["failed"][0]), (0, [], 0))
 
+    def test_select_counts_only_if_it_ran(self):
+        other = self.client()
+        for changes in (False, True):
+            self.ask("WATCH", "w")
+            if changes:
+                other.cmd("SET", "w", 1)
+            want = None if changes else [OK, OK, b"v"]
+            got = self.c.pipeline([("MULTI",), ("SELECT", 3), ("SET", "k", "v"), ("GET", "k"), ("EXEC",), ("SET", "after", 1),
+                                   ("SELECT", 0), ("EXISTS", "after"), ("DEL", "after")])
+            self.assertEqual(got, [OK, QUEUED, QUEUED, QUEUED, want, OK, OK, changes, changes])
+        self.assertEqual(self.c.pipeline([("MULTI",), ("SELECT", 3), ("GET", "k"), ("EXEC",), ("GET", "k"), ("SELECT", 0)]),
+                         [OK, QUEUED, QUEUED, [OK, b"v"], b"v", OK])
+        self.assertEqual(self.c.pipeline([("MULTI",), ("SELECT", 99), ("SELECT", 4), ("DISCARD",), ("GET", "w")]),
+                         [OK, QUEUED, QUEUED, OK, b"1"])
+
+    def test_select_in_branches(self):
+        for exists in (0, 1):
+            if exists:
+                self.ask("SET", "there", 1)
+            got = self.c.pipeline([("MULTI",), ("TXN", "IF", 1, "EXISTS", "there"), ("SELECT", 1), ("SET", "k", "one"),
+                                   ("TXN", "ELSE"), ("SET", "k", "none"), ("SELECT", 2), ("EXEC",), ("SET", "here", 1)])
+            self.assertEqual(got[-2], [1, OK, OK, 0, None, None] if exists else [0, None, None, 1, OK, OK])
+            self.ask("SELECT", 1 if exists else 2)
+            self.expect(b"1", "GET", "here")
+            self.ask("SELECT", 0)
+            self.expect(b"none", "GET", "k")
+
+    def test_floats_in_transactions(self):
+        got = self.c.pipeline([("MULTI",), ("SET", "f", "1"), ("INCRBYFLOAT", "f", "0.1"), ("INCRBYFLOAT", "f", "x"),
+                               ("INCRBYFLOAT", "f", "1e2"), ("APPEND", "f", "z"), ("INCRBYFLOAT", "f", "1"), ("EXEC",)])
+        bad = Error("ERR value is not a valid float")
+        self.assertEqual(got[-1], [OK, b"1.1", bad, b"101.1", 6, bad])
+        t = self.txn("IF", 0, "THEN", 1, 3, "INCRBYFLOAT", "g", "2.5")
+        self.assertEqual(t["responses"], [b"2.5"])
+
     def holds(self, *compare):
         return self.txn("IF", 1, *compare)["succeeded"]
 
@@ -1003,7 +1038,7 @@ class Stream:
         if isinstance(amount, int) and 0 < amount < 10**9:
             amount = {"EXPIRE": amount, "PEXPIRE": amount * 1000, "EXPIREAT": self.now + amount,
                       "PEXPIREAT": (self.now + amount) * 1000}[name]
-        flags = r.choice([[], [], ["NX"], ["XX"], ["GT"], ["LT"], ["gt", "xx"], ["NX", "XX"], ["GT", "LT"], ["NX", "GT"],
+        flags = r.choice([[], [], ["NX"], ["XX"], ["GT"], ["LT"], ["gt", "xx"], ["XX", "LT"], ["NX", "XX"], ["GT", "LT"], ["NX", "GT"],
                           ["NOPE"]])
         return [name, self.key(), amount, *flags]
 
@@ -1031,7 +1066,7 @@ class Stream:
             lambda: ["MSET", *self.pairs()[:-1]], lambda: ["DEL", key(), key()], lambda: ["UNLINK", key()],
             lambda: ["EXISTS", key(), key(), key()], lambda: ["TOUCH", key(), key()], lambda: ["TYPE", key()],
             lambda: ["RENAME", key(), key()], lambda: ["RENAMENX", key(), key()],
-            lambda: ["COPY", key(), key(), *r.choice([[], ["REPLACE"], ["NOPE"], ["DB", "x"]])],
+            lambda: ["COPY", key(), key(), *r.choice([[], ["REPLACE"], ["NOPE"], ["DB", "x"], ["DB", r.choice([0, 1])], ["DB", 1, "REPLACE"], ["DB", 16]])],
             lambda: ["TTL", key()], lambda: ["PTTL", key()], lambda: ["EXPIRETIME", key()],
             lambda: ["PEXPIRETIME", key()], lambda: ["PERSIST", key()], lambda: ["DBSIZE"],
             lambda: ["KEYS", r.choice(["*", "e:*", "?", "[a-c]", "[^a]", "e\\:1", "", "\\", "[", "*\xff", "[a", "e:[12]*"])],
@@ -1054,7 +1089,7 @@ class Stream:
         words += [["MULTI"]]
         for _ in range(r.randrange(6)):
             command = self.command()
-            while command[0] in ("INCRBYFLOAT", "FLUSHDB", "FLUSHALL", "SELECT"):
+            while command[0] in ("FLUSHDB", "FLUSHALL"):
                 command = self.command()
             words += [command]
         words += [r.choice([["EXEC"], ["EXEC"], ["EXEC"], ["DISCARD"]])]
@@ -1198,8 +1233,6 @@ class BesideRedis(TestCase):
         # Compact encodings are computed from the value, so what APPEND made is not `raw`.
         self.ours.cmd("APPEND", "k", "abc")
         self.assertEqual(self.ours.cmd("OBJECT", "ENCODING", "k"), b"embstr")
-        # A copy to another database is a rare wish and would cross key spaces.
-        self.assertTrue(self.ours.cmd("COPY", "k", "j", "DB", 1).startswith("ERR "))
         # SCAN is sorted and does not repeat; a cursor of nobody's is an error.
         self.assertEqual(self.ours.cmd("SCAN", 12345), Error("ERR invalid cursor"))
 
