@@ -181,7 +181,7 @@ static void info_keyspace(struct cmd_env *env, struct buf *b)
         uint64_t keys = view_count(&v, (struct slice){ &bounds[0], 1 }, (struct slice){ &bounds[1], 1 });
         if (keys == 0) continue;
         buf_printf(b, "db%u:keys=%llu,expires=%llu,avg_ttl=0\r\n", db, (unsigned long long)keys,
-                   db == 0 ? (unsigned long long)life_count(state_leases(v.state)) : 0ULL);
+                   (unsigned long long)life_expiring_count(state_leases(v.state), (uint8_t)db));
     }
 }
 

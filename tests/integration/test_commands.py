@@ -978,6 +978,16 @@ class Connections(Commands):
             self.assertIn(field, text)
         self.ask("SET", "k", 1, "EX", 100)
         self.assertIn("db0:keys=1,expires=1,avg_ttl=", self.ask("INFO", "keyspace").decode())
+        lease = as_map(self.ask("LEASE", "GRANT", 100))["id"]
+        for command in (("SELECT", 5), ("SET", "a", 1, "EX", 100), ("SET", "b", 1, "LEASE", lease), ("SET", "c", 1),
+                        ("SET", "d", 1, "PX", 90000), ("PERSIST", "d"), ("SET", "e", 1, "EX", 100), ("SET", "e", 2),
+                        ("COPY", "a", "f", "DB", 6), ("SELECT", 0)):
+            self.ask(*command)
+        text = self.ask("INFO", "keyspace").decode()
+        self.assertIn("db5:keys=5,expires=2,avg_ttl=", text)
+        self.assertIn("db6:keys=1,expires=1,avg_ttl=", text)
+        self.ask("LEASE", "REVOKE", lease)
+        self.assertIn("db5:keys=4,expires=1,avg_ttl=", self.ask("INFO", "keyspace").decode())
 
 
 # --- beside a redis-server --------------------------------------------------------------------

@@ -184,8 +184,12 @@ static const char incr_float[] =
     "put b 1 keep\n"
     "|put b=1 @6.1 c5 v2 was5\n"
     "|@6 yes n=1\n"
-    "txn redis { } { incrfloat b 1 incrfloat b x incrfloat b .5 } { }\n"
-    "|put b=2.5 @7.1 c5 v3 was6\n";
+    "txn redis { } { incrfloat b 1 ; incrfloat b x ; incrfloat b .5 } { }\n"
+    "| [0] @7 yes n=1\n"
+    "| [1] @7 ERR_NOT_FLOAT no\n"
+    "| [2] @7 yes n=3\n"
+    "|put b=2.5 @7.1 c5 v3 was6\n"
+    "|@7 yes\n";
 
 static const char append_setrange[] =
     "append a xy\n"
