@@ -209,9 +209,10 @@ struct cmd_io {
     void (*shutdown)(void *ctx);
     int64_t (*clock_us)(void *ctx); /* monotonic, now; for timing only */
     /* CONFIG. name is a pattern for get: pairs of bulk strings are appended to `names` as
-     * name\0value\0; set: ERR_CONFIG and a text. */
+     * name\0value\0; check: ERR_CONFIG and a text, ERR_NOT_FOUND; set: what was checked. */
     void (*config_get)(void *ctx, struct slice pattern, struct buf *pairs);
-    enum err (*config_set)(void *ctx, struct slice name, struct slice value, struct errmsg *em);
+    enum err (*config_check)(void *ctx, struct slice name, struct slice value, struct errmsg *em);
+    void (*config_set)(void *ctx, struct slice name, struct slice value);
     enum err (*config_rewrite)(void *ctx, struct errmsg *em);
 };
 

@@ -93,6 +93,9 @@ void loop_turn(struct loop *loop, bool may_block);
 void loop_stop(struct loop *loop); /* loop_run returns at the end of this turn */
 
 /* Monotonic, taken once a turn. */
+/* Changes loop_cfg.input_bytes_max, for what is received from now on. */
+void loop_set_input_bytes_max(struct loop *loop, uint32_t bytes);
+
 int64_t loop_now_us(const struct loop *loop);
 static inline int64_t loop_now_ms(const struct loop *loop) { return loop_now_us(loop) / 1000; }
 

@@ -96,5 +96,31 @@ class Series(Connection):
         self.assertEqual(self.c.pipeline([("FLUSHALL",), ("DBSIZE",), ("SET", "a", 1), ("DBSIZE",)]), [OK, 0, OK, 1])
 
 
+class Config(Connection):
+    def value(self, name):
+        return as_map(self.c.cmd("CONFIG", "GET", name))[name]
+
+    def test_several_options_are_all_set_or_none(self):
+        before = self.value("timeout")
+        for bad in (("slowlog-max-len", "x"), ("port", 1), ("nope", 1), ("timeout", 9), ("TIMEOUT", 9), ("txn-max-ops", 5)):
+            answer = self.c.cmd("CONFIG", "SET", "timeout", 77, *bad)
+            self.assertIsInstance(answer, Error, bad)
+            self.assertEqual(self.value("timeout"), before, bad)
+        self.assertEqual(self.c.cmd("CONFIG", "SET", "timeout", 77, "slowlog-max-len", 5, "save", ""), OK)
+        self.assertEqual((self.value("timeout"), self.value("slowlog-max-len")), (b"77", b"5"))
+
+    def test_longer_arguments_at_run_time(self):
+        size = 6 << 20
+        for name, value in (("value-max-bytes", "8mb"), ("request-max-bytes", "9mb"), ("proto-max-bulk-len", "8mb")):
+            self.assertEqual(self.c.cmd("CONFIG", "SET", name, value), OK)
+        self.assertEqual(self.c.cmd("SET", "k", b"x" * size), OK)
+        self.assertEqual(self.c.cmd("STRLEN", "k"), size)
+        other = self.client()
+        self.assertEqual(other.cmd("ECHO", b"y" * size), b"y" * size)
+        self.assertEqual(self.c.cmd("CONFIG", "SET", "proto-max-bulk-len", "1mb"), OK)
+        other.raw(b"*2\r\n$4\r\nECHO\r\n$%d\r\n" % size)
+        self.assertEqual(other.read(), Error("ERR Protocol error: invalid bulk length"))
+
+
 if __name__ == "__main__":
     unittest.main()
