@@ -59,6 +59,7 @@ enum cmd_flag {
     CMD_DENYOOM = 16384, /* may grow the data */
     CMD_SECRET = 32768,  /* arguments never go to slow log or monitor: AUTH, HELLO, CONFIG SET */
     CMD_COLLECT_NOW = 65536, /* inside MULTI: takes effect while EXEC is being put together: SELECT */
+    CMD_NO_PAUSE = 131072, /* runs in spite of CLIENT PAUSE */
 };
 
 /* Groups for COMMAND DOCS and ACL categories. */
@@ -136,6 +137,8 @@ struct client {
     bool blocked;        /* I3 */
     bool draining;       /* a command waits until pending is 0 */
     bool congested;      /* input waits until the node takes more */
+    bool paused;         /* a command waits for the end of CLIENT PAUSE */
+    bool is_monitor;
     bool close_asked;    /* close after what is queued was answered */
     bool closing;        /* the connection is going: write nothing */
     bool is_unix;        /* came by the Unix socket: counts as local */
@@ -225,6 +228,7 @@ struct cmd_limits {
     uint32_t subscriptions_per_client_max;
     uint32_t slowlog_count_max;
     int64_t slowlog_us;              /* slower commands are logged; < 0: none */
+    int64_t latency_ms;              /* what takes so long is an event of LATENCY; 0: none */
 };
 
 struct cmd_info { /* for INFO and HELLO; filled by the server once */
@@ -243,6 +247,7 @@ struct cmd_stats {
     uint64_t watch_events_sent, watch_canceled, pubsub_messages;
 };
 
+struct latency;
 struct cmd_hub;    /* cmd_watch.c, cmd_pubsub.c: who listens to what */
 struct slow_log;
 
@@ -256,6 +261,11 @@ struct cmd_env {
     const char *password;  /* requirepass: "" none; borrowed from the configuration */
     struct cmd_hub *hub;
     struct slow_log *slow_log;
+    struct latency *latency;
+    int64_t pause_until_ms; /* CLIENT PAUSE, loop time; 0: none */
+    bool pause_all;
+    struct client **monitors;
+    size_t monitor_count;
     int64_t now_ms, now_us; /* loop time of this turn */
     /* private to cmd_dispatch.c */
     struct client_table *clients;

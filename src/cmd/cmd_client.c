@@ -56,6 +56,7 @@ void client_free(struct cmd_env *env, struct client *c)
     c->closing = true;
     if (c->blocked && c->block.cancel != NULL) c->block.cancel(env, c);
     cmd_hub_client_gone(env->hub, c);
+    cmd_monitor_gone(env, c);
     cmd_multi_free(c);
     cmd_unwatch(c);
     size_t slot = c->handle & SLOT_MASK;
@@ -199,6 +200,7 @@ void cmd_timers_run(struct cmd_env *env)
 int64_t cmd_next_timer_ms(const struct cmd_env *env)
 {
     int64_t hub_ms = cmd_hub_next_ms(env->hub);
+    if (env->pause_until_ms != 0) hub_ms = MIN(hub_ms, env->pause_until_ms);
     return env->timers->count == 0 ? hub_ms : MIN(hub_ms, env->timers->at[0].at_ms);
 }
 

@@ -11,7 +11,7 @@ static void describe(const struct cmd_env *env, const struct client *c, struct b
     char local[CLIENT_ADDRESS_BYTES_MAX];
     client_address(env, c, true, peer);
     client_address(env, c, false, local);
-    const char *flags = c->multi != NULL ? "x" : c->blocked ? "b" : c->sub_count > 0 ? "P" : "N";
+    const char *flags = c->is_monitor ? "O" : c->multi != NULL ? "x" : c->blocked ? "b" : c->sub_count > 0 ? "P" : "N";
     buf_printf(out,
                "id=%llu addr=%s laddr=%s fd=0 name=%s age=%lld idle=%lld flags=%s%s db=%u sub=%u psub=0 ssub=0 "
                "multi=%d qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=%zu tot-mem=%zu "

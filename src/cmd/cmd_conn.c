@@ -204,6 +204,7 @@ static enum err cmd_reset(struct cmd_ctx *cx)
     cmd_multi_free(c);
     cmd_unwatch(c);
     cmd_hub_client_gone(cx->env->hub, c);
+    cmd_monitor_gone(cx->env, c);
     mem_free(c->name);
     c->name = NULL;
     c->db = 0;

@@ -26,7 +26,8 @@ enum outcome { EXECUTED, WAITS };
 
 void cmd_run(struct cmd_ctx *cx)
 {
-    bool timed = (cx->def->flags & CMD_FAST) == 0 && cx->env->limits.slowlog_us >= 0;
+    const struct cmd_limits *limits = &cx->env->limits;
+    bool timed = (cx->def->flags & CMD_FAST) == 0 && (limits->slowlog_us >= 0 || limits->latency_ms > 0);
     int64_t begin_us = timed ? cx->env->io.clock_us(cx->env->io.ctx) : 0;
     enum err e = cx->def->run(cx);
     if (e == ERR_ARITY) {
@@ -36,7 +37,8 @@ void cmd_run(struct cmd_ctx *cx)
     }
     if (!timed) return;
     int64_t took_us = cx->env->io.clock_us(cx->env->io.ctx) - begin_us;
-    if (took_us >= cx->env->limits.slowlog_us) {
+    latency_command(cx->env, cx->def, took_us);
+    if (limits->slowlog_us >= 0 && took_us >= limits->slowlog_us) {
         slow_log_note(cx->env, cx->client, cx->def, cx->argc, cx->argv, took_us);
     }
 }
@@ -155,11 +157,16 @@ static enum outcome execute(struct cmd_env *env, struct client *c, const struct 
     if (UNLIKELY(refused(env, c, def, container, argc, argv, &r))) {
         cmd_multi_spoil(c);
         env->stats.errors++;
+    } else if (UNLIKELY(env->pause_until_ms != 0) && cmd_pause_holds(env, c, def)) {
+        c->paused = true;
+        return WAITS;
     } else if (UNLIKELY(c->multi != NULL) && (def->flags & CMD_MULTI_NOW) == 0) {
+        if (env->monitor_count > 0) cmd_monitor_show(env, c, def, argc, argv);
         cmd_multi_queue(env, c, def, argc, argv, &r);
     } else {
         bool leaves = def->leaves_turn != NULL && def->leaves_turn(argc, argv);
         if (captures && (leaves || (def->flags & CMD_DRAIN) != 0)) return WAITS;
+        if (UNLIKELY(env->monitor_count > 0)) cmd_monitor_show(env, c, def, argc, argv);
         if (captures && (def->flags & CMD_READ) != 0 && !quiet) {
             queue_local(env, c, def, argc, argv);
         } else {
@@ -257,7 +264,7 @@ static enum outcome run_burst(struct cmd_env *env, struct client *c, size_t coun
         if (def == NULL) def = cmd_table_find(env->table, b->req[i].argc, b->req[i].argv, &container);
         uint64_t hash = c->db == db ? b->hash[i] : 0;
         if (execute(env, c, def, container, b->req[i].argc, b->req[i].argv, hash) == WAITS) {
-            c->draining = true;
+            c->draining = !c->paused;
             return WAITS;
         }
         *used += b->req[i].used_bytes;
@@ -299,7 +306,7 @@ size_t cmd_feed(struct cmd_env *env, struct client *c, struct slice in, struct r
     c->active_ms = env->now_ms;
     while (done < FEED_BUDGET) {
         if (c->closing || c->close_asked) return in.len;
-        if (c->blocked || c->draining) break;
+        if (c->blocked || c->draining || c->paused) break;
         if (node_is_congested(env->node)) {
             c->congested = true;
             break;
@@ -328,7 +335,7 @@ size_t cmd_feed(struct cmd_env *env, struct client *c, struct slice in, struct r
         }
     }
     if (chain_bytes(c->out) > 0) client_wrote(env, c);
-    *waits = !c->closing && !c->close_asked && (c->blocked || c->draining || c->congested);
+    *waits = !c->closing && !c->close_asked && (c->blocked || c->draining || c->congested || c->paused);
     return c->closing || c->close_asked ? in.len : used;
 }
 
@@ -513,6 +520,7 @@ void cmd_env_init(struct cmd_env *env)
     cmd_clients_init(env);
     env->hub = cmd_hub_new(env);
     env->slow_log = slow_log_new();
+    env->latency = latency_new(cmd_table_count(env->table));
 }
 
 void cmd_env_deinit(struct cmd_env *env)
@@ -520,6 +528,8 @@ void cmd_env_deinit(struct cmd_env *env)
     cmd_clients_deinit(env);
     cmd_hub_free(env->hub);
     slow_log_free(env->slow_log);
+    latency_free(env->latency);
+    mem_free(env->monitors);
     chain_deinit(&env->capture);
     chain_deinit(&env->trash);
     for (size_t i = 0; i < BURST_COUNT; i++) resp_argv_deinit(&env->burst->argv[i]);
@@ -536,8 +546,10 @@ void cmd_turn(struct cmd_env *env, int64_t now_us)
 {
     env->now_us = now_us;
     env->now_ms = now_us / 1000;
+    if (env->pause_until_ms != 0 && env->now_ms >= env->pause_until_ms) cmd_pause_end(env);
     cmd_timers_run(env);
     cmd_hub_turn(env->hub);
+    if (env->limits.latency_ms > 0) latency_turn(env);
 }
 
 void cmd_client_writable(struct cmd_env *env, struct client *c)

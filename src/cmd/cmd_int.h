@@ -49,6 +49,7 @@ void cmd_multi_queue(struct cmd_env *env, struct client *c, const struct cmd_def
 void cmd_multi_spoil(struct client *c); /* an error while queueing: EXEC answers EXECABORT */
 void cmd_multi_free(struct client *c);
 void cmd_unwatch(struct client *c);
+bool cmd_multi_writes(const struct client *c); /* something that writes is queued */
 void cmd_collect_select(struct cmd_ctx *cx, uint8_t db); /* what follows in MULTI is in db */
 enum err cmd_collect_op(struct cmd_ctx *cx, const struct op *op, bool key2_to_end,
                         const struct cmd_finish *finish, void *data, uint64_t arg) MUST_USE;
@@ -98,6 +99,8 @@ extern const struct cmd_def cmd_stream_defs[];
 extern const struct cmd_def cmd_pubsub_defs[];
 extern const struct cmd_def cmd_conn_defs[];
 extern const struct cmd_def cmd_client_defs[];
+extern const struct cmd_def cmd_pause_defs[];
+extern const struct cmd_def cmd_latency_defs[];
 extern const struct cmd_def cmd_command_defs[];
 extern const struct cmd_def cmd_server_defs[];
 extern const struct cmd_def cmd_config_defs[];
@@ -113,6 +116,27 @@ void cmd_hub_turn(struct cmd_hub *hub); /* once a turn, after apply */
 int64_t cmd_hub_next_ms(const struct cmd_hub *hub); /* when it has to be called: loop time, INT64_MAX: no need */
 void cmd_hub_writable(struct cmd_hub *hub, struct client *c); /* its output has drained */
 void cmd_hub_client_gone(struct cmd_hub *hub, struct client *c); /* drop subs, watches */
+
+/* --- cmd_pause.c: CLIENT PAUSE, MONITOR ---------------------------------------------------------------- */
+
+/* This command has to wait for the pause to end. */
+bool cmd_pause_holds(const struct cmd_env *env, const struct client *c, const struct cmd_def *def);
+void cmd_pause_end(struct cmd_env *env);
+void cmd_monitor_show(struct cmd_env *env, struct client *c, const struct cmd_def *def, size_t argc,
+                      const struct slice *argv);
+void cmd_monitor_gone(struct cmd_env *env, struct client *c);
+
+/* --- cmd_latency.c --------------------------------------------------------------------------------------- */
+
+struct latency *latency_new(size_t row_count);
+void latency_free(struct latency *l);
+void latency_command(struct cmd_env *env, const struct cmd_def *def, int64_t took_us);
+void latency_turn(struct cmd_env *env); /* at the end of each turn */
+
+/* --- cmd_docs.c ------------------------------------------------------------------------------------------ */
+
+/* The field `arguments` of COMMAND DOCS, from the text that the row has. */
+void cmd_reply_arguments(struct reply *r, const struct cmd_def *def);
 
 /* --- cmd_server.c: the slow log --------------------------------------------------------------------------- */
 

@@ -1,6 +1,8 @@
 /* cmd/cmd_key.c - commands about whole keys: existence, deletion, lifetimes, names. */
 #include "cmd/cmd_int.h"
 
+#include <stdio.h>
+
 /* Keys one FLUSHALL operation deletes: a series of operations, so that nothing stalls. */
 #define FLUSH_STEP_COUNT 2000
 #define FLUSH_STEPS_SPARE 16 /* beyond twice what the keys take: others may write meanwhile */
@@ -304,6 +306,15 @@ static enum err object_key(struct cmd_ctx *cx, struct kv *kv)
     return cmd_get(cx, cx->argv[2], kv) ? OK : ERR_NO_KEY;
 }
 
+/* How Redis would encode it. */
+static const char *encoding_of(const struct kv *kv)
+{
+    int64_t number = 0;
+    if (kv->type != VALUE_STRING) return "listpack";
+    if (i64_parse(kv->value, &number) == OK) return "int";
+    return kv->value.len <= 44 ? "embstr" : "raw";
+}
+
 static enum err cmd_object_encoding(struct cmd_ctx *cx)
 {
     struct kv kv;
@@ -311,9 +322,7 @@ static enum err cmd_object_encoding(struct cmd_ctx *cx)
         reply_null(cx->reply);
         return OK;
     }
-    int64_t number = 0;
-    bool is_int = kv.type == VALUE_STRING && i64_parse(kv.value, &number) == OK;
-    reply_bulk_cstr(cx->reply, kv.type != VALUE_STRING ? "listpack" : is_int ? "int" : kv.value.len <= 44 ? "embstr" : "raw");
+    reply_bulk_cstr(cx->reply, encoding_of(&kv));
     return OK;
 }
 
@@ -359,6 +368,24 @@ static enum err cmd_memory_usage(struct cmd_ctx *cx)
     } else {
         reply_int(cx->reply, (int64_t)(offsetof(struct entry, data) + kv.key.len + kv.value.len + 32));
     }
+    return OK;
+}
+
+static enum err cmd_debug_object(struct cmd_ctx *cx)
+{
+    struct kv kv;
+    char text[160];
+    TRY(object_key(cx, &kv));
+    int len = snprintf(text, sizeof text, "Value at:0x0 refcount:1 encoding:%s serializedlength:%zu lru:0 "
+                       "lru_seconds_idle:0 mod:%llu version:%llu", encoding_of(&kv), kv.value.len,
+                       (unsigned long long)kv.mod, (unsigned long long)kv.version);
+    reply_simple(cx->reply, (struct slice){ (const uint8_t *)text, (size_t)len });
+    return OK;
+}
+
+static enum err cmd_debug_help(struct cmd_ctx *cx)
+{
+    cmd_reply_help(cx, "debug");
     return OK;
 }
 
@@ -426,6 +453,13 @@ const struct cmd_def cmd_key_defs[] = {
       .keys = KEY2, .since = "4.0.0", .args = "key", .summary = "Answers with an error: frequency is not kept." },
     { .name = "object|help", .run = cmd_object_help, .arity = 2, .flags = READS, .group = GROUP_GENERIC,
       .since = "6.2.0", .args = "", .summary = "Shows the subcommands." },
+    { .name = "debug", .arity = -2, .flags = CMD_READ | CMD_CONTAINER | CMD_ADMIN, .group = GROUP_SERVER,
+      .since = "1.0.0", .args = "", .summary = "A container for looking inside." },
+    { .name = "debug|object", .run = cmd_debug_object, .arity = 3, .flags = CMD_READ | CMD_ADMIN | CMD_FAST,
+      .group = GROUP_SERVER, .keys = KEY2, .since = "1.0.0", .args = "key",
+      .summary = "Describes a key's value as Redis would keep it, and its revision and version." },
+    { .name = "debug|help", .run = cmd_debug_help, .arity = 2, .flags = CMD_CONN | CMD_FAST, .group = GROUP_SERVER,
+      .since = "1.0.0", .args = "", .summary = "Shows the subcommands." },
     { .name = "memory", .arity = -2, .flags = CMD_READ | CMD_CONTAINER, .group = GROUP_SERVER, .since = "4.0.0",
       .args = "", .summary = "A container for commands about memory." },
     { .name = "memory|usage", .run = cmd_memory_usage, .arity = -3, .flags = READS, .group = GROUP_SERVER,

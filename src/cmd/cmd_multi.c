@@ -12,6 +12,14 @@ void cmd_multi_free(struct client *c)
     c->multi = NULL;
 }
 
+bool cmd_multi_writes(const struct client *c)
+{
+    for (size_t i = 0; i < c->multi->count; i++) {
+        if ((c->multi->queue[i]->def->flags & CMD_WRITE) != 0) return true;
+    }
+    return false;
+}
+
 void cmd_multi_spoil(struct client *c)
 {
     if (c->multi != NULL) c->multi->spoiled = true;

@@ -399,30 +399,7 @@ static enum err cmd_slowlog_reset(struct cmd_ctx *cx)
     return OK;
 }
 
-/* --- LATENCY, SHUTDOWN, help ----------------------------------------------------------------------------- */
-
-static enum err cmd_latency_latest(struct cmd_ctx *cx)
-{
-    reply_array(cx->reply, 0);
-    return OK;
-}
-
-static enum err cmd_latency_reset(struct cmd_ctx *cx)
-{
-    reply_int(cx->reply, 0);
-    return OK;
-}
-
-static enum err cmd_latency_doctor(struct cmd_ctx *cx)
-{
-    struct node_stats st;
-    node_stats_get(cx->env->node, &st);
-    struct buf text CLEANUP(buf_deinit) = { 0 };
-    buf_printf(&text, "Longest write and sync of the log: %lld us, the last: %lld us. Slow commands: SLOWLOG GET.\n",
-               (long long)st.wal.sync_us_max, (long long)st.wal.sync_us_last);
-    reply_verbatim(cx->reply, buf_slice(&text));
-    return OK;
-}
+/* --- SHUTDOWN, help --------------------------------------------------------------------------------------- */
 
 static enum err cmd_shutdown(struct cmd_ctx *cx)
 {
@@ -440,12 +417,6 @@ static enum err cmd_shutdown(struct cmd_ctx *cx)
 static enum err cmd_slowlog_help(struct cmd_ctx *cx)
 {
     cmd_reply_help(cx, "slowlog");
-    return OK;
-}
-
-static enum err cmd_latency_help(struct cmd_ctx *cx)
-{
-    cmd_reply_help(cx, "latency");
     return OK;
 }
 
@@ -476,16 +447,6 @@ const struct cmd_def cmd_server_defs[] = {
     { .name = "slowlog|reset", .run = cmd_slowlog_reset, .arity = 2, .flags = CONN | CMD_ADMIN, SERVER,
       .since = "2.2.12", .args = "", .summary = "Forgets the slow commands." },
     { .name = "slowlog|help", .run = cmd_slowlog_help, .arity = 2, .flags = CONN, SERVER, .since = "6.2.0",
-      .args = "", .summary = "Shows the subcommands." },
-    { .name = "latency", .arity = -2, .flags = CMD_CONN | CMD_CONTAINER, SERVER, .since = "2.8.13", .args = "",
-      .summary = "A container for commands about latency." },
-    { .name = "latency|latest", .run = cmd_latency_latest, .arity = 2, .flags = CONN | CMD_ADMIN, SERVER,
-      .since = "2.8.13", .args = "", .summary = "Returns no events: see LATENCY DOCTOR." },
-    { .name = "latency|reset", .run = cmd_latency_reset, .arity = -2, .flags = CONN | CMD_ADMIN, SERVER,
-      .since = "2.8.13", .args = "[event [event ...]]", .summary = "Returns 0: no events are kept." },
-    { .name = "latency|doctor", .run = cmd_latency_doctor, .arity = 2, .flags = CMD_CONN | CMD_ADMIN, SERVER,
-      .since = "2.8.13", .args = "", .summary = "Says how long the disk takes." },
-    { .name = "latency|help", .run = cmd_latency_help, .arity = 2, .flags = CONN, SERVER, .since = "2.8.13",
       .args = "", .summary = "Shows the subcommands." },
     { .name = "shutdown", .run = cmd_shutdown, .arity = -1, .flags = CMD_CONN | CMD_ADMIN | CMD_NO_MULTI | CMD_DRAIN,
       SERVER, .since = "1.0.0", .args = "[NOSAVE|SAVE] [NOW] [FORCE]", .summary = "Stops the server cleanly." },

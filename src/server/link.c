@@ -55,7 +55,7 @@ static void link_on_eof(void *user, struct conn *conn)
     const struct client *c = l->client;
     l->eof = true;
     /* What was sent before the end is still executed and answered; link_resumed looks again. */
-    bool goes_on = c->draining || c->congested || c->blocked;
+    bool goes_on = c->draining || c->congested || c->paused || c->blocked;
     if (!goes_on || waits_for_events(c)) client_close(&l->server->env, l->client, true);
 }
 
@@ -152,7 +152,7 @@ void link_accept(void *ctx, struct conn *conn)
 
 static bool is_waiting(const struct client *c)
 {
-    return c->blocked || c->pending > 0 || c->sub_count > 0 || c->watches != NULL;
+    return c->blocked || c->paused || c->is_monitor || c->pending > 0 || c->sub_count > 0 || c->watches != NULL;
 }
 
 static const char *overdue(const struct server *s, struct link *l, int64_t now_ms)

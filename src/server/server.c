@@ -99,6 +99,7 @@ static void limits_take(struct server *s)
     l->watches_per_client_max = (uint32_t)c->watches_per_client;
     l->subscriptions_per_client_max = (uint32_t)c->subscriptions_per_client;
     l->slowlog_us = c->slowlog_slower_than_us;
+    l->latency_ms = c->latency_ms;
     l->slowlog_count_max = (uint32_t)c->slowlog_max_len;
     loop_set_input_bytes_max(s->loop, input_bytes_max(c));
     s->env.password = c->requirepass;

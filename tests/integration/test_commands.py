@@ -831,6 +831,46 @@ class Table(Commands):
         self.expect(Error("ERR Invalid command specified"), "COMMAND", "GETKEYS", "NOPE", "k")
         self.expect(Error("ERR Invalid number of arguments specified for command"), "COMMAND", "GETKEYS", "GET")
 
+    def argument_text(self, arg):
+        """An argument as redis-cli would hint at it; every field is checked on the way."""
+        kind = arg[b"type"]
+        token = arg.get(b"token", b"").decode()
+        self.assertIn(kind, (b"string", b"integer", b"double", b"key", b"pattern", b"unix-time", b"pure-token", b"oneof",
+                             b"block"))
+        self.assertRegex(arg[b"name"].decode(), r"^[a-z0-9-]+$")
+        self.assertEqual(kind in (b"oneof", b"block"), b"arguments" in arg)
+        self.assertEqual(kind == b"key", b"key_spec_index" in arg)
+        flags = [str(flag) for flag in arg.get(b"flags", [])]
+        self.assertLessEqual(set(flags), {"optional", "multiple"})
+        inner = [self.argument_text(each) for each in arg.get(b"arguments", [])]
+        text = {b"oneof": "|".join(inner), b"block": " ".join(inner), b"pure-token": token}.get(kind, arg[b"name"].decode())
+        if "multiple" in flags:
+            text = f"{text} [{text} ...]"
+        if token and kind != b"pure-token":
+            text = f"{token} {text}"
+        return f"[{text}]" if "optional" in flags else text
+
+    def test_arguments_of_every_row(self):
+        three = self.client(3)
+        texts = {}
+
+        def walk(name, doc):
+            texts[name] = " ".join(self.argument_text(arg) for arg in doc.get(b"arguments", []))
+            for sub, inner in doc.get(b"subcommands", {}).items():
+                walk(sub.decode(), inner)
+        for name, doc in three.cmd("COMMAND", "DOCS").items():
+            walk(name.decode(), doc)
+        for name, want in (
+                ("set", "key value [NX|XX|IFEQ value|IFNE value] [GET] [EX seconds|PX milliseconds|EXAT unix-time-seconds|"
+                        "PXAT unix-time-milliseconds|KEEPTTL|LEASE id]"),
+                ("mset", "key value [key value ...]"), ("get", "key"), ("ping", "[message]"), ("multi", ""),
+                ("xread", "[COUNT count] [BLOCK milliseconds] STREAMS key [key ...] id [id ...]"),
+                ("client|list", "[TYPE NORMAL|PUBSUB] [ID id [id ...]]"), ("command|list", "[FILTERBY ACLCAT category|PATTERN pattern]"),
+                ("kv|put", "key value [NX|XX|IFEQ value|IFMOD revision|IFFENCE lock token] [LEASE id] [PREVKV] [IGNOREVALUE] "
+                           "[IGNORELEASE]"), ("lease|grant", "seconds|PX milliseconds [ID id]"),
+                ("hello", "[protover [AUTH username password] [SETNAME clientname]]")):
+            self.assertEqual(texts[name], want, name)
+
     def test_arity_of_every_row(self):
         for row in list(self.rows()):
             name, count = row[0].decode(), row[1]

@@ -122,5 +122,195 @@ class Config(Connection):
         self.assertEqual(other.read(), Error("ERR Protocol error: invalid bulk length"))
 
 
+class Pause(Connection):
+    def answered(self, client, seconds=0.2):
+        client.sock.settimeout(seconds)
+        try:
+            return client.read()
+        except TimeoutError:
+            return None
+        finally:
+            client.sock.settimeout(30)
+
+    def test_writes_wait_and_reads_do_not(self):
+        other = self.client()
+        self.c.cmd("SET", "k", 1)
+        self.assertEqual(self.c.cmd("CLIENT", "PAUSE", 60000, "WRITE"), OK)
+        self.assertEqual(self.c.cmd("CLIENT", "PAUSE", 1), OK)  # stricter, and not shorter
+        other.send("GET", "k")
+        self.assertIsNone(self.answered(other))
+        self.assertEqual(self.c.cmd("CLIENT", "UNPAUSE"), OK)
+        self.assertEqual(other.read(), b"1")
+        self.assertEqual(self.c.cmd("CLIENT", "PAUSE", 60000, "WRITE"), OK)
+        self.assertEqual(other.pipeline([("GET", "k"), ("MULTI",), ("GET", "k"), ("EXEC",), ("PING",)]),
+                         [b"1", OK, Status("QUEUED"), [b"1"], Status("PONG")])
+        for command in (("SET", "k", 2), ("PUBLISH", "c", "m"), ("KV", "PUT", "k", 2), ("FLUSHALL",)):
+            waiting = self.client()
+            waiting.send(*command)
+            waiting.send("ECHO", "behind")
+            self.assertIsNone(self.answered(waiting, 0.05), command)
+            waiting.close()
+        other.send("INCR", "k")
+        other.send("GET", "k")
+        self.assertIsNone(self.answered(other))
+        self.assertEqual(self.c.cmd("CLIENT", "UNPAUSE"), OK)
+        self.assertEqual([other.read(), other.read()], [2, b"2"])
+
+    def test_it_ends_by_itself(self):
+        other = self.client()
+        began = time.monotonic()
+        self.assertEqual(self.c.cmd("CLIENT", "PAUSE", 300), OK)
+        self.assertEqual(other.cmd("PING"), Status("PONG"))
+        self.assertGreaterEqual(time.monotonic() - began, 0.29)
+
+    def test_errors(self):
+        for command, want in ((("x",), "timeout is not an integer or out of range"), ((-1,), "timeout is negative"),
+                              ((1, "NOPE"), "CLIENT PAUSE mode must be WRITE or ALL"), ((1, "ALL", 1), "syntax error")):
+            self.assertEqual(self.c.cmd("CLIENT", "PAUSE", *command), Error(f"ERR {want}"))
+
+
+class Monitor(Connection):
+    def lines(self, monitor, count):
+        return [str(monitor.read()).split("] ", 1)[1] for _ in range(count)]
+
+    def test_shows_commands_and_no_passwords(self):
+        monitor = self.client()
+        self.assertEqual(monitor.cmd("MONITOR"), OK)
+        self.assertEqual(monitor.cmd("MONITOR"), OK)
+        self.c.cmd("SELECT", 2)
+        self.c.cmd("SET", "k", b'a"\\\x01\n')
+        self.c.cmd("AUTH", "default", "secret")
+        self.c.cmd("HELLO", 2, "AUTH", "default", "secret", "SETNAME", "me")
+        self.c.cmd("CONFIG", "SET", "requirepass", "")
+        self.c.cmd("GET")
+        self.c.pipeline([("MULTI",), ("GET", "k"), ("EXEC",)])
+        first = str(monitor.read())
+        self.assertRegex(first, r'^\d+\.\d{6} \[0 127\.0\.0\.1:\d+\] "SELECT" "2"$')
+        self.assertRegex(str(monitor.read()), r'\[2 [^]]*\] "SET" "k" "a\\"\\\\\\x01\\n"$')
+        self.assertEqual(self.lines(monitor, 2), [
+            '"AUTH" "(redacted)" "(redacted)"', '"HELLO" "2" "AUTH" "(redacted)" "(redacted)" "SETNAME" "me"'])
+        self.assertEqual(self.lines(monitor, 3), ['"MULTI"', '"GET" "k"', '"EXEC"'])
+        self.assertIn("flags=O", self.c.cmd("CLIENT", "LIST").decode())
+        self.assertEqual(monitor.cmd("RESET").split()[-1], '"RESET"')
+        self.assertEqual(monitor.read(), Status("RESET"))
+        self.c.cmd("GET", "k")
+        self.assertEqual(monitor.cmd("PING"), Status("PONG"))
+
+    def test_lines_are_bounded(self):
+        monitor = self.client()
+        monitor.cmd("MONITOR")
+        self.c.cmd("SET", "k", b"x" * 500000)
+        self.c.cmd("DEL", *["k" * 100] * 1000)
+        self.assertLess(len(monitor.read()), 9000)
+        line = monitor.read()
+        self.assertLess(len(line), 9000)
+        self.assertRegex(line, r"\.\.\. \(\d+ more arguments\)$")
+
+    def test_one_that_does_not_read_is_closed(self):
+        self.c.cmd("CONFIG", "SET", "client-output-max-bytes", 1 << 20)
+        monitor = self.one.client(receive_bytes=4096)
+        self.addCleanup(monitor.close)
+        monitor.cmd("MONITOR")
+        for _ in range(60):
+            self.c.pipeline([("ECHO", b"x" * 4000)] * 20)
+        wait_until(lambda: b"flags=O" not in self.c.cmd("CLIENT", "LIST"), "the monitor to be closed")
+
+    def test_gone(self):
+        for _ in range(5):
+            monitor = self.client()
+            monitor.cmd("MONITOR")
+            monitor.close()
+            self.c.cmd("PING")
+        wait_until(lambda: b"flags=O" not in self.c.cmd("CLIENT", "LIST"), "the monitors to be gone")
+
+
+class Looking(Connection):
+    def test_debug(self):
+        self.assertEqual(self.c.cmd("DEBUG", "OBJECT", "k"), Error("ERR no such key"))
+        self.c.cmd("SET", "k", 12)
+        self.assertRegex(self.c.cmd("DEBUG", "OBJECT", "k"), r"^Value at:\S+ refcount:1 encoding:int serializedlength:2 ")
+        for sub in ("SLEEP", "JMAP", "SEGFAULT", "RELOAD"):
+            self.assertEqual(self.c.cmd("DEBUG", sub, 0), Error(f"ERR unknown subcommand '{sub}'. Try DEBUG HELP."))
+
+    def test_latency_events(self):
+        self.assertEqual(self.c.cmd("LATENCY", "RESET"), 0)
+        self.assertEqual(self.c.cmd("LATENCY", "HISTORY", "command"), [])
+        self.assertEqual(self.c.cmd("LATENCY", "GRAPH", "nope"), Error("ERR No samples available for event 'nope'"))
+        self.c.cmd("CONFIG", "SET", "latency-monitor-threshold", 1, "slowlog-log-slower-than", -1)
+        for first in range(0, 200000, 2000):
+            self.c.cmd("MSET", *[word for n in range(first, first + 2000) for word in (f"key:{n}", n)])
+        self.c.cmd("KEYS", "*nothing*like*this*")
+        latest = {row[0]: row[1:] for row in self.c.cmd("LATENCY", "LATEST")}
+        self.assertIn(b"command", latest)
+        self.assertIn(b"event-loop", latest)
+        at, took, worst = latest[b"command"]
+        self.assertLess(abs(at - time.time()), 60)
+        self.assertGreaterEqual(worst, took)
+        history = self.c.cmd("LATENCY", "HISTORY", "command")
+        self.assertEqual(history[-1], [at, took])
+        self.assertIn(b"all time high %d ms" % worst, self.c.cmd("LATENCY", "GRAPH", "command"))
+        self.assertIn(b"command:", self.c.cmd("LATENCY", "DOCTOR"))
+        self.assertEqual(self.c.cmd("LATENCY", "RESET", "command", "nope"), 1)
+        self.assertNotIn(b"command", [row[0] for row in self.c.cmd("LATENCY", "LATEST")])
+
+    def test_latency_histogram(self):
+        three = self.client(3)
+        for _ in range(5):
+            three.cmd("KEYS", "*")
+        three.cmd("KV", "RANGE", "", "PREFIX")
+        got = three.cmd("LATENCY", "HISTOGRAM", "keys", "KV", "get")
+        self.assertEqual(set(got), {b"keys", b"kv|range"})
+        self.assertEqual(got[b"keys"][b"calls"], 5)
+        self.assertEqual(max(got[b"keys"][b"histogram_usec"].values()), 5)
+
+
+class Junk(Connection):
+    """Every command of the table, with everything that it does not want: one reply each, and the server is there."""
+
+    # Not one reply: they end connections or processes, or confirm each channel with a push.
+    OTHERWISE = {"shutdown", "quit", "client|reply", "client|kill", "subscribe", "psubscribe", "ssubscribe", "unsubscribe",
+                 "punsubscribe", "sunsubscribe"}
+    WORDS = (b"", b"\0", b"-1", b"9223372036854775808", b"x" * 5000, b"\r\n$-1\r\n", b"*", b"[", b"\xff\xfe")
+
+    def rows(self):
+        for top in self.c.cmd("COMMAND"):
+            for row in [top] + top[9]:
+                if row[0].decode() not in self.OTHERWISE:
+                    yield row[0].decode().split("|"), row[1]
+
+    def replies(self, client, words):
+        """Of one command; the connection is as new afterwards, whatever it began."""
+        client.send(*words)
+        client.send("RESET")
+        client.send("ECHO", "end of it")
+        got = [client.read()]
+        while got[-1] != b"end of it":
+            got.append(client.read())
+        self.c.cmd("CLIENT", "UNPAUSE")
+        got = [reply for reply in got if not str(reply).endswith('"RESET"')]  # what MONITOR shows
+        self.assertEqual(got[-2], Status("RESET"), words[:3])
+        return got[:-2]
+
+    def test_every_command_with_few_many_and_strange_words(self):
+        client = self.client()
+        for name, arity in list(self.rows()):
+            least = abs(arity) - len(name)
+            cases = [name, name + [b"a"] * 2000, name + [b""] * max(least, 0), name + [b""] * (least + 3)]
+            cases += [name + [word] * (max(least, 0) + more) for word in self.WORDS for more in (0, 1, 2)]
+            for words in cases:
+                self.assertEqual(len(self.replies(client, words)), 1, words[:3])
+
+    def test_every_command_with_a_megabyte_in_each_place(self):
+        client = self.client()
+        big = b"\xe9\0\r\n" * (1 << 18)
+        for name, arity in list(self.rows()):
+            least = max(abs(arity) - len(name), 0)
+            for place in range(least + (1 if arity < 0 else 0)):
+                words = name + [b"1"] * max(least, place + 1)
+                words[len(name) + place] = big
+                self.assertEqual(len(self.replies(client, words)), 1, (name, place))
+        self.assertEqual(self.c.cmd("PING"), Status("PONG"))
+
+
 if __name__ == "__main__":
     unittest.main()
