@@ -120,15 +120,27 @@ struct cmd_copy {
 struct cmd_copy *cmd_copy_new(const struct cmd_def *def, uint8_t db, size_t argc,
                               const struct slice *argv); /* freed with mem_free */
 
-/* One key of WATCH: what was seen. */
-struct watched_key {
-    struct slice key; /* internal, owned */
-    uint64_t mod, life_index;
+#define CLIENT_SLOT_BITS 20
+
+enum client_name { CLIENT_NAME, CLIENT_LIB_NAME, CLIENT_LIB_VERSION, CLIENT_NAMES };
+struct client_names {
+    char *at[CLIENT_NAMES]; /* owned, NULL if unset */
+};
+
+/* What a blocked client waits for. */
+struct client_block {
+    uint64_t token;   /* 0: no timer; matches the timer's, else that one is stale */
+    /* Ends the wait as a timeout (also CLIENT UNBLOCK): must reply and client_unblock. */
+    void (*timeout)(struct cmd_env *env, struct client *c);
+    /* The client goes: release data, write nothing. */
+    void (*cancel)(struct cmd_env *env, struct client *c);
+    void *data;
+    bool can_unblock; /* CLIENT UNBLOCK may end it: waits for events, not for history reads */
+    bool quiet;       /* CLIENT REPLY: the reply that is waited for goes to nobody */
 };
 
 struct client {
-    uint64_t handle;     /* slot and serial: for client_find */
-    uint64_t id;         /* as CLIENT ID shows it */
+    uint64_t handle;     /* id, as CLIENT ID shows it, and slot: for client_find */
     void *link;          /* the server's connection */
     struct chain *out;   /* borrowed from the connection */
     uint8_t proto;       /* 2 or 3 */
@@ -142,38 +154,32 @@ struct client {
     bool close_asked;    /* close after what is queued was answered */
     bool closing;        /* the connection is going: write nothing */
     bool is_unix;        /* came by the Unix socket: counts as local */
-    bool no_touch, no_evict, readonly;
+    bool readonly;
     uint8_t reply_mode;  /* CLIENT REPLY: 0 on, 1 off, 3 skip, not yet; 2 skip this one */
     uint32_t pending;    /* I2 */
+    uint32_t sub_count;   /* channels + patterns + shard channels: RESP2 subscribe mode if > 0 */
     struct multi *multi; /* inside MULTI; NULL otherwise */
-    struct watched_key *watched;
-    size_t watched_count, watched_cap;
-    /* While blocked. */
-    struct {
-        uint64_t token;   /* 0: no timer; matches the timer's, else that one is stale */
-        int64_t until_ms; /* loop time, INT64_MAX for ever */
-        /* Ends the wait as a timeout (also CLIENT UNBLOCK): must reply and client_unblock. */
-        void (*timeout)(struct cmd_env *env, struct client *c);
-        /* The client goes: release data, write nothing. */
-        void (*cancel)(struct cmd_env *env, struct client *c);
-        void *data;
-        bool can_unblock; /* CLIENT UNBLOCK may end it: waits for events, not for history reads */
-        bool quiet;       /* CLIENT REPLY: the reply that is waited for goes to nobody */
-    } block;
+    struct watched *watched; /* cmd_multi.c: keys of WATCH; NULL if none */
+    struct client_block *block; /* while blocked */
+    struct client_names *names; /* NULL if none is set */
     void *subs;           /* cmd_pubsub.c: channels and patterns; NULL if none */
     void *watches;        /* cmd_watch.c: KV WATCH of this connection; NULL if none */
-    uint32_t sub_count;   /* channels + patterns + shard channels: RESP2 subscribe mode if > 0 */
-    char *name, *lib_name, *lib_version; /* owned, NULL if unset */
     int64_t created_ms, active_ms; /* loop time */
     const struct cmd_def *last_def;
-    uint64_t command_count, input_bytes;
 };
+_Static_assert(sizeof(struct client) <= 128, "an idle connection stays small");
+
+static inline uint64_t client_id(const struct client *c) { return c->handle >> CLIENT_SLOT_BITS; }
+/* Never NULL: "" if unset. */
+const char *client_name(const struct client *c, enum client_name which);
+/* Empty: unset. */
+void client_set_name(struct client *c, enum client_name which, struct slice name);
 
 struct client *client_find(const struct cmd_env *env, uint64_t handle);
 /* Nobody reads the reply of what runs, or is waited for, now. */
 static inline bool client_is_quiet(const struct client *c)
 {
-    return c->blocked ? c->block.quiet : c->reply_mode != 0;
+    return c->blocked ? c->block->quiet : c->reply_mode != 0;
 }
 /* Where the reply that a blocked client waits for goes. */
 struct reply client_reply(struct cmd_env *env, const struct client *c);

@@ -183,7 +183,6 @@ static enum outcome execute(struct cmd_env *env, struct client *c, const struct 
     skip_once(c, mode_before);
     env->stats.errors += r.error_count;
     env->stats.commands++;
-    c->command_count++;
     if (captures && !quiet) {
         cmd_queue_capture(env, c);
     } else if (captures) {

@@ -191,7 +191,7 @@ static void range_timeout(struct cmd_env *env, struct client *c)
 
 static void range_cancel(struct cmd_env *env, struct client *c)
 {
-    struct range_reader *rr = c->block.data;
+    struct range_reader *rr = c->block->data;
     (void)env;
     if (rr->is_reading) {
         rr->is_gone = true;

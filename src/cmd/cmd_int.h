@@ -16,7 +16,6 @@ enum ticket_kind {
 
 struct client_table {
     struct client **slots;
-    uint64_t *serials; /* of the client in, or last in, each slot */
     uint32_t *free_slots;
     size_t cap, free_count, count;
     uint64_t next_id;

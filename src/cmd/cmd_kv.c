@@ -414,9 +414,9 @@ static enum err cmd_kv_history(struct cmd_ctx *cx)
 
 static void physical_poll(struct cmd_env *env, struct client *c)
 {
-    uint64_t rev = (uint64_t)(uintptr_t)c->block.data;
+    uint64_t rev = (uint64_t)(uintptr_t)c->block->data;
     if (!node_compacted_physically(env->node, rev)) {
-        client_block_more(env, c, env->now_ms + PHYSICAL_POLL_MS, physical_poll, NULL, c->block.data);
+        client_block_more(env, c, env->now_ms + PHYSICAL_POLL_MS, physical_poll, NULL, c->block->data);
         return;
     }
     struct reply r = client_reply(env, c);

@@ -1,6 +1,17 @@
 /* cmd/cmd_multi.c - MULTI, EXEC, DISCARD and WATCH. */
 #include "cmd/cmd_txn_int.h"
 
+/* One key of WATCH: what was seen. */
+struct watched_key {
+    struct slice key; /* internal, owned */
+    uint64_t mod, life_index;
+};
+
+struct watched {
+    size_t count, cap;
+    struct watched_key at[];
+};
+
 /* --- queueing -------------------------------------------------------------------------------- */
 
 void cmd_multi_free(struct client *c)
@@ -81,25 +92,31 @@ static enum err cmd_discard(struct cmd_ctx *cx)
 
 void cmd_unwatch(struct client *c)
 {
-    for (size_t i = 0; i < c->watched_count; i++) {
-        mem_free((void *)(uintptr_t)c->watched[i].key.at);
+    if (c->watched == NULL) return;
+    for (size_t i = 0; i < c->watched->count; i++) {
+        mem_free((void *)(uintptr_t)c->watched->at[i].key.at);
     }
-    c->watched_count = 0;
+    mem_free(c->watched);
+    c->watched = NULL;
 }
 
 static void watch_one(struct cmd_ctx *cx, struct slice internal)
 {
     struct client *c = cx->client;
-    for (size_t i = 0; i < c->watched_count; i++) {
-        if (slice_eq(c->watched[i].key, internal)) return;
+    struct watched *w = c->watched;
+    size_t count = w == NULL ? 0 : w->count;
+    for (size_t i = 0; i < count; i++) {
+        if (slice_eq(w->at[i].key, internal)) return;
     }
-    if (c->watched_count == c->watched_cap) {
-        c->watched_cap = c->watched_cap == 0 ? 4 : c->watched_cap * 2;
-        c->watched = mem_realloc(c->watched, c->watched_cap * sizeof *c->watched);
+    if (w == NULL || count == w->cap) {
+        size_t cap = MAX(count * 2, 4);
+        c->watched = w = mem_realloc(w, sizeof *w + cap * sizeof w->at[0]);
+        w->cap = cap;
     }
     struct kv kv = { .mod = 0 };
     bool found = view_get(&cx->view, internal, &kv);
-    c->watched[c->watched_count++] = (struct watched_key){
+    w->count = count + 1;
+    w->at[count] = (struct watched_key){
         .key = { mem_copy(internal.at, internal.len), internal.len },
         .mod = found ? kv.mod : 0,
         .life_index = found ? kv.life_index : 0,
@@ -112,7 +129,8 @@ static enum err cmd_watch(struct cmd_ctx *cx)
         reply_error(cx->reply, "ERR", "WATCH inside MULTI is not allowed");
         return OK;
     }
-    if (cx->client->watched_count + cx->argc > CLIENT_WATCH_COUNT_MAX) return ERR_KEYS_LIMIT;
+    size_t count = cx->client->watched == NULL ? 0 : cx->client->watched->count;
+    if (count + cx->argc > CLIENT_WATCH_COUNT_MAX) return ERR_KEYS_LIMIT;
     for (size_t i = 1; i < cx->argc; i++) TRY(cmd_check_key(cx->env, cx->argv[i]));
     for (size_t i = 1; i < cx->argc; i++) {
         watch_one(cx, cmd_internal_key(cx->env, cx->db, cx->argv[i]));
@@ -130,8 +148,8 @@ static enum err cmd_unwatch_run(struct cmd_ctx *cx)
 
 static void add_watch_compares(struct collect *k, const struct client *c)
 {
-    for (size_t i = 0; i < c->watched_count; i++) {
-        const struct watched_key *w = &c->watched[i];
+    for (size_t i = 0; c->watched != NULL && i < c->watched->count; i++) {
+        const struct watched_key *w = &c->watched->at[i];
         struct op_compare cmp = {
             .target = COMPARE_MOD, .op = COMPARE_EQ, .number = (int64_t)w->mod,
             .key = cmd_client_key(w->key),

@@ -56,7 +56,7 @@ struct client_counts {
 static void count_client(void *ctx, struct client *c)
 {
     struct client_counts *n = ctx;
-    n->blocked += c->blocked && c->block.can_unblock;
+    n->blocked += c->blocked && c->block->can_unblock;
     n->pubsub += c->sub_count > 0;
     n->watching += c->watches != NULL;
 }
@@ -347,7 +347,7 @@ void slow_log_note(struct cmd_env *env, struct client *c, const struct cmd_def *
     char peer[CLIENT_ADDRESS_BYTES_MAX];
     client_address(env, c, true, peer);
     e->peer = mem_copy(peer, strlen(peer) + 1);
-    e->name = c->name == NULL ? mem_copy("", 1) : mem_copy(c->name, strlen(c->name) + 1);
+    e->name = mem_copy(client_name(c, CLIENT_NAME), strlen(client_name(c, CLIENT_NAME)) + 1);
     bool secret = (def->flags & CMD_SECRET) != 0;
     e->argc = secret ? 1 : MIN(argc, SLOW_ARGS_MAX);
     for (size_t i = 0; i < e->argc; i++) {

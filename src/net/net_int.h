@@ -39,8 +39,7 @@ enum conn_flag {
 
 struct conn {
     struct event event;
-    struct chain out;
-    struct loop *loop;
+    struct chain out; /* of the loop's pool: see loop_of */
     const struct conn_callbacks *callbacks;
     void *user;
     uint64_t id;
@@ -54,7 +53,7 @@ struct conn {
     uint8_t reason; /* enum conn_close_reason */
     int32_t error;  /* errno of CONN_CLOSE_RESET */
 };
-_Static_assert(sizeof(struct conn) <= 250, "an idle connection stays small");
+_Static_assert(sizeof(struct conn) <= 224, "an idle connection stays small");
 
 struct conn_list {
     struct conn **at;
@@ -114,6 +113,11 @@ struct loop {
     uint8_t *read_buf; /* NET_PREFIX_BYTES_MAX + NET_READ_BYTES_MAX */
     struct loop_stats stats;
 };
+
+static inline struct loop *loop_of(const struct conn *conn)
+{
+    return CONTAINER_OF(conn->out.pool, struct loop, pool);
+}
 
 /* --- loop.c --- */
 void loop_wake_slow(struct loop *loop);

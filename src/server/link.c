@@ -8,7 +8,20 @@
 /* It may wait for ever; a wait for the disk or the log ends by itself. */
 static bool waits_for_events(const struct client *c)
 {
-    return c->blocked && c->block.can_unblock;
+    return c->blocked && c->block->can_unblock;
+}
+
+/* A connection that is idle keeps no decoder. */
+static void decoder_keep(struct link *l, struct resp_decoder *d)
+{
+    if (LIKELY(resp_decoder_is_idle(d))) {
+        resp_decoder_deinit(d);
+        mem_free(l->decoder);
+        l->decoder = NULL;
+        return;
+    }
+    if (l->decoder == NULL) l->decoder = mem_alloc(sizeof *l->decoder);
+    *l->decoder = *d;
 }
 
 static size_t link_on_bytes(void *user, struct conn *conn, struct slice in)
@@ -19,7 +32,14 @@ static size_t link_on_bytes(void *user, struct conn *conn, struct slice in)
     size_t want = 0;
     bool waits = false;
     s->env.stats.net_input_bytes += in.len;
-    size_t used = cmd_feed(&s->env, l->client, in, &l->decoder, &want, &waits);
+    struct resp_decoder decoder;
+    if (UNLIKELY(l->decoder != NULL)) {
+        decoder = *l->decoder;
+    } else {
+        resp_decoder_init(&decoder, &s->env.limits.resp);
+    }
+    size_t used = cmd_feed(&s->env, l->client, in, &decoder, &want, &waits);
+    decoder_keep(l, &decoder);
     if (conn_is_closing(conn)) return in.len;
     l->partial_since_ms = want == 0 ? 0 : l->partial_since_ms != 0 && used == 0 ? l->partial_since_ms : s->env.now_ms;
     if (in.len == used) l->partial_since_ms = 0;
@@ -38,10 +58,11 @@ static void link_on_close(void *user, struct conn *conn, enum conn_close_reason 
     struct link *l = user;
     struct server *s = l->server;
     char peer[NET_ADDRESS_TEXT_BYTES_MAX];
-    log_debug("client closed id=%llu peer=%s reason=%s", (unsigned long long)l->client->id,
+    log_debug("client closed id=%llu peer=%s reason=%s", (unsigned long long)client_id(l->client),
               conn_peer_text(conn, peer, sizeof peer), conn_close_reason_name(reason));
     client_free(&s->env, l->client);
-    resp_decoder_deinit(&l->decoder);
+    if (l->decoder != NULL) resp_decoder_deinit(l->decoder);
+    mem_free(l->decoder);
     if (l->prev != NULL) l->prev->next = l->next;
     if (l->next != NULL) l->next->prev = l->prev;
     if (s->links == l) s->links = l->next;
@@ -141,7 +162,6 @@ void link_accept(void *ctx, struct conn *conn)
     l->conn = conn;
     l->client = client_new(&s->env, l, conn_out(conn));
     l->client->is_unix = strncmp(peer, "unix:", 5) == 0;
-    resp_decoder_init(&l->decoder, &s->env.limits.resp);
     l->next = s->links;
     if (s->links != NULL) s->links->prev = l;
     s->links = l;
@@ -183,7 +203,7 @@ void links_check(struct server *s, int64_t now_ms)
         const char *why = overdue(s, l, now_ms);
         if (why == NULL || l->client->closing) continue;
         char peer[NET_ADDRESS_TEXT_BYTES_MAX];
-        log_info("client disconnected id=%llu peer=%s reason=\"%s\"", (unsigned long long)l->client->id,
+        log_info("client disconnected id=%llu peer=%s reason=\"%s\"", (unsigned long long)client_id(l->client),
                  conn_peer_text(l->conn, peer, sizeof peer), why);
         client_close(&s->env, l->client, false);
     }
