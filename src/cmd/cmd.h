@@ -1,12 +1,12 @@
 /* cmd/cmd.h - commands: what a client typed, turned into operations and replies.
  *
- * PURPOSE  The contract between the dispatcher and the handlers: the table's rows, the context a
+ * PURPOSE  The contract between the dispatcher and the handlers: the environment, the context a
  *          handler gets, how it reads, proposes, waits and answers. Handlers never change state.
  * OWNS     struct client and what hangs on it (queued commands, watched keys, subscriptions).
  *          Not the connection: the server gives an output chain and a few functions.
  * USES     node, state, watch, mvcc, resp, base.
  * THREADS  Loop thread only.
- * LIMITS   struct cmd_limits and CLIENT_* below.
+ * LIMITS   struct cmd_limits, and CLIENT_* in cmd_client.h.
  * ERRORS   A handler returns enum err; the dispatcher writes it as the command's only reply.
  *          Handlers that need another text write the error themselves and return OK.
  *
@@ -21,189 +21,18 @@
 #ifndef CMD_H
 #define CMD_H
 
+#include "cmd/cmd_client.h"
+#include "cmd/cmd_table.h"
 #include "node/node.h"
 #include "resp/resp.h"
 #include "state/state.h"
 
 #define CMD_DATABASES 16
-#define CLIENT_NAME_BYTES_MAX 256
-#define CLIENT_UNAUTH_OUTPUT_BYTES_MAX 16384 /* unread answers to somebody unknown: then it is closed */
-#define CLIENT_MULTI_COUNT_MAX 10000   /* commands queued in one MULTI */
-#define CLIENT_MULTI_EXTRA_BYTES (16u << 20) /* queued in one MULTI beyond request-max-bytes */
-#define CLIENT_WATCH_COUNT_MAX 10000   /* keys of WATCH */
 #define CMD_SCAN_STEP_MAX 10000        /* entries one command looks at in one turn */
 
 struct cmd_env;
 struct cmd_ctx;
 struct cmd_done;
-struct client;
-struct multi;
-
-/* --- the table -------------------------------------------------------------------- */
-
-enum cmd_flag {
-    CMD_READ = 1,        /* reads the key space; in MULTI executed where it stands, never logged */
-    CMD_WRITE = 2,       /* proposes an operation, or answers at once (an error, nothing to do) */
-    CMD_CONN = 4,        /* about the connection or the server; does not look at the key space */
-    CMD_DRAIN = 8,       /* runs only when nothing of the client is pending (else it waits) */
-    CMD_NO_MULTI = 16,   /* refused inside MULTI: "ERR Command not allowed inside a transaction" */
-    CMD_MULTI_NOW = 32,  /* executed at once inside MULTI instead of being queued: EXEC, DISCARD... */
-    CMD_NOAUTH = 64,     /* allowed before authentication */
-    CMD_PUBSUB = 128,    /* allowed in RESP2 subscribe mode */
-    CMD_BLOCKING = 256,  /* may block */
-    CMD_ADMIN = 512,
-    CMD_FAST = 1024,     /* cannot be slow: not timed for the slow log */
-    CMD_CONTAINER = 2048, /* has subcommands; itself never run */
-    CMD_MOVABLE_KEYS = 4096,
-    CMD_TXN = 8192,      /* allowed as an operation of one-shot TXN */
-    CMD_DENYOOM = 16384, /* may grow the data */
-    CMD_SECRET = 32768,  /* arguments never go to slow log or monitor: AUTH, HELLO, CONFIG SET */
-    CMD_COLLECT_NOW = 65536, /* inside MULTI: takes effect while EXEC is being put together: SELECT */
-    CMD_NO_PAUSE = 131072, /* runs in spite of CLIENT PAUSE */
-};
-
-/* Groups for COMMAND DOCS and ACL categories. */
-enum cmd_group {
-    GROUP_GENERIC, GROUP_STRING, GROUP_CONNECTION, GROUP_SERVER, GROUP_TRANSACTIONS, GROUP_PUBSUB,
-    GROUP_STREAM, GROUP_COORDINATION, GROUP_SCRIPTING, GROUP_CLUSTER
-};
-
-/* Where the keys are: as Redis' first/last/step (last < 0 counts from the end). first 0: none. */
-struct cmd_keys {
-    int first, last, step;
-};
-
-struct cmd_def {
-    const char *name; /* lower case; a subcommand: "kv|get" */
-    enum err (*run)(struct cmd_ctx *cx);
-    int arity;        /* as in Redis: with the name (and the subcommand); negative: at least */
-    unsigned flags;
-    enum cmd_group group;
-    struct cmd_keys keys;
-    /* For CMD_MOVABLE_KEYS: calls each for every key's place in argv. ERR_SYNTAX: no keys found. */
-    enum err (*find_keys)(size_t argc, const struct slice *argv,
-                          void (*each)(void *ctx, size_t place), void *ctx);
-    /* True if with these arguments the command may leave the turn (history): it then drains first
-     * and is refused inside MULTI. NULL: never. */
-    bool (*leaves_turn)(size_t argc, const struct slice *argv);
-    const char *since;
-    const char *args;    /* syntax behind the name, "" if none */
-    const char *summary; /* one sentence, ends with a full stop */
-};
-
-#define CMD_DEF_END { .name = NULL }
-
-/* Asserts the whole table (unique names, arity against keys, one of READ/WRITE/CONN, summaries)
- * and builds the look-up. Families are listed in cmd_table.c. */
-struct cmd_table;
-struct cmd_table *cmd_table_new(void);
-void cmd_table_free(struct cmd_table *t);
-/* argv[0] (and argv[1] for a container). NULL: unknown; *container is then set if argv[0] is one. */
-const struct cmd_def *cmd_table_find(const struct cmd_table *t, size_t argc,
-                                     const struct slice *argv, const struct cmd_def **container);
-const struct cmd_def *cmd_table_by_name(const struct cmd_table *t, struct slice name); /* "kv|get" */
-size_t cmd_table_count(const struct cmd_table *t);
-const struct cmd_def *cmd_table_at(const struct cmd_table *t, size_t at); /* sorted by name */
-/* Calls each for the place of every key in argv. */
-enum err cmd_keys_each(const struct cmd_def *def, size_t argc, const struct slice *argv,
-                       void (*each)(void *ctx, size_t place), void *ctx) MUST_USE;
-
-/* --- clients ------------------------------------------------------------------------ */
-
-/* A queued or deferred command with its own copy of the arguments; one allocation. */
-struct cmd_copy {
-    const struct cmd_def *def;
-    size_t argc;
-    uint8_t db; /* the client's database when it was given */
-    struct slice argv[]; /* point behind the array */
-};
-struct cmd_copy *cmd_copy_new(const struct cmd_def *def, uint8_t db, size_t argc,
-                              const struct slice *argv); /* freed with mem_free */
-
-#define CLIENT_SLOT_BITS 20
-
-enum client_name { CLIENT_NAME, CLIENT_LIB_NAME, CLIENT_LIB_VERSION, CLIENT_NAMES };
-struct client_names {
-    char *at[CLIENT_NAMES]; /* owned, NULL if unset */
-};
-
-/* What a blocked client waits for. */
-struct client_block {
-    uint64_t token;   /* 0: no timer; matches the timer's, else that one is stale */
-    /* Ends the wait as a timeout (also CLIENT UNBLOCK): must reply and client_unblock. */
-    void (*timeout)(struct cmd_env *env, struct client *c);
-    /* The client goes: release data, write nothing. */
-    void (*cancel)(struct cmd_env *env, struct client *c);
-    void *data;
-    bool can_unblock; /* CLIENT UNBLOCK may end it: waits for events, not for history reads */
-    bool quiet;       /* CLIENT REPLY: the reply that is waited for goes to nobody */
-};
-
-struct client {
-    uint64_t handle;     /* id, as CLIENT ID shows it, and slot: for client_find */
-    void *link;          /* the server's connection */
-    struct chain *out;   /* borrowed from the connection */
-    uint8_t proto;       /* 2 or 3 */
-    uint8_t db;
-    bool authenticated;
-    bool blocked;        /* I3 */
-    bool draining;       /* a command waits until pending is 0 */
-    bool congested;      /* input waits until the node takes more */
-    bool paused;         /* a command waits for the end of CLIENT PAUSE */
-    bool is_monitor;
-    bool close_asked;    /* close after what is queued was answered */
-    bool closing;        /* the connection is going: write nothing */
-    bool is_unix;        /* came by the Unix socket: counts as local */
-    bool readonly;
-    uint8_t reply_mode;  /* CLIENT REPLY: 0 on, 1 off, 3 skip, not yet; 2 skip this one */
-    uint32_t pending;    /* I2 */
-    uint32_t sub_count;   /* channels + patterns + shard channels: RESP2 subscribe mode if > 0 */
-    struct multi *multi; /* inside MULTI; NULL otherwise */
-    struct watched *watched; /* cmd_multi.c: keys of WATCH; NULL if none */
-    struct client_block *block; /* while blocked */
-    struct client_names *names; /* NULL if none is set */
-    void *subs;           /* cmd_pubsub.c: channels and patterns; NULL if none */
-    void *watches;        /* cmd_watch.c: KV WATCH of this connection; NULL if none */
-    int64_t created_ms, active_ms; /* loop time */
-    const struct cmd_def *last_def;
-};
-_Static_assert(sizeof(struct client) <= 128, "an idle connection stays small");
-
-static inline uint64_t client_id(const struct client *c) { return c->handle >> CLIENT_SLOT_BITS; }
-/* Never NULL: "" if unset. */
-const char *client_name(const struct client *c, enum client_name which);
-/* Empty: unset. */
-void client_set_name(struct client *c, enum client_name which, struct slice name);
-
-struct client *client_find(const struct cmd_env *env, uint64_t handle);
-/* Nobody reads the reply of what runs, or is waited for, now. */
-static inline bool client_is_quiet(const struct client *c)
-{
-    return c->blocked ? c->block->quiet : c->reply_mode != 0;
-}
-/* Where the reply that a blocked client waits for goes. */
-struct reply client_reply(struct cmd_env *env, const struct client *c);
-/* Something was written to c->out outside of cmd_feed: have it sent this turn. */
-void client_wrote(struct cmd_env *env, struct client *c);
-/* From a handler: the reply comes later; sets blocked. until_ms in loop time, INT64_MAX for ever. */
-void client_block(struct cmd_env *env, struct client *c, int64_t until_ms,
-                  void (*timeout)(struct cmd_env *, struct client *),
-                  void (*cancel)(struct cmd_env *, struct client *), void *data);
-/* A blocked one goes on waiting, for something else. */
-void client_block_more(struct cmd_env *env, struct client *c, int64_t until_ms,
-                       void (*timeout)(struct cmd_env *, struct client *),
-                       void (*cancel)(struct cmd_env *, struct client *), void *data);
-/* The reply was written: goes on with the client's next commands. block.data is the caller's to free. */
-void client_unblock(struct cmd_env *env, struct client *c);
-/* Calls visit for every client; visit may close it. */
-void client_each(struct cmd_env *env, void (*visit)(void *ctx, struct client *c), void *ctx);
-size_t client_count(const struct cmd_env *env);
-#define CLIENT_ADDRESS_BYTES_MAX 128
-const char *client_address(const struct cmd_env *env, const struct client *c, bool peer,
-                           char out[CLIENT_ADDRESS_BYTES_MAX]);
-/* Closes at once, or after its output was sent. */
-void client_close(struct cmd_env *env, struct client *c, bool after_flush);
-
 /* --- the environment ------------------------------------------------------------------ */
 
 /* What the server gives. link is the server's connection. */

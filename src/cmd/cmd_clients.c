@@ -14,11 +14,11 @@ static void describe(const struct cmd_env *env, const struct client *c, struct b
     const char *flags = c->is_monitor ? "O" : c->multi != NULL ? "x" : c->blocked ? "b" : c->sub_count > 0 ? "P" : "N";
     buf_printf(out,
                "id=%llu addr=%s laddr=%s fd=0 name=%s age=%lld idle=%lld flags=%s%s db=%u sub=%u psub=0 ssub=0 "
-               "multi=%d qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=%zu tot-mem=%zu "
+               "multi=%lld qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=%zu tot-mem=%zu "
                "events=r cmd=%s user=default redir=-1 resp=%u lib-name=%s lib-ver=%s",
                (unsigned long long)client_id(c), peer, local, client_name(c, CLIENT_NAME),
                (long long)((env->now_ms - c->created_ms) / 1000), (long long)((env->now_ms - c->active_ms) / 1000),
-               flags, c->is_unix ? "U" : "", c->db, c->sub_count, c->multi != NULL ? 0 : -1, chain_bytes(c->out),
+               flags, c->is_unix ? "U" : "", c->db, c->sub_count, c->multi != NULL ? (long long)cmd_multi_count(c) : -1LL, chain_bytes(c->out),
                sizeof *c + chain_bytes(c->out), c->last_def == NULL ? "NULL" : c->last_def->name, c->proto,
                client_name(c, CLIENT_LIB_NAME), client_name(c, CLIENT_LIB_VERSION));
 }

@@ -48,6 +48,7 @@ void cmd_multi_queue(struct cmd_env *env, struct client *c, const struct cmd_def
 void cmd_multi_spoil(struct client *c); /* an error while queueing: EXEC answers EXECABORT */
 void cmd_multi_free(struct client *c);
 void cmd_unwatch(struct client *c);
+size_t cmd_multi_count(const struct client *c);
 bool cmd_multi_writes(const struct client *c); /* something that writes is queued */
 void cmd_collect_select(struct cmd_ctx *cx, uint8_t db); /* what follows in MULTI is in db */
 enum err cmd_collect_op(struct cmd_ctx *cx, const struct op *op, bool key2_to_end,

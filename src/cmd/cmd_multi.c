@@ -23,6 +23,8 @@ void cmd_multi_free(struct client *c)
     c->multi = NULL;
 }
 
+size_t cmd_multi_count(const struct client *c) { return c->multi->count; }
+
 bool cmd_multi_writes(const struct client *c)
 {
     for (size_t i = 0; i < c->multi->count; i++) {

@@ -50,7 +50,7 @@ static void info_server(struct cmd_env *env, struct buf *b)
 }
 
 struct client_counts {
-    size_t blocked, pubsub, watching;
+    size_t blocked, pubsub, watching, paused;
 };
 
 static void count_client(void *ctx, struct client *c)
@@ -59,6 +59,7 @@ static void count_client(void *ctx, struct client *c)
     n->blocked += c->blocked && c->block->can_unblock;
     n->pubsub += c->sub_count > 0;
     n->watching += c->watches != NULL;
+    n->paused += c->paused;
 }
 
 static void info_clients(struct cmd_env *env, struct buf *b)
@@ -66,7 +67,8 @@ static void info_clients(struct cmd_env *env, struct buf *b)
     struct client_counts n = { .blocked = 0 };
     client_each(env, count_client, &n);
     buf_printf(b, "connected_clients:%zu\r\nblocked_clients:%zu\r\npubsub_clients:%zu\r\nwatching_clients:%zu\r\n"
-               "tracking_clients:0\r\n", client_count(env), n.blocked, n.pubsub, n.watching);
+               "tracking_clients:0\r\npaused_clients:%zu\r\nmonitors:%zu\r\n", client_count(env), n.blocked, n.pubsub,
+               n.watching, n.paused, env->monitor_count);
 }
 
 static void info_memory(struct cmd_env *env, struct buf *b)
