@@ -32,11 +32,28 @@ static enum err cmd_client_info(struct cmd_ctx *cx)
     return OK;
 }
 
+/* TYPE of LIST and KILL. There are no connections of the others here. */
+enum client_type { TYPE_ANY, TYPE_NORMAL, TYPE_PUBSUB, TYPE_OTHER };
+
+static bool type_parse(struct cmd_ctx *cx, struct slice word, enum client_type *out)
+{
+    bool other = arg_is(word, "MASTER") || arg_is(word, "REPLICA") || arg_is(word, "SLAVE");
+    *out = arg_is(word, "NORMAL") ? TYPE_NORMAL : arg_is(word, "PUBSUB") ? TYPE_PUBSUB : TYPE_OTHER;
+    if (*out != TYPE_OTHER || other) return true;
+    reply_error(cx->reply, "ERR", "Unknown client type '%.*s'", (int)MIN(word.len, 128), (const char *)word.at);
+    return false;
+}
+
+static bool type_hit(const struct client *c, enum client_type type)
+{
+    return type == TYPE_ANY || type == (c->sub_count > 0 ? TYPE_PUBSUB : TYPE_NORMAL);
+}
+
 struct list_ctx {
     struct cmd_ctx *cx;
     struct buf text;
     bool by_id;
-    bool pubsub_only, normal_only;
+    enum client_type type;
 };
 
 static bool id_is_listed(const struct cmd_ctx *cx, uint64_t id)
@@ -53,8 +70,7 @@ static void list_one(void *ctx, struct client *c)
     struct list_ctx *l = ctx;
     if (c->closing) return;
     if (l->by_id && !id_is_listed(l->cx, client_id(c))) return;
-    if (l->pubsub_only && c->sub_count == 0) return;
-    if (l->normal_only && c->sub_count > 0) return;
+    if (!type_hit(c, l->type)) return;
     describe(l->cx->env, c, &l->text);
     buf_printf(&l->text, "\n");
 }
@@ -63,13 +79,7 @@ static enum err cmd_client_list(struct cmd_ctx *cx)
 {
     struct list_ctx l = { .cx = cx };
     if (cx->argc == 4 && arg_is(cx->argv[2], "TYPE")) {
-        l.pubsub_only = arg_is(cx->argv[3], "PUBSUB");
-        l.normal_only = arg_is(cx->argv[3], "NORMAL");
-        if (!l.pubsub_only && !l.normal_only) {
-            reply_error(cx->reply, "ERR", "Unknown client type '%.*s'", (int)MIN(cx->argv[3].len, 128),
-                        (const char *)cx->argv[3].at);
-            return OK;
-        }
+        if (!type_parse(cx, cx->argv[3], &l.type)) return OK;
     } else if (cx->argc > 3 && arg_is(cx->argv[2], "ID")) {
         l.by_id = true;
     } else if (cx->argc > 2) {
@@ -133,6 +143,7 @@ struct kill_ctx {
     struct cmd_ctx *cx;
     uint64_t id;
     struct slice addr, laddr;
+    enum client_type type;
     bool skip_me, any;
     int64_t killed;
     bool me;
@@ -143,6 +154,7 @@ static void kill_one(void *ctx, struct client *c)
     struct kill_ctx *k = ctx;
     if (c->closing || !k->any) return;
     if (k->id != 0 && client_id(c) != k->id) return;
+    if (!type_hit(c, k->type)) return;
     char text[CLIENT_ADDRESS_BYTES_MAX];
     const struct cmd_env *env = k->cx->env;
     if (k->addr.at != NULL && !slice_eq(k->addr, slice_of(client_address(env, c, true, text)))) return;
@@ -172,9 +184,13 @@ static enum err kill_parse(struct cmd_ctx *cx, struct kill_ctx *k)
             k->laddr = value;
         } else if (arg_is(cx->argv[i], "SKIPME") && (arg_is(value, "YES") || arg_is(value, "NO"))) {
             k->skip_me = arg_is(value, "YES");
-        } else if (!(arg_is(cx->argv[i], "TYPE") && arg_is(value, "NORMAL")) &&
-                   !(arg_is(cx->argv[i], "USER") && arg_is(value, "default"))) {
+        } else if (arg_is(cx->argv[i], "TYPE")) {
+            if (!type_parse(cx, value, &k->type)) return ERR_AGAIN;
+        } else if (!arg_is(cx->argv[i], "USER")) {
             return ERR_SYNTAX;
+        } else if (!slice_eq(value, SLICE_LIT("default"))) {
+            reply_error(cx->reply, "ERR", "No such user '%.*s'", (int)MIN(value.len, 128), (const char *)value.at);
+            return ERR_AGAIN;
         }
     }
     return OK;
@@ -306,7 +322,7 @@ const struct cmd_def cmd_client_defs[] = {
       .since = "7.2.0", .args = "LIB-NAME name|LIB-VER version", .summary = "Notes the client library." },
     { .name = "client|kill", .run = cmd_client_kill, .arity = -3, .flags = CMD_CONN | CMD_ADMIN,
       .group = GROUP_CONNECTION, .since = "2.4.0",
-      .args = "addr | [ID id] [ADDR addr] [LADDR addr] [TYPE NORMAL] [USER default] [SKIPME YES|NO]",
+      .args = "addr | [ID id] [ADDR addr] [LADDR addr] [TYPE NORMAL|PUBSUB] [USER default] [SKIPME YES|NO]",
       .summary = "Closes connections." },
     { .name = "client|unblock", .run = cmd_client_unblock, .arity = -3, .flags = CMD_CONN | CMD_ADMIN,
       .group = GROUP_CONNECTION, .since = "5.0.0", .args = "id [TIMEOUT|ERROR]",

@@ -228,6 +228,28 @@ class Monitor(Connection):
         wait_until(lambda: b"flags=O" not in self.c.cmd("CLIENT", "LIST"), "the monitors to be gone")
 
 
+class Kill(Connection):
+    def test_by_type(self):
+        listener, other = self.client(), self.client()
+        listener.cmd("SUBSCRIBE", "c")
+        for words, want in ((("TYPE", "nope"), "Unknown client type 'nope'"), (("USER", "nobody"), "No such user 'nobody'"),
+                            (("ID", "x"), "client-id should be greater than 0"), (("NOPE", "x"), "syntax error")):
+            self.assertEqual(self.c.cmd("CLIENT", "KILL", *words), Error(f"ERR {want}"))
+        self.assertEqual(self.c.cmd("CLIENT", "LIST", "TYPE", "master"), b"")
+        self.assertEqual(self.c.cmd("CLIENT", "LIST", "TYPE", "pubsub").count(b"\n"), 1)
+        self.assertEqual(self.c.cmd("CLIENT", "KILL", "TYPE", "replica"), 0)
+        self.assertEqual(self.c.cmd("CLIENT", "KILL", "TYPE", "pubsub"), 1)
+        self.assert_closed(listener)
+        self.assertEqual(self.c.cmd("CLIENT", "KILL", "TYPE", "normal"), 1)
+        self.assert_closed(other)
+
+    def test_queued_commands_are_counted(self):
+        other = self.client()
+        other.pipeline([("MULTI",), ("PING",), ("PING",)])
+        self.assertIn(b" multi=2 ", self.c.cmd("CLIENT", "LIST"))
+        self.assertEqual(other.cmd("EXEC"), [Status("PONG"), Status("PONG")])
+
+
 class Looking(Connection):
     def test_debug(self):
         self.assertEqual(self.c.cmd("DEBUG", "OBJECT", "k"), Error("ERR no such key"))
