@@ -167,15 +167,29 @@ void options_deinit(const struct option_set *set)
     }
 }
 
+/* Room for the value of one option of any kind. */
+union option_value {
+    bool b;
+    int64_t i;
+    char *text;
+    int choice;
+};
+
+enum err option_check_value(const struct option *o, struct slice value, struct errmsg *em)
+{
+    union option_value room = { .text = NULL };
+    struct option row = *o;
+    row.offset = 0;
+    struct option_set one = { &row, 1, &room };
+    TRY(option_set_value(&one, &row, value, em));
+    if (o->kind == OPTION_TEXT) mem_free(room.text);
+    return OK;
+}
+
 /* The preset as option_get_value would print it. */
 static void preset_text(const struct option *o, struct buf *out)
 {
-    union {
-        bool b;
-        int64_t i;
-        char *text;
-        int choice;
-    } value = { .text = NULL };
+    union option_value value = { .text = NULL };
     struct option row = *o;
     row.offset = 0;
     struct option_set one = { &row, 1, &value };

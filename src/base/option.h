@@ -53,6 +53,8 @@ const struct option *option_find(const struct option_set *set, struct slice name
 
 enum err option_set_value(const struct option_set *set, const struct option *o, struct slice value,
                           struct errmsg *em) MUST_USE;
+/* Would option_set_value take it? Changes nothing. */
+enum err option_check_value(const struct option *o, struct slice value, struct errmsg *em) MUST_USE;
 void option_get_value(const struct option_set *set, const struct option *o, struct buf *out);
 bool option_is_preset(const struct option_set *set, const struct option *o);
 

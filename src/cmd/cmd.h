@@ -1,12 +1,12 @@
 /* cmd/cmd.h - commands: what a client typed, turned into operations and replies.
  *
- * PURPOSE  The contract between the dispatcher and the handlers: the table's rows, the context a
+ * PURPOSE  The contract between the dispatcher and the handlers: the environment, the context a
  *          handler gets, how it reads, proposes, waits and answers. Handlers never change state.
  * OWNS     struct client and what hangs on it (queued commands, watched keys, subscriptions).
  *          Not the connection: the server gives an output chain and a few functions.
  * USES     node, state, watch, mvcc, resp, base.
  * THREADS  Loop thread only.
- * LIMITS   struct cmd_limits and CLIENT_* below.
+ * LIMITS   struct cmd_limits, and CLIENT_* in cmd_client.h.
  * ERRORS   A handler returns enum err; the dispatcher writes it as the command's only reply.
  *          Handlers that need another text write the error themselves and return OK.
  *
@@ -21,174 +21,18 @@
 #ifndef CMD_H
 #define CMD_H
 
+#include "cmd/cmd_client.h"
+#include "cmd/cmd_table.h"
 #include "node/node.h"
 #include "resp/resp.h"
 #include "state/state.h"
 
 #define CMD_DATABASES 16
-#define CLIENT_NAME_BYTES_MAX 256
-#define CLIENT_UNAUTH_OUTPUT_BYTES_MAX 16384 /* unread answers to somebody unknown: then it is closed */
-#define CLIENT_MULTI_COUNT_MAX 10000   /* commands queued in one MULTI */
-#define CLIENT_MULTI_EXTRA_BYTES (16u << 20) /* queued in one MULTI beyond request-max-bytes */
-#define CLIENT_WATCH_COUNT_MAX 10000   /* keys of WATCH */
 #define CMD_SCAN_STEP_MAX 10000        /* entries one command looks at in one turn */
 
 struct cmd_env;
 struct cmd_ctx;
 struct cmd_done;
-struct client;
-struct multi;
-
-/* --- the table -------------------------------------------------------------------- */
-
-enum cmd_flag {
-    CMD_READ = 1,        /* reads the key space; in MULTI executed where it stands, never logged */
-    CMD_WRITE = 2,       /* proposes an operation, or answers at once (an error, nothing to do) */
-    CMD_CONN = 4,        /* about the connection or the server; does not look at the key space */
-    CMD_DRAIN = 8,       /* runs only when nothing of the client is pending (else it waits) */
-    CMD_NO_MULTI = 16,   /* refused inside MULTI: "ERR Command not allowed inside a transaction" */
-    CMD_MULTI_NOW = 32,  /* executed at once inside MULTI instead of being queued: EXEC, DISCARD... */
-    CMD_NOAUTH = 64,     /* allowed before authentication */
-    CMD_PUBSUB = 128,    /* allowed in RESP2 subscribe mode */
-    CMD_BLOCKING = 256,  /* may block */
-    CMD_ADMIN = 512,
-    CMD_FAST = 1024,     /* cannot be slow: not timed for the slow log */
-    CMD_CONTAINER = 2048, /* has subcommands; itself never run */
-    CMD_MOVABLE_KEYS = 4096,
-    CMD_TXN = 8192,      /* allowed as an operation of one-shot TXN */
-    CMD_DENYOOM = 16384, /* may grow the data */
-    CMD_SECRET = 32768,  /* arguments never go to slow log or monitor: AUTH, HELLO, CONFIG SET */
-    CMD_COLLECT_NOW = 65536, /* inside MULTI: takes effect while EXEC is being put together: SELECT */
-};
-
-/* Groups for COMMAND DOCS and ACL categories. */
-enum cmd_group {
-    GROUP_GENERIC, GROUP_STRING, GROUP_CONNECTION, GROUP_SERVER, GROUP_TRANSACTIONS, GROUP_PUBSUB,
-    GROUP_STREAM, GROUP_COORDINATION, GROUP_SCRIPTING, GROUP_CLUSTER
-};
-
-/* Where the keys are: as Redis' first/last/step (last < 0 counts from the end). first 0: none. */
-struct cmd_keys {
-    int first, last, step;
-};
-
-struct cmd_def {
-    const char *name; /* lower case; a subcommand: "kv|get" */
-    enum err (*run)(struct cmd_ctx *cx);
-    int arity;        /* as in Redis: with the name (and the subcommand); negative: at least */
-    unsigned flags;
-    enum cmd_group group;
-    struct cmd_keys keys;
-    /* For CMD_MOVABLE_KEYS: calls each for every key's place in argv. ERR_SYNTAX: no keys found. */
-    enum err (*find_keys)(size_t argc, const struct slice *argv,
-                          void (*each)(void *ctx, size_t place), void *ctx);
-    /* True if with these arguments the command may leave the turn (history): it then drains first
-     * and is refused inside MULTI. NULL: never. */
-    bool (*leaves_turn)(size_t argc, const struct slice *argv);
-    /* True if these arguments ask for this node's own, maybe old, state: LOCAL. NULL: never. */
-    bool (*is_local)(size_t argc, const struct slice *argv);
-    const char *since;
-    const char *args;    /* syntax behind the name, "" if none */
-    const char *summary; /* one sentence, ends with a full stop */
-};
-
-#define CMD_DEF_END { .name = NULL }
-
-/* Asserts the whole table (unique names, arity against keys, one of READ/WRITE/CONN, summaries)
- * and builds the look-up. Families are listed in cmd_table.c. */
-struct cmd_table;
-struct cmd_table *cmd_table_new(void);
-void cmd_table_free(struct cmd_table *t);
-/* argv[0] (and argv[1] for a container). NULL: unknown; *container is then set if argv[0] is one. */
-const struct cmd_def *cmd_table_find(const struct cmd_table *t, size_t argc,
-                                     const struct slice *argv, const struct cmd_def **container);
-const struct cmd_def *cmd_table_by_name(const struct cmd_table *t, struct slice name); /* "kv|get" */
-size_t cmd_table_count(const struct cmd_table *t);
-const struct cmd_def *cmd_table_at(const struct cmd_table *t, size_t at); /* sorted by name */
-/* Calls each for the place of every key in argv. */
-enum err cmd_keys_each(const struct cmd_def *def, size_t argc, const struct slice *argv,
-                       void (*each)(void *ctx, size_t place), void *ctx) MUST_USE;
-
-/* --- clients ------------------------------------------------------------------------ */
-
-/* A queued or deferred command with its own copy of the arguments; one allocation. */
-struct cmd_copy {
-    const struct cmd_def *def;
-    size_t argc;
-    uint8_t db; /* the client's database when it was given */
-    struct slice argv[]; /* point behind the array */
-};
-struct cmd_copy *cmd_copy_new(const struct cmd_def *def, uint8_t db, size_t argc,
-                              const struct slice *argv); /* freed with mem_free */
-
-/* One key of WATCH: what was seen. */
-struct watched_key {
-    struct slice key; /* internal, owned */
-    uint64_t mod, life_index;
-};
-
-struct client {
-    uint64_t handle;     /* slot and serial: for client_find */
-    uint64_t id;         /* as CLIENT ID shows it */
-    void *link;          /* the server's connection */
-    struct chain *out;   /* borrowed from the connection */
-    uint8_t proto;       /* 2 or 3 */
-    uint8_t db;
-    bool authenticated;
-    bool blocked;        /* I3 */
-    bool draining;       /* a command waits until pending is 0 */
-    bool congested;      /* input waits until the node takes more */
-    bool close_asked;    /* close after what is queued was answered */
-    bool closing;        /* the connection is going: write nothing */
-    bool is_unix;        /* came by the Unix socket: counts as local */
-    bool no_touch, no_evict, readonly;
-    uint8_t reply_mode;  /* CLIENT REPLY: 0 on, 1 off, 3 skip, not yet; 2 skip this one */
-    uint32_t pending;    /* I2 */
-    uint32_t barrier_pending; /* of them: in the queue of cmd_barrier.c. Then none is an operation */
-    uint64_t write_batch; /* the node's batch that holds the newest operation */
-    struct multi *multi; /* inside MULTI; NULL otherwise */
-    struct watched_key *watched;
-    size_t watched_count, watched_cap;
-    /* While blocked. */
-    struct {
-        uint64_t token;   /* 0: no timer; matches the timer's, else that one is stale */
-        int64_t until_ms; /* loop time, INT64_MAX for ever */
-        /* Ends the wait as a timeout (also CLIENT UNBLOCK): must reply and client_unblock. */
-        void (*timeout)(struct cmd_env *env, struct client *c);
-        /* The client goes: release data, write nothing. */
-        void (*cancel)(struct cmd_env *env, struct client *c);
-        void *data;
-        bool can_unblock; /* CLIENT UNBLOCK may end it: waits for events, not for history reads */
-    } block;
-    void *subs;           /* cmd_pubsub.c: channels and patterns; NULL if none */
-    void *watches;        /* cmd_watch.c: KV WATCH of this connection; NULL if none */
-    uint32_t sub_count;   /* channels + patterns + shard channels: RESP2 subscribe mode if > 0 */
-    char *name, *lib_name, *lib_version; /* owned, NULL if unset */
-    int64_t created_ms, active_ms; /* loop time */
-    const struct cmd_def *last_def;
-    uint64_t command_count, input_bytes;
-};
-
-struct client *client_find(const struct cmd_env *env, uint64_t handle);
-/* Where replies to this client go right now. */
-static inline struct reply client_reply(const struct client *c) { return reply_to(c->out, c->proto); }
-/* Something was written to c->out outside of cmd_feed: have it sent this turn. */
-void client_wrote(struct cmd_env *env, struct client *c);
-/* From a handler: the reply comes later; sets blocked. until_ms in loop time, INT64_MAX for ever. */
-void client_block(struct cmd_env *env, struct client *c, int64_t until_ms,
-                  void (*timeout)(struct cmd_env *, struct client *),
-                  void (*cancel)(struct cmd_env *, struct client *), void *data);
-/* The reply was written: goes on with the client's next commands. block.data is the caller's to free. */
-void client_unblock(struct cmd_env *env, struct client *c);
-/* Calls visit for every client; visit may close it. */
-void client_each(struct cmd_env *env, void (*visit)(void *ctx, struct client *c), void *ctx);
-size_t client_count(const struct cmd_env *env);
-#define CLIENT_ADDRESS_BYTES_MAX 128
-const char *client_address(const struct cmd_env *env, const struct client *c, bool peer,
-                           char out[CLIENT_ADDRESS_BYTES_MAX]);
-/* Closes at once, or after its output was sent. */
-void client_close(struct cmd_env *env, struct client *c, bool after_flush);
-
 /* --- the environment ------------------------------------------------------------------ */
 
 /* What the server gives. link is the server's connection. */
@@ -203,9 +47,10 @@ struct cmd_io {
     void (*shutdown)(void *ctx);
     int64_t (*clock_us)(void *ctx); /* monotonic, now; for timing only */
     /* CONFIG. name is a pattern for get: pairs of bulk strings are appended to `names` as
-     * name\0value\0; set: ERR_CONFIG and a text. */
+     * name\0value\0; check: ERR_CONFIG and a text, ERR_NOT_FOUND; set: what was checked. */
     void (*config_get)(void *ctx, struct slice pattern, struct buf *pairs);
-    enum err (*config_set)(void *ctx, struct slice name, struct slice value, struct errmsg *em);
+    enum err (*config_check)(void *ctx, struct slice name, struct slice value, struct errmsg *em);
+    void (*config_set)(void *ctx, struct slice name, struct slice value);
     enum err (*config_rewrite)(void *ctx, struct errmsg *em);
 };
 
@@ -219,6 +64,7 @@ struct cmd_limits {
     uint32_t slowlog_count_max;
     int64_t request_timeout_ms;      /* a read that cannot be served by then is refused */
     int64_t slowlog_us;              /* slower commands are logged; < 0: none */
+    int64_t latency_ms;              /* what takes so long is an event of LATENCY; 0: none */
 };
 
 struct cmd_info { /* for INFO and HELLO; filled by the server once */
@@ -237,6 +83,7 @@ struct cmd_stats {
     uint64_t watch_events_sent, watch_canceled, pubsub_messages;
 };
 
+struct latency;
 struct cmd_hub;    /* cmd_watch.c, cmd_pubsub.c: who listens to what */
 struct slow_log;
 
@@ -250,6 +97,11 @@ struct cmd_env {
     const char *password;  /* requirepass: "" none; borrowed from the configuration */
     struct cmd_hub *hub;
     struct slow_log *slow_log;
+    struct latency *latency;
+    int64_t pause_until_ms; /* CLIENT PAUSE, loop time; 0: none */
+    bool pause_all;
+    struct client **monitors;
+    size_t monitor_count;
     int64_t now_ms, now_us; /* loop time of this turn */
     /* private to cmd_dispatch.c */
     struct client_table *clients;
@@ -312,7 +164,7 @@ struct cmd_ctx {
 /* Reply of a write, when it was applied. data and arg as given to cmd_propose. */
 struct cmd_done {
     struct cmd_env *env;
-    struct client *client; /* NULL: gone. Then only release data. */
+    struct client *client; /* NULL: gone; only with without_client */
     struct reply *reply;   /* not NULL even if the client is gone: then it goes nowhere */
     struct view view;      /* the state right behind the operation */
     void *data;
@@ -325,6 +177,7 @@ struct cmd_finish {
     cmd_done_fn *done;   /* writes the reply; never NULL */
     void (*release)(void *data); /* frees data; NULL: nothing to free. Called once in any case */
     bool on_error;       /* done also wants errors */
+    bool without_client; /* done is also called when the client is gone: a series goes on */
 };
 
 /* Proposes op (key, key2, lists: op.h) and answers by finish->done when it is applied. op.db must

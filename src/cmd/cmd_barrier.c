@@ -111,7 +111,7 @@ bool cmd_barrier_convert(struct cmd_env *env, struct client *c)
 static void run_read(struct cmd_env *env, struct client *c, const struct cmd_copy *copy, bool alone,
                      enum err e)
 {
-    bool quiet = c->reply_mode != 0;
+    bool quiet = client_is_quiet(c);
     struct reply r = reply_to(quiet ? &env->trash : c->out, c->proto);
     if (e != OK) {
         reply_err(&r, e);

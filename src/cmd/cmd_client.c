@@ -1,8 +1,7 @@
 /* cmd/cmd_client.c - clients by handle, waiting with and without a deadline, history reads. */
 #include "cmd/cmd_int.h"
 
-#define SLOT_BITS 20
-#define SLOT_MASK ((1u << SLOT_BITS) - 1)
+#define SLOT_MASK ((1u << CLIENT_SLOT_BITS) - 1)
 
 /* --- the table ------------------------------------------------------------------------- */
 
@@ -10,8 +9,8 @@ struct client *client_find(const struct cmd_env *env, uint64_t handle)
 {
     const struct client_table *t = env->clients;
     size_t slot = handle & SLOT_MASK;
-    if (slot >= t->cap || t->serials[slot] != handle >> SLOT_BITS) return NULL;
-    return t->slots[slot];
+    struct client *c = slot < t->cap ? t->slots[slot] : NULL;
+    return c != NULL && c->handle == handle ? c : NULL;
 }
 
 static void table_grow(struct client_table *t)
@@ -19,11 +18,9 @@ static void table_grow(struct client_table *t)
     size_t cap = t->cap == 0 ? 64 : t->cap * 2;
     ASSERT(cap <= SLOT_MASK + 1);
     t->slots = mem_realloc(t->slots, cap * sizeof *t->slots);
-    t->serials = mem_realloc(t->serials, cap * sizeof *t->serials);
     t->free_slots = mem_realloc(t->free_slots, cap * sizeof *t->free_slots);
     for (size_t i = cap; i > t->cap; i--) {
         t->slots[i - 1] = NULL;
-        t->serials[i - 1] = 0;
         t->free_slots[t->free_count++] = (uint32_t)(i - 1);
     }
     t->cap = cap;
@@ -35,8 +32,7 @@ struct client *client_new(struct cmd_env *env, void *link, struct chain *out)
     if (t->free_count == 0) table_grow(t);
     uint32_t slot = t->free_slots[--t->free_count];
     struct client *c = mem_zalloc(sizeof *c);
-    c->id = ++t->next_id;
-    c->handle = c->id << SLOT_BITS | slot;
+    c->handle = ++t->next_id << CLIENT_SLOT_BITS | slot;
     c->link = link;
     c->out = out;
     c->proto = 2;
@@ -44,7 +40,6 @@ struct client *client_new(struct cmd_env *env, void *link, struct chain *out)
     c->created_ms = env->now_ms;
     c->active_ms = env->now_ms;
     t->slots[slot] = c;
-    t->serials[slot] = c->id;
     t->count++;
     env->stats.connections++;
     return c;
@@ -54,21 +49,38 @@ void client_free(struct cmd_env *env, struct client *c)
 {
     struct client_table *t = env->clients;
     c->closing = true;
-    if (c->blocked && c->block.cancel != NULL) c->block.cancel(env, c);
+    if (c->blocked && c->block->cancel != NULL) c->block->cancel(env, c);
     cmd_hub_client_gone(env->hub, c);
+    cmd_monitor_gone(env, c);
     cmd_multi_free(c);
     cmd_unwatch(c);
     size_t slot = c->handle & SLOT_MASK;
     ASSERT(t->slots[slot] == c);
     t->slots[slot] = NULL;
-    t->serials[slot] = 0;
     t->free_slots[t->free_count++] = (uint32_t)slot;
     t->count--;
-    mem_free(c->watched);
-    mem_free(c->name);
-    mem_free(c->lib_name);
-    mem_free(c->lib_version);
+    mem_free(c->block);
+    for (size_t i = 0; c->names != NULL && i < CLIENT_NAMES; i++) mem_free(c->names->at[i]);
+    mem_free(c->names);
     mem_free(c);
+}
+
+const char *client_name(const struct client *c, enum client_name which)
+{
+    return c->names == NULL || c->names->at[which] == NULL ? "" : c->names->at[which];
+}
+
+void client_set_name(struct client *c, enum client_name which, struct slice name)
+{
+    if (c->names == NULL && name.len == 0) return;
+    if (c->names == NULL) c->names = mem_zalloc(sizeof *c->names);
+    char **at = &c->names->at[which];
+    mem_free(*at);
+    *at = NULL;
+    if (name.len == 0) return;
+    *at = mem_alloc(name.len + 1);
+    memcpy(*at, name.at, name.len);
+    (*at)[name.len] = '\0';
 }
 
 const char *client_address(const struct cmd_env *env, const struct client *c, bool peer,
@@ -154,7 +166,7 @@ static void timer_pop(struct cmd_timers *t)
 static struct client *timer_waiter(const struct cmd_env *env, const struct timer *due)
 {
     struct client *c = client_find(env, due->handle);
-    return c != NULL && c->blocked && c->block.token == due->token ? c : NULL;
+    return c != NULL && c->blocked && c->block->token == due->token ? c : NULL;
 }
 
 /* Waits that ended early leave their timers behind: they must not pile up until their time. */
@@ -192,14 +204,34 @@ void cmd_timers_run(struct cmd_env *env)
         timer_pop(t);
         struct client *c = timer_waiter(env, &due);
         if (c == NULL || c->closing) continue;
-        c->block.timeout(env, c);
+        c->block->timeout(env, c);
     }
 }
 
 int64_t cmd_next_timer_ms(const struct cmd_env *env)
 {
     int64_t hub_ms = cmd_hub_next_ms(env->hub);
+    if (env->pause_until_ms != 0) hub_ms = MIN(hub_ms, env->pause_until_ms);
     return env->timers->count == 0 ? hub_ms : MIN(hub_ms, env->timers->at[0].at_ms);
+}
+
+struct reply client_reply(struct cmd_env *env, const struct client *c)
+{
+    ASSERT(c->blocked);
+    return reply_to(c->block->quiet ? &env->trash : c->out, c->proto);
+}
+
+void client_block_more(struct cmd_env *env, struct client *c, int64_t until_ms,
+                       void (*timeout)(struct cmd_env *, struct client *),
+                       void (*cancel)(struct cmd_env *, struct client *), void *data)
+{
+    ASSERT(c->blocked);
+    c->block->timeout = timeout;
+    c->block->cancel = cancel;
+    c->block->data = data;
+    c->block->can_unblock = cancel != NULL;
+    c->block->token = 0;
+    if (until_ms != INT64_MAX) c->block->token = timer_add(env, until_ms, c->handle);
 }
 
 void client_block(struct cmd_env *env, struct client *c, int64_t until_ms,
@@ -207,22 +239,20 @@ void client_block(struct cmd_env *env, struct client *c, int64_t until_ms,
                   void (*cancel)(struct cmd_env *, struct client *), void *data)
 {
     ASSERT(!c->blocked);
+    bool quiet = client_is_quiet(c);
+    c->block = mem_zalloc(sizeof *c->block);
+    c->block->quiet = quiet;
     c->blocked = true;
-    c->block.until_ms = until_ms;
-    c->block.timeout = timeout;
-    c->block.cancel = cancel;
-    c->block.data = data;
-    c->block.can_unblock = cancel != NULL;
-    c->block.token = 0;
-    if (until_ms != INT64_MAX) c->block.token = timer_add(env, until_ms, c->handle);
+    client_block_more(env, c, until_ms, timeout, cancel, data);
 }
 
 void client_unblock(struct cmd_env *env, struct client *c)
 {
     ASSERT(c->blocked);
+    if (c->block->quiet) chain_consume(&env->trash, chain_bytes(&env->trash));
     c->blocked = false;
-    c->block.token = 0;
-    c->block.data = NULL;
+    mem_free(c->block);
+    c->block = NULL;
     if (c->closing) return;
     client_wrote(env, c);
     env->io.resume(env->io.ctx, c->link);
@@ -281,7 +311,6 @@ void cmd_clients_deinit(struct cmd_env *env)
 {
     ASSERT(env->clients->count == 0);
     mem_free(env->clients->slots);
-    mem_free(env->clients->serials);
     mem_free(env->clients->free_slots);
     mem_free(env->clients);
     mem_free(env->timers->at);

@@ -11,16 +11,16 @@ static void describe(const struct cmd_env *env, const struct client *c, struct b
     char local[CLIENT_ADDRESS_BYTES_MAX];
     client_address(env, c, true, peer);
     client_address(env, c, false, local);
-    const char *flags = c->multi != NULL ? "x" : c->blocked ? "b" : c->sub_count > 0 ? "P" : "N";
+    const char *flags = c->is_monitor ? "O" : c->multi != NULL ? "x" : c->blocked ? "b" : c->sub_count > 0 ? "P" : "N";
     buf_printf(out,
                "id=%llu addr=%s laddr=%s fd=0 name=%s age=%lld idle=%lld flags=%s%s db=%u sub=%u psub=0 ssub=0 "
-               "multi=%d qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=%zu tot-mem=%zu "
+               "multi=%lld qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=%zu tot-mem=%zu "
                "events=r cmd=%s user=default redir=-1 resp=%u lib-name=%s lib-ver=%s",
-               (unsigned long long)c->id, peer, local, c->name == NULL ? "" : c->name,
+               (unsigned long long)client_id(c), peer, local, client_name(c, CLIENT_NAME),
                (long long)((env->now_ms - c->created_ms) / 1000), (long long)((env->now_ms - c->active_ms) / 1000),
-               flags, c->is_unix ? "U" : "", c->db, c->sub_count, c->multi != NULL ? 0 : -1, chain_bytes(c->out),
+               flags, c->is_unix ? "U" : "", c->db, c->sub_count, c->multi != NULL ? (long long)cmd_multi_count(c) : -1LL, chain_bytes(c->out),
                sizeof *c + chain_bytes(c->out), c->last_def == NULL ? "NULL" : c->last_def->name, c->proto,
-               c->lib_name == NULL ? "" : c->lib_name, c->lib_version == NULL ? "" : c->lib_version);
+               client_name(c, CLIENT_LIB_NAME), client_name(c, CLIENT_LIB_VERSION));
 }
 
 static enum err cmd_client_info(struct cmd_ctx *cx)
@@ -32,11 +32,28 @@ static enum err cmd_client_info(struct cmd_ctx *cx)
     return OK;
 }
 
+/* TYPE of LIST and KILL. There are no connections of the others here. */
+enum client_type { TYPE_ANY, TYPE_NORMAL, TYPE_PUBSUB, TYPE_OTHER };
+
+static bool type_parse(struct cmd_ctx *cx, struct slice word, enum client_type *out)
+{
+    bool other = arg_is(word, "MASTER") || arg_is(word, "REPLICA") || arg_is(word, "SLAVE");
+    *out = arg_is(word, "NORMAL") ? TYPE_NORMAL : arg_is(word, "PUBSUB") ? TYPE_PUBSUB : TYPE_OTHER;
+    if (*out != TYPE_OTHER || other) return true;
+    reply_error(cx->reply, "ERR", "Unknown client type '%.*s'", (int)MIN(word.len, 128), (const char *)word.at);
+    return false;
+}
+
+static bool type_hit(const struct client *c, enum client_type type)
+{
+    return type == TYPE_ANY || type == (c->sub_count > 0 ? TYPE_PUBSUB : TYPE_NORMAL);
+}
+
 struct list_ctx {
     struct cmd_ctx *cx;
     struct buf text;
     bool by_id;
-    bool pubsub_only, normal_only;
+    enum client_type type;
 };
 
 static bool id_is_listed(const struct cmd_ctx *cx, uint64_t id)
@@ -52,9 +69,8 @@ static void list_one(void *ctx, struct client *c)
 {
     struct list_ctx *l = ctx;
     if (c->closing) return;
-    if (l->by_id && !id_is_listed(l->cx, c->id)) return;
-    if (l->pubsub_only && c->sub_count == 0) return;
-    if (l->normal_only && c->sub_count > 0) return;
+    if (l->by_id && !id_is_listed(l->cx, client_id(c))) return;
+    if (!type_hit(c, l->type)) return;
     describe(l->cx->env, c, &l->text);
     buf_printf(&l->text, "\n");
 }
@@ -63,13 +79,7 @@ static enum err cmd_client_list(struct cmd_ctx *cx)
 {
     struct list_ctx l = { .cx = cx };
     if (cx->argc == 4 && arg_is(cx->argv[2], "TYPE")) {
-        l.pubsub_only = arg_is(cx->argv[3], "PUBSUB");
-        l.normal_only = arg_is(cx->argv[3], "NORMAL");
-        if (!l.pubsub_only && !l.normal_only) {
-            reply_error(cx->reply, "ERR", "Unknown client type '%.*s'", (int)MIN(cx->argv[3].len, 128),
-                        (const char *)cx->argv[3].at);
-            return OK;
-        }
+        if (!type_parse(cx, cx->argv[3], &l.type)) return OK;
     } else if (cx->argc > 3 && arg_is(cx->argv[2], "ID")) {
         l.by_id = true;
     } else if (cx->argc > 2) {
@@ -85,16 +95,17 @@ static enum err cmd_client_list(struct cmd_ctx *cx)
 
 static enum err cmd_client_id(struct cmd_ctx *cx)
 {
-    reply_int(cx->reply, (int64_t)cx->client->id);
+    reply_int(cx->reply, (int64_t)client_id(cx->client));
     return OK;
 }
 
 static enum err cmd_client_getname(struct cmd_ctx *cx)
 {
-    if (cx->client->name == NULL) {
+    const char *name = client_name(cx->client, CLIENT_NAME);
+    if (name[0] == '\0') {
         reply_null(cx->reply);
     } else {
-        reply_bulk_cstr(cx->reply, cx->client->name);
+        reply_bulk_cstr(cx->reply, name);
     }
     return OK;
 }
@@ -107,12 +118,8 @@ static enum err cmd_client_setname(struct cmd_ctx *cx)
 
 static enum err cmd_client_setinfo(struct cmd_ctx *cx)
 {
-    char **to;
-    if (arg_is(cx->argv[2], "LIB-NAME")) {
-        to = &cx->client->lib_name;
-    } else if (arg_is(cx->argv[2], "LIB-VER")) {
-        to = &cx->client->lib_version;
-    } else {
+    bool is_name = arg_is(cx->argv[2], "LIB-NAME");
+    if (!is_name && !arg_is(cx->argv[2], "LIB-VER")) {
         reply_error(cx->reply, "ERR", "Unrecognized option '%.*s'", (int)MIN(cx->argv[2].len, 128),
                     (const char *)cx->argv[2].at);
         return OK;
@@ -121,14 +128,11 @@ static enum err cmd_client_setinfo(struct cmd_ctx *cx)
     for (size_t i = 0; i < text.len; i++) {
         if (text.at[i] < '!' || text.at[i] > '~' || text.len >= CLIENT_NAME_BYTES_MAX) {
             reply_error(cx->reply, "ERR", "%s cannot contain spaces, newlines or special characters.",
-                        arg_is(cx->argv[2], "LIB-NAME") ? "lib-name" : "lib-ver");
+                        is_name ? "lib-name" : "lib-ver");
             return OK;
         }
     }
-    mem_free(*to);
-    *to = mem_alloc(text.len + 1);
-    if (text.len > 0) memcpy(*to, text.at, text.len);
-    (*to)[text.len] = '\0';
+    client_set_name(cx->client, is_name ? CLIENT_LIB_NAME : CLIENT_LIB_VERSION, text);
     reply_ok(cx->reply);
     return OK;
 }
@@ -139,6 +143,7 @@ struct kill_ctx {
     struct cmd_ctx *cx;
     uint64_t id;
     struct slice addr, laddr;
+    enum client_type type;
     bool skip_me, any;
     int64_t killed;
     bool me;
@@ -148,7 +153,8 @@ static void kill_one(void *ctx, struct client *c)
 {
     struct kill_ctx *k = ctx;
     if (c->closing || !k->any) return;
-    if (k->id != 0 && c->id != k->id) return;
+    if (k->id != 0 && client_id(c) != k->id) return;
+    if (!type_hit(c, k->type)) return;
     char text[CLIENT_ADDRESS_BYTES_MAX];
     const struct cmd_env *env = k->cx->env;
     if (k->addr.at != NULL && !slice_eq(k->addr, slice_of(client_address(env, c, true, text)))) return;
@@ -178,9 +184,13 @@ static enum err kill_parse(struct cmd_ctx *cx, struct kill_ctx *k)
             k->laddr = value;
         } else if (arg_is(cx->argv[i], "SKIPME") && (arg_is(value, "YES") || arg_is(value, "NO"))) {
             k->skip_me = arg_is(value, "YES");
-        } else if (!(arg_is(cx->argv[i], "TYPE") && arg_is(value, "NORMAL")) &&
-                   !(arg_is(cx->argv[i], "USER") && arg_is(value, "default"))) {
+        } else if (arg_is(cx->argv[i], "TYPE")) {
+            if (!type_parse(cx, value, &k->type)) return ERR_AGAIN;
+        } else if (!arg_is(cx->argv[i], "USER")) {
             return ERR_SYNTAX;
+        } else if (!slice_eq(value, SLICE_LIT("default"))) {
+            reply_error(cx->reply, "ERR", "No such user '%.*s'", (int)MIN(value.len, 128), (const char *)value.at);
+            return ERR_AGAIN;
         }
     }
     return OK;
@@ -220,7 +230,7 @@ struct unblock_ctx {
 static void unblock_find(void *ctx, struct client *c)
 {
     struct unblock_ctx *u = ctx;
-    if (c->id == u->id && !c->closing) u->found = c;
+    if (client_id(c) == u->id && !c->closing) u->found = c;
 }
 
 static enum err cmd_client_unblock(struct cmd_ctx *cx)
@@ -238,17 +248,17 @@ static enum err cmd_client_unblock(struct cmd_ctx *cx)
     }
     client_each(cx->env, unblock_find, &u);
     struct client *c = u.found;
-    if (c == NULL || !c->blocked || !c->block.can_unblock) {
+    if (c == NULL || !c->blocked || !c->block->can_unblock) {
         reply_int(cx->reply, 0);
         return OK;
     }
     if (error) {
-        struct reply r = client_reply(c);
-        if (c->block.cancel != NULL) c->block.cancel(cx->env, c);
+        struct reply r = client_reply(cx->env, c);
+        if (c->block->cancel != NULL) c->block->cancel(cx->env, c);
         reply_error(&r, "UNBLOCKED", "client unblocked via CLIENT UNBLOCK");
         client_unblock(cx->env, c);
     } else {
-        c->block.timeout(cx->env, c);
+        c->block->timeout(cx->env, c);
     }
     reply_int(cx->reply, 1);
     return OK;
@@ -273,16 +283,12 @@ static enum err cmd_client_reply(struct cmd_ctx *cx)
 
 /* --- switches that only have to be accepted ------------------------------------------------------------- */
 
-static enum err on_off(struct cmd_ctx *cx, bool *flag)
+static enum err cmd_client_on_off(struct cmd_ctx *cx)
 {
     if (!arg_is(cx->argv[2], "ON") && !arg_is(cx->argv[2], "OFF")) return ERR_SYNTAX;
-    *flag = arg_is(cx->argv[2], "ON");
     reply_ok(cx->reply);
     return OK;
 }
-
-static enum err cmd_client_no_evict(struct cmd_ctx *cx) { return on_off(cx, &cx->client->no_evict); }
-static enum err cmd_client_no_touch(struct cmd_ctx *cx) { return on_off(cx, &cx->client->no_touch); }
 
 static enum err cmd_client_getredir(struct cmd_ctx *cx)
 {
@@ -316,7 +322,7 @@ const struct cmd_def cmd_client_defs[] = {
       .since = "7.2.0", .args = "LIB-NAME name|LIB-VER version", .summary = "Notes the client library." },
     { .name = "client|kill", .run = cmd_client_kill, .arity = -3, .flags = CMD_CONN | CMD_ADMIN,
       .group = GROUP_CONNECTION, .since = "2.4.0",
-      .args = "addr | [ID id] [ADDR addr] [LADDR addr] [TYPE NORMAL] [USER default] [SKIPME YES|NO]",
+      .args = "addr | [ID id] [ADDR addr] [LADDR addr] [TYPE NORMAL|PUBSUB] [USER default] [SKIPME YES|NO]",
       .summary = "Closes connections." },
     { .name = "client|unblock", .run = cmd_client_unblock, .arity = -3, .flags = CMD_CONN | CMD_ADMIN,
       .group = GROUP_CONNECTION, .since = "5.0.0", .args = "id [TIMEOUT|ERROR]",
@@ -324,9 +330,9 @@ const struct cmd_def cmd_client_defs[] = {
     { .name = "client|reply", .run = cmd_client_reply, .arity = 3, .flags = CONN | CMD_DRAIN | CMD_NO_MULTI,
       .group = GROUP_CONNECTION, .since = "3.2.0", .args = "ON|OFF|SKIP",
       .summary = "Says whether the server answers." },
-    { .name = "client|no-evict", .run = cmd_client_no_evict, .arity = 3, .flags = CONN, .group = GROUP_CONNECTION,
+    { .name = "client|no-evict", .run = cmd_client_on_off, .arity = 3, .flags = CONN, .group = GROUP_CONNECTION,
       .since = "7.0.0", .args = "ON|OFF", .summary = "Is accepted: connections are not evicted." },
-    { .name = "client|no-touch", .run = cmd_client_no_touch, .arity = 3, .flags = CONN, .group = GROUP_CONNECTION,
+    { .name = "client|no-touch", .run = cmd_client_on_off, .arity = 3, .flags = CONN, .group = GROUP_CONNECTION,
       .since = "7.2.0", .args = "ON|OFF", .summary = "Is accepted: reads leave no trace on keys." },
     { .name = "client|getredir", .run = cmd_client_getredir, .arity = 2, .flags = CONN, .group = GROUP_CONNECTION,
       .since = "6.0.0", .args = "", .summary = "Returns -1: client-side caching is not enabled." },

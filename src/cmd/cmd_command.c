@@ -178,19 +178,6 @@ static enum err cmd_command_count(struct cmd_ctx *cx)
 
 /* --- COMMAND DOCS ------------------------------------------------------------------------------------ */
 
-/* The syntax as one argument: enough for redis-cli's hints, without a second grammar of every command. */
-static void reply_arguments(struct reply *r, const struct cmd_def *def)
-{
-    reply_array(r, 1);
-    reply_map(r, 3);
-    reply_bulk_cstr(r, "name");
-    reply_bulk_cstr(r, def->args);
-    reply_bulk_cstr(r, "type");
-    reply_bulk_cstr(r, "string");
-    reply_bulk_cstr(r, "display_text");
-    reply_bulk_cstr(r, def->args);
-}
-
 static void reply_docs(struct cmd_ctx *cx, const struct cmd_def *def)
 {
     const struct cmd_table *t = cx->env->table;
@@ -208,7 +195,7 @@ static void reply_docs(struct cmd_ctx *cx, const struct cmd_def *def)
     reply_bulk_cstr(r, (def->flags & CMD_FAST) != 0 ? "O(1) or O(log N) a key" : "O(N) in what it returns");
     if (args) {
         reply_bulk_cstr(r, "arguments");
-        reply_arguments(r, def);
+        cmd_reply_arguments(r, def);
     }
     if (subs == 0) return;
     reply_bulk_cstr(r, "subcommands");

@@ -130,28 +130,44 @@ static enum err set_replicated(struct cmd_ctx *cx, const struct setting_row *row
     return cmd_propose(cx, &op, &set_finish, NULL, 0);
 }
 
+/* May the pair at argv[at] be set? False: refused, with the error written. */
+static bool pair_is_good(struct cmd_ctx *cx, size_t at)
+{
+    struct slice name = cx->argv[at];
+    struct errmsg em = { "" };
+    for (size_t i = 2; i < at; i += 2) {
+        if (cx->argv[i].len != name.len) continue;
+        if (strncasecmp((const char *)cx->argv[i].at, (const char *)name.at, name.len) != 0) continue;
+        reply_failed(cx, name, "duplicate parameter");
+        return false;
+    }
+    if (setting_find(name) != NULL) {
+        reply_failed(cx, name, "a setting of the group is set alone");
+        return false;
+    }
+    if (is_fixed(name)) return true;
+    enum err e = cx->env->io.config_check(cx->env->io.ctx, name, cx->argv[at + 1], &em);
+    if (e == ERR_NOT_FOUND) {
+        reply_error(cx->reply, "ERR", "Unknown option or number of arguments for CONFIG SET - '%.*s'",
+                    (int)MIN(name.len, 128), (const char *)name.at);
+    } else if (e != OK) {
+        reply_failed(cx, name, em.text);
+    }
+    return e == OK;
+}
+
+/* All of them, or none. */
 static enum err cmd_config_set(struct cmd_ctx *cx)
 {
     if (cx->argc % 2 != 0) return ERR_ARITY;
     const struct setting_row *row = setting_find(cx->argv[2]);
     if (row != NULL && cx->argc == 4) return set_replicated(cx, row, cx->argv[3]);
     for (size_t i = 2; i < cx->argc; i += 2) {
-        struct errmsg em = { "" };
-        if (setting_find(cx->argv[i]) != NULL) {
-            reply_failed(cx, cx->argv[i], "a setting of the group is set alone");
-            return OK;
-        }
+        if (!pair_is_good(cx, i)) return OK;
+    }
+    for (size_t i = 2; i < cx->argc; i += 2) {
         if (is_fixed(cx->argv[i])) continue; /* accepted: it already is as it can only be */
-        enum err e = cx->env->io.config_set(cx->env->io.ctx, cx->argv[i], cx->argv[i + 1], &em);
-        if (e == ERR_NOT_FOUND) {
-            reply_error(cx->reply, "ERR", "Unknown option or number of arguments for CONFIG SET - '%.*s'",
-                        (int)MIN(cx->argv[i].len, 128), (const char *)cx->argv[i].at);
-            return OK;
-        }
-        if (e != OK) {
-            reply_failed(cx, cx->argv[i], em.text);
-            return OK;
-        }
+        cx->env->io.config_set(cx->env->io.ctx, cx->argv[i], cx->argv[i + 1]);
     }
     reply_ok(cx->reply);
     return OK;

@@ -63,12 +63,7 @@ enum err cmd_client_set_name(struct client *c, struct slice name, struct reply *
         reply_error(r, "ERR", "Client names cannot contain spaces, newlines or special characters.");
         return ERR_SYNTAX;
     }
-    mem_free(c->name);
-    c->name = NULL;
-    if (name.len == 0) return OK;
-    c->name = mem_alloc(name.len + 1);
-    memcpy(c->name, name.at, name.len);
-    c->name[name.len] = '\0';
+    client_set_name(c, CLIENT_NAME, name);
     return OK;
 }
 
@@ -83,7 +78,7 @@ static void reply_hello(struct cmd_ctx *cx)
     reply_bulk_cstr(&r, "proto");
     reply_int(&r, cx->client->proto);
     reply_bulk_cstr(&r, "id");
-    reply_int(&r, (int64_t)cx->client->id);
+    reply_int(&r, (int64_t)client_id(cx->client));
     reply_bulk_cstr(&r, "mode");
     reply_bulk_cstr(&r, "standalone");
     reply_bulk_cstr(&r, "role");
@@ -181,7 +176,11 @@ static enum err cmd_select(struct cmd_ctx *cx)
         reply_error(cx->reply, "ERR", "DB index is out of range");
         return OK;
     }
-    cx->client->db = (uint8_t)db;
+    if (cx->mode == CMD_MODE_COLLECT) {
+        cmd_collect_select(cx, (uint8_t)db);
+    } else {
+        cx->client->db = (uint8_t)db;
+    }
     reply_ok(cx->reply);
     return OK;
 }
@@ -200,14 +199,12 @@ static enum err cmd_reset(struct cmd_ctx *cx)
     cmd_multi_free(c);
     cmd_unwatch(c);
     cmd_hub_client_gone(cx->env->hub, c);
-    mem_free(c->name);
-    c->name = NULL;
+    cmd_monitor_gone(cx->env, c);
+    client_set_name(c, CLIENT_NAME, SLICE_NONE);
     c->db = 0;
     c->proto = 2;
     c->reply_mode = 0;
     c->readonly = false;
-    c->no_evict = false;
-    c->no_touch = false;
     c->authenticated = cx->env->password[0] == '\0';
     struct reply r = reply_to(cx->reply->out, 2);
     reply_simple(&r, SLICE_LIT("RESET"));

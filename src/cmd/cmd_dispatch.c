@@ -26,7 +26,8 @@ enum outcome { EXECUTED, WAITS };
 
 void cmd_run(struct cmd_ctx *cx)
 {
-    bool timed = (cx->def->flags & CMD_FAST) == 0 && cx->env->limits.slowlog_us >= 0;
+    const struct cmd_limits *limits = &cx->env->limits;
+    bool timed = (cx->def->flags & CMD_FAST) == 0 && (limits->slowlog_us >= 0 || limits->latency_ms > 0);
     int64_t begin_us = timed ? cx->env->io.clock_us(cx->env->io.ctx) : 0;
     enum err e = cx->def->run(cx);
     if (e == ERR_ARITY) {
@@ -36,7 +37,8 @@ void cmd_run(struct cmd_ctx *cx)
     }
     if (!timed) return;
     int64_t took_us = cx->env->io.clock_us(cx->env->io.ctx) - begin_us;
-    if (took_us >= cx->env->limits.slowlog_us) {
+    latency_command(cx->env, cx->def, took_us);
+    if (limits->slowlog_us >= 0 && took_us >= limits->slowlog_us) {
         slow_log_note(cx->env, cx->client, cx->def, cx->argc, cx->argv, took_us);
     }
 }
@@ -160,7 +162,7 @@ static enum gate group_gate(struct cmd_env *env, struct client *c, const struct 
         cmd_barrier_read(env, c, def, alone, argc, argv);
         return GATE_QUEUED;
     }
-    if (c->write_batch != node_batch_number(env->node)) return GATE_WAITS;
+    if (c->write_batch != (uint32_t)node_batch_number(env->node)) return GATE_WAITS;
     queue_local(env, c, def, argc, argv);
     return GATE_QUEUED;
 }
@@ -177,7 +179,11 @@ static enum outcome execute(struct cmd_env *env, struct client *c, const struct 
     if (UNLIKELY(refused(env, c, def, container, argc, argv, &r))) {
         cmd_multi_spoil(c);
         env->stats.errors++;
+    } else if (UNLIKELY(env->pause_until_ms != 0) && cmd_pause_holds(env, c, def)) {
+        c->paused = true;
+        return WAITS;
     } else if (UNLIKELY(c->multi != NULL) && (def->flags & CMD_MULTI_NOW) == 0) {
+        if (env->monitor_count > 0) cmd_monitor_show(env, c, def, argc, argv);
         cmd_multi_queue(env, c, def, argc, argv, &r);
     } else {
         bool leaves = def->leaves_turn != NULL && def->leaves_turn(argc, argv);
@@ -193,6 +199,7 @@ static enum outcome execute(struct cmd_env *env, struct client *c, const struct 
             gate = group_gate(env, c, def, alone, argc, argv);
             if (gate == GATE_WAITS) return WAITS;
         }
+        if (UNLIKELY(env->monitor_count > 0)) cmd_monitor_show(env, c, def, argc, argv);
         if (gate == GATE_RUN) {
             struct cmd_ctx cx = {
                 .env = env, .client = c, .def = def, .argc = argc, .argv = argv, .db = c->db,
@@ -207,7 +214,6 @@ static enum outcome execute(struct cmd_env *env, struct client *c, const struct 
     skip_once(c, mode_before);
     env->stats.errors += r.error_count;
     env->stats.commands++;
-    c->command_count++;
     if (captures && !quiet) {
         cmd_queue_capture(env, c);
     } else if (captures) {
@@ -288,7 +294,7 @@ static enum outcome run_burst(struct cmd_env *env, struct client *c, size_t coun
         if (def == NULL) def = cmd_table_find(env->table, b->req[i].argc, b->req[i].argv, &container);
         uint64_t hash = c->db == db ? b->hash[i] : 0;
         if (execute(env, c, def, container, b->req[i].argc, b->req[i].argv, hash) == WAITS) {
-            c->draining = true;
+            c->draining = !c->paused;
             return WAITS;
         }
         *used += b->req[i].used_bytes;
@@ -330,7 +336,7 @@ size_t cmd_feed(struct cmd_env *env, struct client *c, struct slice in, struct r
     c->active_ms = env->now_ms;
     while (done < FEED_BUDGET) {
         if (c->closing || c->close_asked) return in.len;
-        if (c->blocked || c->draining) break;
+        if (c->blocked || c->draining || c->paused) break;
         if (node_is_congested(env->node)) {
             c->congested = true;
             break;
@@ -359,7 +365,7 @@ size_t cmd_feed(struct cmd_env *env, struct client *c, struct slice in, struct r
         }
     }
     if (chain_bytes(c->out) > 0) client_wrote(env, c);
-    *waits = !c->closing && !c->close_asked && (c->blocked || c->draining || c->congested);
+    *waits = !c->closing && !c->close_asked && (c->blocked || c->draining || c->congested || c->paused);
     return c->closing || c->close_asked ? in.len : used;
 }
 
@@ -411,7 +417,7 @@ static void write_done(struct cmd_env *env, struct client *c, const struct ticke
     struct cmd_done dx = {
         .env = env, .client = c, .reply = r, .view = *v, .data = t->data, .arg = t->arg,
     };
-    if (c != NULL) cmd_finish_reply(&dx, finish, op, res);
+    if (c != NULL || finish->without_client) cmd_finish_reply(&dx, finish, op, res);
     if (finish->release != NULL) finish->release(t->data);
 }
 
@@ -520,12 +526,15 @@ enum err cmd_propose_range(struct cmd_ctx *cx, const struct op *op, bool key2_to
     ASSERT(cx->mode == CMD_MODE_NORMAL);
     ASSERT((cx->def->flags & CMD_WRITE) != 0);
     struct ticket t = {
-        .client_id = cx->client->handle, .kind = TICKET_WRITE, .row = finish, .data = data, .arg = arg,
-        .flags = cx->client->reply_mode != 0,
+        .kind = TICKET_WRITE, .row = finish, .data = data, .arg = arg,
     };
-    cx->client->write_batch = node_batch_number(cx->env->node);
+    if (LIKELY(cx->client != NULL)) {
+        t.client_id = cx->client->handle;
+        t.flags = client_is_quiet(cx->client);
+        cx->client->write_batch = (uint32_t)node_batch_number(cx->env->node);
+    }
     TRY(node_propose(cx->env->node, op, key2_to_end, &t));
-    cx->client->pending++;
+    if (LIKELY(cx->client != NULL)) cx->client->pending++;
     return OK;
 }
 
@@ -549,6 +558,7 @@ void cmd_env_init(struct cmd_env *env)
     cmd_barriers_init(env);
     env->hub = cmd_hub_new(env);
     env->slow_log = slow_log_new();
+    env->latency = latency_new(cmd_table_count(env->table));
 }
 
 void cmd_env_deinit(struct cmd_env *env)
@@ -557,6 +567,8 @@ void cmd_env_deinit(struct cmd_env *env)
     cmd_clients_deinit(env);
     cmd_hub_free(env->hub);
     slow_log_free(env->slow_log);
+    latency_free(env->latency);
+    mem_free(env->monitors);
     chain_deinit(&env->capture);
     chain_deinit(&env->trash);
     for (size_t i = 0; i < BURST_COUNT; i++) resp_argv_deinit(&env->burst->argv[i]);
@@ -573,9 +585,11 @@ void cmd_turn(struct cmd_env *env, int64_t now_us)
 {
     env->now_us = now_us;
     env->now_ms = now_us / 1000;
+    if (env->pause_until_ms != 0 && env->now_ms >= env->pause_until_ms) cmd_pause_end(env);
     cmd_timers_run(env);
     cmd_barrier_turn(env);
     cmd_hub_turn(env->hub);
+    if (env->limits.latency_ms > 0) latency_turn(env);
 }
 
 void cmd_client_writable(struct cmd_env *env, struct client *c)

@@ -438,10 +438,11 @@ static void notify_put(struct cmd_hub *hub, const struct mvcc_event *ev)
         notify(hub, NOTIFY_GENERIC, ev->key, "copy_to");
     } else {
         notify(hub, NOTIFY_STRING, ev->key,
-               ev->cause == OP_INCR       ? "incrby"
-               : ev->cause == OP_APPEND   ? "append"
-               : ev->cause == OP_SETRANGE ? "setrange"
-                                          : "set");
+               ev->cause == OP_INCR         ? "incrby"
+               : ev->cause == OP_INCR_FLOAT ? "incrbyfloat"
+               : ev->cause == OP_APPEND     ? "append"
+               : ev->cause == OP_SETRANGE   ? "setrange"
+                                            : "set");
     }
 }
 

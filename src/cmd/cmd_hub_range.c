@@ -191,7 +191,7 @@ static void range_timeout(struct cmd_env *env, struct client *c)
 
 static void range_cancel(struct cmd_env *env, struct client *c)
 {
-    struct range_reader *rr = c->block.data;
+    struct range_reader *rr = c->block->data;
     (void)env;
     if (rr->is_reading) {
         rr->is_gone = true;
@@ -222,7 +222,7 @@ static void range_read(struct cmd_env *env, struct client *c, const struct store
         history_begin(rr, c->handle);
         return;
     }
-    struct reply r = client_reply(c);
+    struct reply r = client_reply(env, c);
     if (progress == RANGE_COMPACTED) {
         hub_reply_compacted(rr->hub, &r, rr->scan.next_rev);
     } else {

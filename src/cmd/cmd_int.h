@@ -16,7 +16,6 @@ enum ticket_kind {
 
 struct client_table {
     struct client **slots;
-    uint64_t *serials; /* of the client in, or last in, each slot */
     uint32_t *free_slots;
     size_t cap, free_count, count;
     uint64_t next_id;
@@ -59,7 +58,7 @@ bool cmd_barrier_convert(struct cmd_env *env, struct client *c);
 void cmd_barrier_reached(struct cmd_env *env, uint64_t barrier);
 void cmd_barrier_turn(struct cmd_env *env); /* gives up what waited too long */
 
-/* --- cmd_txn.c --------------------------------------------------------------------------------- */
+/* --- cmd_multi.c, cmd_txn.c, cmd_txn_reply.c ---------------------------------------------------------------------------- */
 
 /* Queues a command in MULTI: +QUEUED, or an error that makes EXEC refuse. */
 void cmd_multi_queue(struct cmd_env *env, struct client *c, const struct cmd_def *def, size_t argc,
@@ -67,6 +66,9 @@ void cmd_multi_queue(struct cmd_env *env, struct client *c, const struct cmd_def
 void cmd_multi_spoil(struct client *c); /* an error while queueing: EXEC answers EXECABORT */
 void cmd_multi_free(struct client *c);
 void cmd_unwatch(struct client *c);
+size_t cmd_multi_count(const struct client *c);
+bool cmd_multi_writes(const struct client *c); /* something that writes is queued */
+void cmd_collect_select(struct cmd_ctx *cx, uint8_t db); /* what follows in MULTI is in db */
 enum err cmd_collect_op(struct cmd_ctx *cx, const struct op *op, bool key2_to_end,
                         const struct cmd_finish *finish, void *data, uint64_t arg) MUST_USE;
 void cmd_txn_element(struct cmd_env *env, const struct ticket *t, uint32_t ordinal,
@@ -105,6 +107,7 @@ enum err cmd_kv_range(struct cmd_ctx *cx);
 extern const struct cmd_def cmd_string_defs[];
 extern const struct cmd_def cmd_key_defs[];
 extern const struct cmd_def cmd_scan_defs[];
+extern const struct cmd_def cmd_multi_defs[];
 extern const struct cmd_def cmd_txn_defs[];
 extern const struct cmd_def cmd_kv_defs[];
 extern const struct cmd_def cmd_lease_defs[];
@@ -114,6 +117,8 @@ extern const struct cmd_def cmd_stream_defs[];
 extern const struct cmd_def cmd_pubsub_defs[];
 extern const struct cmd_def cmd_conn_defs[];
 extern const struct cmd_def cmd_client_defs[];
+extern const struct cmd_def cmd_pause_defs[];
+extern const struct cmd_def cmd_latency_defs[];
 extern const struct cmd_def cmd_command_defs[];
 extern const struct cmd_def cmd_server_defs[];
 extern const struct cmd_def cmd_config_defs[];
@@ -129,6 +134,27 @@ void cmd_hub_turn(struct cmd_hub *hub); /* once a turn, after apply */
 int64_t cmd_hub_next_ms(const struct cmd_hub *hub); /* when it has to be called: loop time, INT64_MAX: no need */
 void cmd_hub_writable(struct cmd_hub *hub, struct client *c); /* its output has drained */
 void cmd_hub_client_gone(struct cmd_hub *hub, struct client *c); /* drop subs, watches */
+
+/* --- cmd_pause.c: CLIENT PAUSE, MONITOR ---------------------------------------------------------------- */
+
+/* This command has to wait for the pause to end. */
+bool cmd_pause_holds(const struct cmd_env *env, const struct client *c, const struct cmd_def *def);
+void cmd_pause_end(struct cmd_env *env);
+void cmd_monitor_show(struct cmd_env *env, struct client *c, const struct cmd_def *def, size_t argc,
+                      const struct slice *argv);
+void cmd_monitor_gone(struct cmd_env *env, struct client *c);
+
+/* --- cmd_latency.c --------------------------------------------------------------------------------------- */
+
+struct latency *latency_new(size_t row_count);
+void latency_free(struct latency *l);
+void latency_command(struct cmd_env *env, const struct cmd_def *def, int64_t took_us);
+void latency_turn(struct cmd_env *env); /* at the end of each turn */
+
+/* --- cmd_docs.c ------------------------------------------------------------------------------------------ */
+
+/* The field `arguments` of COMMAND DOCS, from the text that the row has. */
+void cmd_reply_arguments(struct reply *r, const struct cmd_def *def);
 
 /* --- cmd_server.c: the slow log --------------------------------------------------------------------------- */
 

@@ -1,8 +1,11 @@
 /* cmd/cmd_key.c - commands about whole keys: existence, deletion, lifetimes, names. */
 #include "cmd/cmd_int.h"
 
+#include <stdio.h>
+
 /* Keys one FLUSHALL operation deletes: a series of operations, so that nothing stalls. */
 #define FLUSH_STEP_COUNT 2000
+#define FLUSH_STEPS_SPARE 16 /* beyond twice what the keys take: others may write meanwhile */
 
 static void number_done(struct cmd_done *dx, const struct op *op, const struct op_result *res)
 {
@@ -74,7 +77,9 @@ static enum err life_cond_parse(struct cmd_ctx *cx, int64_t *out)
                                                : "NX and XX, GT or LT options at the same time are not compatible");
         return ERR_AGAIN;
     }
-    *out = nx ? LIFE_COND_NX : gt ? LIFE_COND_GT : lt ? LIFE_COND_LT : xx ? LIFE_COND_XX : LIFE_COND_NONE;
+    /* GT holds for no key without a lifetime anyway. */
+    *out = nx ? LIFE_COND_NX : gt ? LIFE_COND_GT : lt && xx ? LIFE_COND_XX_LT : lt ? LIFE_COND_LT
+           : xx ? LIFE_COND_XX : LIFE_COND_NONE;
     return OK;
 }
 
@@ -176,15 +181,13 @@ static enum err cmd_copy(struct cmd_ctx *cx)
                 reply_error(cx->reply, "ERR", "DB index is out of range");
                 return OK;
             }
-            if (db != cx->db) {
-                reply_error(cx->reply, "ERR", "COPY to another database is not supported");
-                return OK;
-            }
+            op.key2_elsewhere = db != cx->db;
+            op.key2_db = (uint8_t)db;
         } else {
             return ERR_SYNTAX;
         }
     }
-    if (slice_eq(cx->argv[1], cx->argv[2])) {
+    if (!op.key2_elsewhere && slice_eq(cx->argv[1], cx->argv[2])) {
         reply_error(cx->reply, "ERR", "source and destination objects are the same");
         return OK;
     }
@@ -198,11 +201,15 @@ static enum err cmd_copy(struct cmd_ctx *cx)
 
 struct flush {
     uint8_t db, last_db;
+    uint64_t steps_left;
 };
 
 static void flush_free(void *data) { mem_free(data); }
 static void flush_done(struct cmd_done *dx, const struct op *op, const struct op_result *res);
-static const struct cmd_finish flush_finish = { .done = flush_done, .release = flush_free, .on_error = true };
+/* It was accepted, so that it goes on to its end also when its client is gone. */
+static const struct cmd_finish flush_finish = {
+    .done = flush_done, .release = flush_free, .on_error = true, .without_client = true,
+};
 
 static enum err flush_step(struct cmd_ctx *cx, struct flush *f)
 {
@@ -213,8 +220,30 @@ static enum err flush_step(struct cmd_ctx *cx, struct flush *f)
     return cmd_propose_range(cx, &op, true, &flush_finish, f, 0);
 }
 
+static void flush_end(struct cmd_done *dx, enum err e)
+{
+    if (dx->client == NULL) return;
+    if (e == OK) {
+        reply_ok(dx->reply);
+    } else {
+        reply_err(dx->reply, e);
+    }
+    client_unblock(dx->env, dx->client);
+}
+
+static uint64_t flush_step_keys(const struct view *v)
+{
+    return MIN(state_settings(v->state)->op_keys_max, FLUSH_STEP_COUNT);
+}
+
 static void flush_go_on(struct cmd_done *dx, struct flush at)
 {
+    if (at.steps_left == 0) {
+        reply_error(dx->reply, "ERR", "keys are written faster than they are deleted; some are left");
+        if (dx->client != NULL) client_unblock(dx->env, dx->client);
+        return;
+    }
+    at.steps_left--;
     struct flush *f = mem_copy(&at, sizeof at);
     struct cmd_ctx cx = {
         .env = dx->env, .client = dx->client, .db = at.db, .reply = dx->reply, .view = dx->view,
@@ -223,8 +252,7 @@ static void flush_go_on(struct cmd_done *dx, struct flush at)
     enum err e = flush_step(&cx, f);
     if (e == OK) return;
     mem_free(f);
-    reply_err(dx->reply, e);
-    client_unblock(dx->env, dx->client);
+    flush_end(dx, e);
 }
 
 static void flush_done(struct cmd_done *dx, const struct op *op, const struct op_result *res)
@@ -232,12 +260,10 @@ static void flush_done(struct cmd_done *dx, const struct op *op, const struct op
     (void)op;
     struct flush at = *(struct flush *)dx->data;
     if (res->err != OK) {
-        reply_err(dx->reply, res->err);
-        client_unblock(dx->env, dx->client);
+        flush_end(dx, res->err);
         return;
     }
-    uint64_t step_max = MIN(state_settings(dx->view.state)->op_keys_max, FLUSH_STEP_COUNT);
-    if ((uint64_t)res->number >= step_max) {
+    if ((uint64_t)res->number >= flush_step_keys(&dx->view)) {
         flush_go_on(dx, at);
         return;
     }
@@ -249,8 +275,7 @@ static void flush_done(struct cmd_done *dx, const struct op *op, const struct op
         flush_go_on(dx, at);
         return;
     }
-    reply_ok(dx->reply);
-    client_unblock(dx->env, dx->client);
+    flush_end(dx, OK);
 }
 
 static enum err flush_any(struct cmd_ctx *cx, uint8_t from, uint8_t to)
@@ -259,7 +284,9 @@ static enum err flush_any(struct cmd_ctx *cx, uint8_t from, uint8_t to)
         return ERR_SYNTAX;
     }
     struct flush *f = mem_alloc(sizeof *f);
-    *f = (struct flush){ from, to };
+    uint8_t bounds[] = { from, (uint8_t)(to + 1) };
+    uint64_t keys = view_count(&cx->view, (struct slice){ &bounds[0], 1 }, (struct slice){ &bounds[1], 1 });
+    *f = (struct flush){ from, to, 2 * (keys / flush_step_keys(&cx->view)) + CMD_DATABASES + FLUSH_STEPS_SPARE };
     enum err e = flush_step(cx, f);
     if (e != OK) {
         mem_free(f);
@@ -279,6 +306,15 @@ static enum err object_key(struct cmd_ctx *cx, struct kv *kv)
     return cmd_get(cx, cx->argv[2], kv) ? OK : ERR_NO_KEY;
 }
 
+/* How Redis would encode it. */
+static const char *encoding_of(const struct kv *kv)
+{
+    int64_t number = 0;
+    if (kv->type != VALUE_STRING) return "listpack";
+    if (i64_parse(kv->value, &number) == OK) return "int";
+    return kv->value.len <= 44 ? "embstr" : "raw";
+}
+
 static enum err cmd_object_encoding(struct cmd_ctx *cx)
 {
     struct kv kv;
@@ -286,9 +322,7 @@ static enum err cmd_object_encoding(struct cmd_ctx *cx)
         reply_null(cx->reply);
         return OK;
     }
-    int64_t number = 0;
-    bool is_int = kv.type == VALUE_STRING && i64_parse(kv.value, &number) == OK;
-    reply_bulk_cstr(cx->reply, kv.type != VALUE_STRING ? "listpack" : is_int ? "int" : kv.value.len <= 44 ? "embstr" : "raw");
+    reply_bulk_cstr(cx->reply, encoding_of(&kv));
     return OK;
 }
 
@@ -334,6 +368,24 @@ static enum err cmd_memory_usage(struct cmd_ctx *cx)
     } else {
         reply_int(cx->reply, (int64_t)(offsetof(struct entry, data) + kv.key.len + kv.value.len + 32));
     }
+    return OK;
+}
+
+static enum err cmd_debug_object(struct cmd_ctx *cx)
+{
+    struct kv kv;
+    char text[160];
+    TRY(object_key(cx, &kv));
+    int len = snprintf(text, sizeof text, "Value at:0x0 refcount:1 encoding:%s serializedlength:%zu lru:0 "
+                       "lru_seconds_idle:0 mod:%llu version:%llu", encoding_of(&kv), kv.value.len,
+                       (unsigned long long)kv.mod, (unsigned long long)kv.version);
+    reply_simple(cx->reply, (struct slice){ (const uint8_t *)text, (size_t)len });
+    return OK;
+}
+
+static enum err cmd_debug_help(struct cmd_ctx *cx)
+{
+    cmd_reply_help(cx, "debug");
     return OK;
 }
 
@@ -401,6 +453,13 @@ const struct cmd_def cmd_key_defs[] = {
       .keys = KEY2, .since = "4.0.0", .args = "key", .summary = "Answers with an error: frequency is not kept." },
     { .name = "object|help", .run = cmd_object_help, .arity = 2, .flags = READS, .group = GROUP_GENERIC,
       .since = "6.2.0", .args = "", .summary = "Shows the subcommands." },
+    { .name = "debug", .arity = -2, .flags = CMD_READ | CMD_CONTAINER | CMD_ADMIN, .group = GROUP_SERVER,
+      .since = "1.0.0", .args = "", .summary = "A container for looking inside." },
+    { .name = "debug|object", .run = cmd_debug_object, .arity = 3, .flags = CMD_READ | CMD_ADMIN | CMD_FAST,
+      .group = GROUP_SERVER, .keys = KEY2, .since = "1.0.0", .args = "key",
+      .summary = "Describes a key's value as Redis would keep it, and its revision and version." },
+    { .name = "debug|help", .run = cmd_debug_help, .arity = 2, .flags = CMD_CONN | CMD_FAST, .group = GROUP_SERVER,
+      .since = "1.0.0", .args = "", .summary = "Shows the subcommands." },
     { .name = "memory", .arity = -2, .flags = CMD_READ | CMD_CONTAINER, .group = GROUP_SERVER, .since = "4.0.0",
       .args = "", .summary = "A container for commands about memory." },
     { .name = "memory|usage", .run = cmd_memory_usage, .arity = -3, .flags = READS, .group = GROUP_SERVER,

@@ -79,7 +79,7 @@ static void get_read(struct cmd_env *env, struct client *c, const struct store_r
 {
     (void)data;
     if (c == NULL || read == NULL) return;
-    struct reply r = client_reply(c);
+    struct reply r = client_reply(env, c);
     struct store_item item;
     size_t pos = 0;
     if (cmd_check_rev(env, read->at_rev, &r) != OK) {
@@ -361,7 +361,7 @@ static void history_read(struct cmd_env *env, struct client *c, const struct sto
 {
     (void)data;
     if (c == NULL || read == NULL) return;
-    struct reply r = client_reply(c);
+    struct reply r = client_reply(env, c);
     if (read->result != OK) {
         reply_err(&r, read->result);
     } else {
@@ -412,24 +412,16 @@ static enum err cmd_kv_history(struct cmd_ctx *cx)
 
 /* --- KV COMPACT, REVISION, HASH ---------------------------------------------------------------------------------- */
 
-static void physical_wait(struct cmd_env *env, struct client *c, uint64_t rev);
-
 static void physical_poll(struct cmd_env *env, struct client *c)
 {
-    uint64_t rev = (uint64_t)(uintptr_t)c->block.data;
-    c->blocked = false;
-    physical_wait(env, c, rev);
-    if (c->blocked) return;
-    struct reply r = client_reply(c);
+    uint64_t rev = (uint64_t)(uintptr_t)c->block->data;
+    if (!node_compacted_physically(env->node, rev)) {
+        client_block_more(env, c, env->now_ms + PHYSICAL_POLL_MS, physical_poll, NULL, c->block->data);
+        return;
+    }
+    struct reply r = client_reply(env, c);
     reply_ok(&r);
-    c->blocked = true;
     client_unblock(env, c);
-}
-
-static void physical_wait(struct cmd_env *env, struct client *c, uint64_t rev)
-{
-    if (node_compacted_physically(env->node, rev)) return;
-    client_block(env, c, env->now_ms + PHYSICAL_POLL_MS, physical_poll, NULL, (void *)(uintptr_t)rev);
 }
 
 static void compact_done(struct cmd_done *dx, const struct op *op, const struct op_result *res)
@@ -446,8 +438,8 @@ static void compact_done(struct cmd_done *dx, const struct op *op, const struct 
     } else if (dx->arg == 0 || node_compacted_physically(dx->env->node, (uint64_t)op->number)) {
         reply_ok(dx->reply);
     } else {
-        dx->client->blocked = false;
-        physical_wait(dx->env, dx->client, (uint64_t)op->number);
+        client_block_more(dx->env, dx->client, dx->env->now_ms + PHYSICAL_POLL_MS, physical_poll, NULL,
+                          (void *)(uintptr_t)op->number);
         return;
     }
     if (dx->arg != 0) client_unblock(dx->env, dx->client);

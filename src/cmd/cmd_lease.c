@@ -191,7 +191,7 @@ const struct cmd_def cmd_lease_defs[] = {
     { .name = "lease", .arity = -2, .flags = CMD_CONN | CMD_CONTAINER, .group = GROUP_COORDINATION,
       .since = "0.1.0", .args = "", .summary = "A container for commands about leases." },
     { .name = "lease|grant", .run = cmd_lease_grant, .arity = -3, .flags = WRITES | CMD_DENYOOM,
-      .group = GROUP_COORDINATION, .since = "0.1.0", .args = "seconds | PX milliseconds [ID id]",
+      .group = GROUP_COORDINATION, .since = "0.1.0", .args = "seconds|PX milliseconds [ID id]",
       .summary = "Grants a lease; its keys go when it is not kept alive for so long." },
     { .name = "lease|keepalive", .run = cmd_lease_keepalive, .arity = -3, .flags = WRITES,
       .group = GROUP_COORDINATION, .since = "0.1.0", .args = "[PX] id [id ...]",

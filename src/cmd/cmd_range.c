@@ -333,7 +333,7 @@ static void old_read_done(struct cmd_env *env, struct client *c, const struct st
         old_free(x);
         return;
     }
-    struct reply r = client_reply(c);
+    struct reply r = client_reply(env, c);
     if (cmd_check_rev(env, x->o.rev, &r) != OK) {
         client_unblock(env, c);
         old_free(x);
@@ -367,7 +367,7 @@ static void old_finish(struct cmd_env *env, struct client *c, struct old_range *
     }
     /* What was still live and what came from history were found apart. */
     if (x->count > 1) qsort(kvs, x->count, sizeof *kvs, item_order);
-    struct reply r = client_reply(c);
+    struct reply r = client_reply(env, c);
     reply_sorted(env, &r, kvs, x->count, mvcc_rev(state_mvcc(node_state(env->node))), x->total, &x->o);
     mem_free(kvs);
     client_unblock(env, c);
@@ -382,7 +382,7 @@ static void old_step(struct cmd_env *env, struct client *c, struct old_range *x)
         return;
     }
     if (x->bytes.len > env->limits.output_bytes_max) {
-        struct reply r = client_reply(c);
+        struct reply r = client_reply(env, c);
         reply_error(&r, "ERR", "SORT and MIN/MAX look at the whole range: this one is too large, ask for parts of it");
         client_unblock(env, c);
         old_free(x);

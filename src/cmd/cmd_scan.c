@@ -211,7 +211,7 @@ static void scan_resumed(struct cmd_env *env, struct client *c, const struct sto
 {
     struct scan *s = data;
     if (c != NULL && read != NULL) {
-        struct reply r = client_reply(c);
+        struct reply r = client_reply(env, c);
         struct view v = node_view(env->node);
         struct store_item item;
         size_t pos = 0;

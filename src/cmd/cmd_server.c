@@ -50,15 +50,16 @@ static void info_server(struct cmd_env *env, struct buf *b)
 }
 
 struct client_counts {
-    size_t blocked, pubsub, watching;
+    size_t blocked, pubsub, watching, paused;
 };
 
 static void count_client(void *ctx, struct client *c)
 {
     struct client_counts *n = ctx;
-    n->blocked += c->blocked && c->block.can_unblock;
+    n->blocked += c->blocked && c->block->can_unblock;
     n->pubsub += c->sub_count > 0;
     n->watching += c->watches != NULL;
+    n->paused += c->paused;
 }
 
 static void info_clients(struct cmd_env *env, struct buf *b)
@@ -66,7 +67,8 @@ static void info_clients(struct cmd_env *env, struct buf *b)
     struct client_counts n = { .blocked = 0 };
     client_each(env, count_client, &n);
     buf_printf(b, "connected_clients:%zu\r\nblocked_clients:%zu\r\npubsub_clients:%zu\r\nwatching_clients:%zu\r\n"
-               "tracking_clients:0\r\n", client_count(env), n.blocked, n.pubsub, n.watching);
+               "tracking_clients:0\r\npaused_clients:%zu\r\nmonitors:%zu\r\n", client_count(env), n.blocked, n.pubsub,
+               n.watching, n.paused, env->monitor_count);
 }
 
 static void info_memory(struct cmd_env *env, struct buf *b)
@@ -181,7 +183,7 @@ static void info_keyspace(struct cmd_env *env, struct buf *b)
         uint64_t keys = view_count(&v, (struct slice){ &bounds[0], 1 }, (struct slice){ &bounds[1], 1 });
         if (keys == 0) continue;
         buf_printf(b, "db%u:keys=%llu,expires=%llu,avg_ttl=0\r\n", db, (unsigned long long)keys,
-                   db == 0 ? (unsigned long long)life_count(state_leases(v.state)) : 0ULL);
+                   (unsigned long long)life_expiring_count(state_leases(v.state), (uint8_t)db));
     }
 }
 
@@ -347,7 +349,7 @@ void slow_log_note(struct cmd_env *env, struct client *c, const struct cmd_def *
     char peer[CLIENT_ADDRESS_BYTES_MAX];
     client_address(env, c, true, peer);
     e->peer = mem_copy(peer, strlen(peer) + 1);
-    e->name = c->name == NULL ? mem_copy("", 1) : mem_copy(c->name, strlen(c->name) + 1);
+    e->name = mem_copy(client_name(c, CLIENT_NAME), strlen(client_name(c, CLIENT_NAME)) + 1);
     bool secret = (def->flags & CMD_SECRET) != 0;
     e->argc = secret ? 1 : MIN(argc, SLOW_ARGS_MAX);
     for (size_t i = 0; i < e->argc; i++) {
@@ -399,30 +401,7 @@ static enum err cmd_slowlog_reset(struct cmd_ctx *cx)
     return OK;
 }
 
-/* --- LATENCY, SHUTDOWN, help ----------------------------------------------------------------------------- */
-
-static enum err cmd_latency_latest(struct cmd_ctx *cx)
-{
-    reply_array(cx->reply, 0);
-    return OK;
-}
-
-static enum err cmd_latency_reset(struct cmd_ctx *cx)
-{
-    reply_int(cx->reply, 0);
-    return OK;
-}
-
-static enum err cmd_latency_doctor(struct cmd_ctx *cx)
-{
-    struct node_stats st;
-    node_stats_get(cx->env->node, &st);
-    struct buf text CLEANUP(buf_deinit) = { 0 };
-    buf_printf(&text, "Longest write and sync of the log: %lld us, the last: %lld us. Slow commands: SLOWLOG GET.\n",
-               (long long)st.wal.sync_us_max, (long long)st.wal.sync_us_last);
-    reply_verbatim(cx->reply, buf_slice(&text));
-    return OK;
-}
+/* --- SHUTDOWN, help --------------------------------------------------------------------------------------- */
 
 static enum err cmd_shutdown(struct cmd_ctx *cx)
 {
@@ -440,12 +419,6 @@ static enum err cmd_shutdown(struct cmd_ctx *cx)
 static enum err cmd_slowlog_help(struct cmd_ctx *cx)
 {
     cmd_reply_help(cx, "slowlog");
-    return OK;
-}
-
-static enum err cmd_latency_help(struct cmd_ctx *cx)
-{
-    cmd_reply_help(cx, "latency");
     return OK;
 }
 
@@ -476,16 +449,6 @@ const struct cmd_def cmd_server_defs[] = {
     { .name = "slowlog|reset", .run = cmd_slowlog_reset, .arity = 2, .flags = CONN | CMD_ADMIN, SERVER,
       .since = "2.2.12", .args = "", .summary = "Forgets the slow commands." },
     { .name = "slowlog|help", .run = cmd_slowlog_help, .arity = 2, .flags = CONN, SERVER, .since = "6.2.0",
-      .args = "", .summary = "Shows the subcommands." },
-    { .name = "latency", .arity = -2, .flags = CMD_CONN | CMD_CONTAINER, SERVER, .since = "2.8.13", .args = "",
-      .summary = "A container for commands about latency." },
-    { .name = "latency|latest", .run = cmd_latency_latest, .arity = 2, .flags = CONN | CMD_ADMIN, SERVER,
-      .since = "2.8.13", .args = "", .summary = "Returns no events: see LATENCY DOCTOR." },
-    { .name = "latency|reset", .run = cmd_latency_reset, .arity = -2, .flags = CONN | CMD_ADMIN, SERVER,
-      .since = "2.8.13", .args = "[event [event ...]]", .summary = "Returns 0: no events are kept." },
-    { .name = "latency|doctor", .run = cmd_latency_doctor, .arity = 2, .flags = CMD_CONN | CMD_ADMIN, SERVER,
-      .since = "2.8.13", .args = "", .summary = "Says how long the disk takes." },
-    { .name = "latency|help", .run = cmd_latency_help, .arity = 2, .flags = CONN, SERVER, .since = "2.8.13",
       .args = "", .summary = "Shows the subcommands." },
     { .name = "shutdown", .run = cmd_shutdown, .arity = -1, .flags = CMD_CONN | CMD_ADMIN | CMD_NO_MULTI | CMD_DRAIN,
       SERVER, .since = "1.0.0", .args = "[NOSAVE|SAVE] [NOW] [FORCE]", .summary = "Stops the server cleanly." },

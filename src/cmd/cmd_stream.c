@@ -219,7 +219,7 @@ static void pass_read(struct cmd_env *env, struct client *c, const struct store_
 /* Writes the reply, the client goes on, the reader is gone. */
 static void reader_finish(struct stream_reader *rd, struct client *c, bool compacted)
 {
-    struct reply r = client_reply(c);
+    struct reply r = client_reply(rd->hub->env, c);
     if (compacted) {
         hub_reply_compacted(rd->hub, &r, rd->sources[rd->at].next_rev);
     } else {
@@ -291,7 +291,7 @@ static void pass_read(struct cmd_env *env, struct client *c, const struct store_
 
 static void reader_timeout(struct cmd_env *env, struct client *c)
 {
-    struct stream_reader *rd = c->block.data;
+    struct stream_reader *rd = c->block->data;
     (void)env;
     rd->timed_out = true;
     if (rd->is_reading || rd->is_ready) return; /* answers when the read is back, or in this turn */
@@ -304,7 +304,7 @@ static void reader_timeout(struct cmd_env *env, struct client *c)
 
 static void reader_cancel(struct cmd_env *env, struct client *c)
 {
-    struct stream_reader *rd = c->block.data;
+    struct stream_reader *rd = c->block->data;
     (void)env;
     if (rd->is_reading) {
         rd->is_gone = true;
@@ -333,7 +333,7 @@ void hub_reader_turn(struct cmd_hub *hub)
     while (hub->ready != NULL) {
         struct stream_reader *rd = hub->ready;
         struct client *c = client_find(hub->env, rd->client_handle);
-        ASSERT(c != NULL && c->blocked && c->block.data == rd); /* reader_cancel ends the wait */
+        ASSERT(c != NULL && c->blocked && c->block->data == rd); /* reader_cancel ends the wait */
         wait_end(rd);
         if (c->closing) continue;
         for (size_t i = 0; i < rd->source_count; i++) {

@@ -1,13 +1,9 @@
 /* cmd/cmd_string.c - Redis' strings on the versioned key space. */
 #include "cmd/cmd_int.h"
 
-#include <errno.h>
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include "state/real.h"
 
 #define LIFE_MS_MAX (INT64_MAX / 4) /* so that adding a clock cannot overflow */
-#define FLOAT_TEXT_BYTES_MAX 5120 /* the largest has 4933 digits, and 18 behind */
 
 /* --- options that several commands share --------------------------------------------------- */
 
@@ -473,142 +469,26 @@ static enum err cmd_decrby(struct cmd_ctx *cx)
     return incr_by(cx, -by);
 }
 
-/* --- INCRBYFLOAT: computed here, put only if nobody changed the key meanwhile -------------------------- */
-
-struct incr_float {
-    long double by;
-    uint64_t client_handle;
-    struct slice key; /* owned, the client's form */
-    uint8_t db;
-    struct slice text; /* owned: what was put last */
-};
-
-static void incr_float_free(void *data)
+static void incrbyfloat_done(struct cmd_done *dx, const struct op *op, const struct op_result *res)
 {
-    struct incr_float *f = data;
-    mem_free((void *)(uintptr_t)f->key.at);
-    mem_free((void *)(uintptr_t)f->text.at);
-    mem_free(f);
-}
-
-/* Redis' float arguments: no blanks, no hex of words like "nan". */
-static enum err float_parse(struct slice s, long double *out)
-{
-    char text[FLOAT_TEXT_BYTES_MAX];
-    if (s.len == 0 || s.len >= sizeof text || s.at[0] == ' ') return ERR_NOT_FLOAT;
-    memcpy(text, s.at, s.len);
-    text[s.len] = '\0';
-    char *end = NULL;
-    errno = 0;
-    long double v = strtold(text, &end);
-    if (end != text + s.len || isnan(v) || (errno == ERANGE && (v == 0 || isinf(v)))) return ERR_NOT_FLOAT;
-    *out = v;
-    return OK;
-}
-
-/* 17 digits behind the point, without trailing zeros: as Redis prints. */
-static size_t float_print(long double v, char out[FLOAT_TEXT_BYTES_MAX])
-{
-    int len = snprintf(out, FLOAT_TEXT_BYTES_MAX, "%.17Lf", v);
-    ASSERT(len > 0 && len < FLOAT_TEXT_BYTES_MAX);
-    if (memchr(out, '.', (size_t)len) != NULL) {
-        while (out[len - 1] == '0') len--;
-        if (out[len - 1] == '.') len--;
-    }
-    if (len == 2 && out[0] == '-' && out[1] == '0') {
-        out[0] = '0';
-        len = 1;
-    }
-    return (size_t)len;
-}
-
-/* The operation that puts present + by; the present version is what its condition names. */
-static enum err incr_float_op(struct incr_float *f, bool found, const struct kv *kv, struct op *op)
-{
-    long double now = 0;
-    if (found && kv->type != VALUE_STRING) return ERR_WRONGTYPE;
-    if (found) TRY(float_parse(kv->value, &now));
-    long double sum = now + f->by;
-    if (isnan(sum) || isinf(sum)) return ERR_NAN;
-    char text[FLOAT_TEXT_BYTES_MAX];
-    size_t len = float_print(sum, text);
-    mem_free((void *)(uintptr_t)f->text.at);
-    f->text = (struct slice){ mem_copy(text, len), len };
-    *op = (struct op){
-        .kind = OP_PUT, .db = f->db, .key = f->key, .value = f->text, .cond = COND_MOD_EQ,
-        .cond_number = found ? kv->mod : 0, .life = LIFE_KEEP,
-        .fields = FIELD_KEY | FIELD_VALUE | FIELD_COND | FIELD_LIFE,
-    };
-    return OK;
-}
-
-static void incr_float_done(struct cmd_done *dx, const struct op *op, const struct op_result *res);
-static const struct cmd_finish incr_float_finish = {
-    .done = incr_float_done, .release = incr_float_free, .on_error = true,
-};
-
-static enum err incr_float_try(struct cmd_ctx *cx, struct incr_float *f)
-{
-    struct slice internal = cmd_internal_key(cx->env, f->db, f->key);
     struct kv kv;
-    bool found = view_get(&cx->view, internal, &kv);
-    struct op op;
-    TRY(incr_float_op(f, found, &kv, &op));
-    return cmd_propose(cx, &op, &incr_float_finish, f, 0);
+    (void)res;
+    bool found = view_get(&dx->view, op->key, &kv);
+    ASSERT(found);
+    reply_bulk(dx->reply, kv.value);
 }
+static const struct cmd_finish incrbyfloat_finish = { .done = incrbyfloat_done };
 
-/* Lost the race: the same once more, from what is there now. Rare, and bounded by the other
- * writers' progress: each failure is somebody's success. */
-static void incr_float_again(struct cmd_done *dx)
-{
-    struct incr_float *old = dx->data;
-    struct incr_float *f = mem_alloc(sizeof *f);
-    *f = (struct incr_float){ .by = old->by, .db = old->db,
-                              .key = { mem_copy(old->key.at, old->key.len), old->key.len } };
-    struct cmd_ctx cx = {
-        .env = dx->env, .client = dx->client, .db = f->db, .reply = dx->reply, .view = dx->view,
-        .def = cmd_table_by_name(dx->env->table, SLICE_LIT("incrbyfloat")), .mode = CMD_MODE_NORMAL,
-    };
-    enum err e = incr_float_try(&cx, f);
-    if (e == OK) return;
-    reply_err(dx->reply, e);
-    incr_float_free(f);
-    client_unblock(dx->env, dx->client);
-}
-
-static void incr_float_done(struct cmd_done *dx, const struct op *op, const struct op_result *res)
-{
-    (void)op;
-    struct incr_float *f = dx->data;
-    if (res->err == OK && !res->applied) {
-        incr_float_again(dx);
-        return;
-    }
-    if (res->err != OK) {
-        reply_err(dx->reply, res->err);
-    } else {
-        reply_bulk(dx->reply, f->text);
-    }
-    client_unblock(dx->env, dx->client);
-}
-
-/* Nothing follows on this connection until it is done: a retry must not overtake. */
 static enum err cmd_incrbyfloat(struct cmd_ctx *cx)
 {
+    struct real by;
     TRY(cmd_check_key(cx->env, cx->argv[1]));
-    long double by = 0;
-    TRY(float_parse(cx->argv[2], &by));
-    struct incr_float *f = mem_zalloc(sizeof *f);
-    f->by = by;
-    f->db = cx->db;
-    f->key = (struct slice){ mem_copy(cx->argv[1].at, cx->argv[1].len), cx->argv[1].len };
-    enum err e = incr_float_try(cx, f);
-    if (e != OK) {
-        incr_float_free(f);
-        return e;
-    }
-    client_block(cx->env, cx->client, INT64_MAX, NULL, NULL, NULL);
-    return OK;
+    TRY(real_parse(cx->argv[2], &by));
+    struct op op = cmd_op(cx, OP_INCR_FLOAT);
+    op.key = cx->argv[1];
+    op.value = cx->argv[2];
+    op.fields = FIELD_KEY | FIELD_VALUE;
+    return cmd_propose(cx, &op, &incrbyfloat_finish, NULL, 0);
 }
 
 /* --- compare and delete --------------------------------------------------------------------------------- */
@@ -699,7 +579,7 @@ const struct cmd_def cmd_string_defs[] = {
     { .name = "decrby", .run = cmd_decrby, .arity = 3, .flags = GROWS, .group = GROUP_STRING, .keys = KEY1,
       .since = "1.0.0", .args = "key decrement", .summary = "Subtracts from an integer." },
     { .name = "incrbyfloat", .run = cmd_incrbyfloat, .arity = 3, .group = GROUP_STRING, .keys = KEY1,
-      .flags = CMD_WRITE | CMD_DRAIN | CMD_NO_MULTI | CMD_DENYOOM, .since = "2.6.0", .args = "key increment",
+      .flags = GROWS, .since = "2.6.0", .args = "key increment",
       .summary = "Adds to a number with a fraction." },
     { .name = "delex", .run = cmd_delex, .arity = -2, .flags = WRITES, .group = GROUP_STRING, .keys = KEY1,
       .since = "8.4.0", .args = "key [IFEQ value|IFNE value]", .summary = "Deletes a key if its value is, or is not, as given." },

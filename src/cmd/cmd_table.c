@@ -13,9 +13,9 @@ struct cmd_table {
 };
 
 static const struct cmd_def *const families[] = {
-    cmd_string_defs, cmd_key_defs,    cmd_scan_defs,   cmd_txn_defs,    cmd_kv_defs,
+    cmd_string_defs, cmd_key_defs,    cmd_scan_defs,   cmd_multi_defs,  cmd_txn_defs,    cmd_kv_defs,
     cmd_lease_defs,  cmd_member_defs, cmd_watch_defs,  cmd_stream_defs, cmd_pubsub_defs,
-    cmd_conn_defs,   cmd_client_defs, cmd_command_defs, cmd_server_defs, cmd_config_defs,
+    cmd_conn_defs,   cmd_client_defs, cmd_pause_defs,  cmd_latency_defs, cmd_command_defs, cmd_server_defs, cmd_config_defs,
 };
 
 static uint32_t name_hash(struct slice name)

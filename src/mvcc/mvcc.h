@@ -47,6 +47,7 @@ struct life {
     uint32_t timer;       /* place in the timer, kept by state/lease */
     bool changed;         /* differs from the last row: a record of its own is needed */
     bool recorded;        /* such a record may be in the store */
+    uint8_t db;           /* the key's first byte, kept by state/lease */
     struct life *prev, *next; /* keys of the same lease, kept by state/lease */
 };
 

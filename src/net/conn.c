@@ -39,7 +39,7 @@ static void interest_update(struct conn *conn)
     if (conn->interest != 0) event_del(&conn->event);
     conn->interest = wanted;
     if (wanted == 0) return;
-    int failed = event_assign(&conn->event, conn->loop->base, conn_fd(conn),
+    int failed = event_assign(&conn->event, loop_of(conn)->base, conn_fd(conn),
                               (short)(wanted | EV_PERSIST), on_ready, conn);
     ASSERT(failed == 0);
     failed = event_add(&conn->event, NULL);
@@ -50,14 +50,14 @@ static void more_add(struct conn *conn)
 {
     if (has(conn, CONN_MORE)) return;
     set(conn, CONN_MORE);
-    conn_list_add(&conn->loop->more, conn);
+    conn_list_add(&loop_of(conn)->more, conn);
 }
 
 /* --- input that is held ---------------------------------------------------- */
 
 static void input_free(struct conn *conn)
 {
-    conn->loop->stats.input_bytes -= conn->input_cap;
+    loop_of(conn)->stats.input_bytes -= conn->input_cap;
     mem_free(conn->input);
     conn->input = NULL;
     conn->input_cap = 0;
@@ -79,7 +79,7 @@ static uint8_t *input_reserve(struct conn *conn, size_t bytes)
         size_t cap = MAX(need, MIN((size_t)conn->input_cap * 2, MAX((size_t)conn->want, need)));
         ASSERT(cap <= UINT32_MAX);
         conn->input = mem_realloc(conn->input, cap);
-        conn->loop->stats.input_bytes += cap - conn->input_cap;
+        loop_of(conn)->stats.input_bytes += cap - conn->input_cap;
         conn->input_cap = (uint32_t)cap;
     }
     return conn->input + conn->input_end;
@@ -111,7 +111,9 @@ static size_t offer(struct conn *conn, struct slice in)
     conn->want = 0;
     size_t used = conn->callbacks->on_bytes(conn->user, conn, in);
     ASSERT(used <= in.len);
-    if (conn->want > conn->input_bytes_max) conn_end(conn, CONN_CLOSE_INPUT_LIMIT, 0);
+    size_t input_max = loop_of(conn)->cfg.input_bytes_max;
+    if (conn->input_mib_max != 0) input_max = (size_t)conn->input_mib_max << 20;
+    if (conn->want > input_max) conn_end(conn, CONN_CLOSE_INPUT_LIMIT, 0);
     return has(conn, CONN_CLOSING | CONN_DRAINING) ? in.len : used;
 }
 
@@ -144,8 +146,8 @@ static size_t socket_read(struct conn *conn, uint8_t *at, size_t bytes)
 {
     ssize_t got = recv(conn_fd(conn), at, bytes, 0);
     if (got > 0) {
-        conn->loop->stats.read_count++;
-        conn->loop->stats.read_bytes += (uint64_t)got;
+        loop_of(conn)->stats.read_count++;
+        loop_of(conn)->stats.read_bytes += (uint64_t)got;
         return (size_t)got;
     }
     if (got == 0) {
@@ -180,7 +182,7 @@ static void read_held(struct conn *conn)
 /* The usual way: the loop's buffer, with what little is held put before it. */
 static void read_shared(struct conn *conn)
 {
-    uint8_t *at = conn->loop->read_buf + NET_PREFIX_BYTES_MAX;
+    uint8_t *at = loop_of(conn)->read_buf + NET_PREFIX_BYTES_MAX;
     size_t before = held(conn);
     size_t got = socket_read(conn, at, NET_READ_BYTES_MAX);
     if (got == 0) return;
@@ -226,7 +228,7 @@ static void drained_close(struct conn *conn)
 {
     shutdown(conn_fd(conn), SHUT_WR);
     for (int i = 0; i < DRAIN_READ_COUNT_MAX; i++) {
-        if (recv(conn_fd(conn), conn->loop->read_buf, NET_READ_BYTES_MAX, 0) <= 0) break;
+        if (recv(conn_fd(conn), loop_of(conn)->read_buf, NET_READ_BYTES_MAX, 0) <= 0) break;
     }
     conn_end(conn, CONN_CLOSE_FLUSHED, 0);
 }
@@ -239,7 +241,7 @@ static void output_settle(struct conn *conn)
         drained_close(conn);
         return;
     }
-    if (left >= conn->loop->cfg.output_low_bytes) {
+    if (left >= loop_of(conn)->cfg.output_low_bytes) {
         set(conn, CONN_OUT_HIGH);
     } else if (has(conn, CONN_OUT_HIGH) && !has(conn, CONN_DRAINING)) {
         unset(conn, CONN_OUT_HIGH);
@@ -262,8 +264,8 @@ void conn_flush(struct conn *conn)
             return;
         }
         size_t done = sent < 0 ? 0 : (size_t)sent;
-        conn->loop->stats.write_count++;
-        conn->loop->stats.write_bytes += done;
+        loop_of(conn)->stats.write_count++;
+        loop_of(conn)->stats.write_bytes += done;
         chain_consume(&conn->out, done);
         if (done < offered) {
             set(conn, CONN_WAIT_WRITE);
@@ -297,7 +299,7 @@ static void on_ready(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;
     struct conn *conn = arg;
-    loop_wake(conn->loop);
+    loop_wake(loop_of(conn));
     if (has(conn, CONN_CLOSING)) return; /* by turn_begin */
     if (has(conn, CONN_CONNECTING)) {
         connect_done(conn);
@@ -313,10 +315,8 @@ static void on_ready(evutil_socket_t fd, short what, void *arg)
 struct conn *conn_make(struct loop *loop, int fd, uint16_t flags)
 {
     struct conn *conn = mem_zalloc(sizeof *conn);
-    conn->loop = loop;
     conn->id = ++loop->last_conn_id;
     conn->flags = flags;
-    conn->input_bytes_max = loop->cfg.input_bytes_max;
     chain_init(&conn->out, &loop->pool);
     int failed = event_assign(&conn->event, loop->base, fd, EV_READ | EV_PERSIST, on_ready, conn);
     ASSERT(failed == 0);
@@ -373,7 +373,10 @@ enum err conn_open(struct loop *loop, const struct net_addr *addr,
     return OK;
 }
 
-void conn_input_limit(struct conn *conn, uint32_t bytes_max) { conn->input_bytes_max = bytes_max; }
+void conn_input_limit(struct conn *conn, uint32_t bytes_max)
+{
+    conn->input_mib_max = (uint16_t)((bytes_max + (1u << 20) - 1) >> 20);
+}
 
 void conn_watch_peer(struct conn *conn, int64_t silence_ms_max)
 {
@@ -401,17 +404,17 @@ void conn_end(struct conn *conn, enum conn_close_reason reason, int error)
     if (has(conn, CONN_CLOSING)) return;
     set(conn, CONN_CLOSING);
     conn->reason = (uint8_t)reason;
-    conn->error = error;
+    conn->error = (int16_t)error;
     interest_update(conn);
-    conn_list_add(&conn->loop->closing, conn);
+    conn_list_add(&loop_of(conn)->closing, conn);
 }
 
 void conn_free(struct conn *conn)
 {
     ASSERT(!has(conn, CONN_DIRTY | CONN_MORE));
     ASSERT(conn->interest == 0);
-    conn_table_remove(&conn->loop->table, conn);
-    conn->loop->stats.conn_count--;
+    conn_table_remove(&loop_of(conn)->table, conn);
+    loop_of(conn)->stats.conn_count--;
     close(conn_fd(conn));
     chain_deinit(&conn->out);
     input_free(conn);
@@ -432,7 +435,7 @@ void conn_close_after_flush(struct conn *conn)
 
 uint64_t conn_id(const struct conn *conn) { return conn->id; }
 void *conn_user(const struct conn *conn) { return conn->user; }
-struct loop *conn_loop(const struct conn *conn) { return conn->loop; }
+struct loop *conn_loop(const struct conn *conn) { return loop_of(conn); }
 struct chain *conn_out(struct conn *conn) { return &conn->out; }
 size_t conn_input_bytes(const struct conn *conn) { return held(conn); }
 bool conn_is_paused(const struct conn *conn) { return has(conn, CONN_PAUSED); }
@@ -480,7 +483,7 @@ void conn_dirty(struct conn *conn)
 {
     if (has(conn, CONN_DIRTY | CONN_WAIT_WRITE | CONN_CONNECTING | CONN_CLOSING)) return;
     set(conn, CONN_DIRTY);
-    conn_list_add(&conn->loop->dirty, conn);
+    conn_list_add(&loop_of(conn)->dirty, conn);
 }
 
 void conn_flush_now(struct conn *conn)

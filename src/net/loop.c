@@ -168,6 +168,7 @@ int64_t loop_now_us(const struct loop *loop) { return loop->now_us; }
 const struct loop_stats *loop_stats(const struct loop *loop) { return &loop->stats; }
 struct chain_pool *loop_pool(struct loop *loop) { return &loop->pool; }
 void loop_stop(struct loop *loop) { loop->stop = true; }
+void loop_set_input_bytes_max(struct loop *loop, uint32_t bytes) { loop->cfg.input_bytes_max = bytes; }
 
 /* --- watches ----------------------------------------------------------------------- */
 

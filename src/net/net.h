@@ -93,6 +93,9 @@ void loop_turn(struct loop *loop, bool may_block);
 void loop_stop(struct loop *loop); /* loop_run returns at the end of this turn */
 
 /* Monotonic, taken once a turn. */
+/* Changes loop_cfg.input_bytes_max, for what is received from now on. */
+void loop_set_input_bytes_max(struct loop *loop, uint32_t bytes);
+
 int64_t loop_now_us(const struct loop *loop);
 static inline int64_t loop_now_ms(const struct loop *loop) { return loop_now_us(loop) / 1000; }
 
@@ -181,7 +184,7 @@ enum err conn_open(struct loop *loop, const struct net_addr *addr,
  * when idle, of what the kernel probes with: a machine that is gone sends no reset. Whole seconds
  * count when idle, at least 2. No effect on a Unix socket. */
 void conn_watch_peer(struct conn *conn, int64_t silence_ms_max);
-/* Instead of loop_cfg.input_bytes_max for this connection. */
+/* Instead of loop_cfg.input_bytes_max for this connection; rounded up to whole MiB. */
 void conn_input_limit(struct conn *conn, uint32_t bytes_max);
 
 uint64_t conn_id(const struct conn *conn);                 /* from 1, never reused in this loop */

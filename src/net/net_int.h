@@ -39,8 +39,7 @@ enum conn_flag {
 
 struct conn {
     struct event event;
-    struct chain out;
-    struct loop *loop;
+    struct chain out; /* of the loop's pool: see loop_of */
     const struct conn_callbacks *callbacks;
     void *user;
     uint64_t id;
@@ -49,13 +48,13 @@ struct conn {
     uint32_t input_begin;
     uint32_t input_end;
     uint32_t want;  /* deliver when so much is held */
-    uint32_t input_bytes_max;
     uint16_t flags; /* enum conn_flag */
     uint8_t interest; /* EV_READ, EV_WRITE as registered */
     uint8_t reason; /* enum conn_close_reason */
-    int32_t error;  /* errno of CONN_CLOSE_RESET */
+    int16_t error;  /* errno of CONN_CLOSE_RESET */
+    uint16_t input_mib_max; /* 0: as the loop's */
 };
-_Static_assert(sizeof(struct conn) <= 250, "an idle connection stays small");
+_Static_assert(sizeof(struct conn) <= 224, "an idle connection stays small");
 
 struct conn_list {
     struct conn **at;
@@ -115,6 +114,11 @@ struct loop {
     uint8_t *read_buf; /* NET_PREFIX_BYTES_MAX + NET_READ_BYTES_MAX */
     struct loop_stats stats;
 };
+
+static inline struct loop *loop_of(const struct conn *conn)
+{
+    return CONTAINER_OF(conn->out.pool, struct loop, pool);
+}
 
 /* --- loop.c --- */
 void loop_wake_slow(struct loop *loop);

@@ -70,6 +70,12 @@ struct resp_decoder {
 void resp_decoder_init(struct resp_decoder *d, const struct resp_limits *limits);
 void resp_decoder_deinit(struct resp_decoder *d);
 
+/* Nothing of the next request was seen: it may as well be made again. */
+static inline bool resp_decoder_is_idle(const struct resp_decoder *d)
+{
+    return d->offset == 0 && d->scan == 0;
+}
+
 /* Where arguments are put: one a loop, or one for each request that must live
  * at the same time (a burst decoded ahead of execution). */
 struct resp_argv {

@@ -63,6 +63,9 @@ const struct option config_rows[] = {
       NULL, NULL, "Commands that take longer than so many microseconds are kept in SLOWLOG. -1: none." },
     { "slowlog-max-len", OPTION_INT, OPTION_RUNTIME, AT(slowlog_max_len), "128", 0, 100000, NULL, NULL,
       "How many commands SLOWLOG keeps." },
+    { "latency-monitor-threshold", OPTION_INT, OPTION_RUNTIME, AT(latency_ms), "100", 0, 1 << 30, NULL, NULL,
+      "Commands, turns of the event loop and syncs of the log that take so many milliseconds are kept for "
+      "LATENCY. 0: none." },
 
     { "dir", OPTION_TEXT, 0, AT(dir), "./data", 0, 0, NULL, "Member",
       "The data directory. It is made if it does not exist; two servers never share one." },

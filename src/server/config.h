@@ -41,6 +41,7 @@ struct config {
     int64_t subscriptions_per_client;
     int64_t slowlog_slower_than_us;
     int64_t slowlog_max_len;
+    int64_t latency_ms;
     /* member */
     char *dir;
     char *name;

@@ -8,7 +8,29 @@
 /* It may wait for ever; a wait for the disk or the log ends by itself. */
 static bool waits_for_events(const struct client *c)
 {
-    return c->blocked && c->block.can_unblock;
+    return c->blocked && c->block->can_unblock;
+}
+
+/* A connection that is idle keeps no decoder. */
+static void decoder_keep(struct link *l, struct resp_decoder *d)
+{
+    if (LIKELY(resp_decoder_is_idle(d))) {
+        resp_decoder_deinit(d);
+        mem_free(l->decoder);
+        l->decoder = NULL;
+        return;
+    }
+    if (l->decoder == NULL) l->decoder = mem_alloc(sizeof *l->decoder);
+    *l->decoder = *d;
+}
+
+static void decoder_take(struct link *l, struct resp_decoder *out)
+{
+    if (UNLIKELY(l->decoder != NULL)) {
+        *out = *l->decoder;
+    } else {
+        resp_decoder_init(out, &l->server->env.limits.resp);
+    }
 }
 
 /* The node is not open: every request is answered, none is executed. */
@@ -18,10 +40,12 @@ static size_t link_loading(struct link *l, struct slice in)
     char names[256];
     group_waits_for(s->group, names, sizeof names);
     struct slice rest = in;
+    struct resp_decoder decoder;
+    decoder_take(l, &decoder);
     for (;;) {
         struct resp_request request = { .argc = 0 };
         struct errmsg em = { "" };
-        enum err e = resp_decode(&l->decoder, &s->argv, rest, &request, &em);
+        enum err e = resp_decode(&decoder, &s->argv, rest, &request, &em);
         struct reply r = reply_to(conn_out(l->conn), 2);
         if (e == OK) {
             reply_error(&r, "LOADING", "Cordis is waiting for the group: %s", names);
@@ -34,11 +58,13 @@ static size_t link_loading(struct link *l, struct slice in)
         bool flood = chain_bytes(conn_out(l->conn)) > s->env.limits.output_bytes_max;
         if ((e != OK && e != ERR_AGAIN) || flood) {
             client_close(&s->env, l->client, true);
+            resp_decoder_deinit(&decoder);
             return in.len;
         }
         rest = (struct slice){ rest.at + request.used_bytes, rest.len - request.used_bytes };
         if (e == ERR_AGAIN) break;
     }
+    decoder_keep(l, &decoder);
     l->partial_since_ms = rest.len == 0 ? 0 : l->partial_since_ms != 0 ? l->partial_since_ms : s->env.now_ms;
     if (l->eof) client_close(&s->env, l->client, true);
     return in.len - rest.len;
@@ -53,7 +79,10 @@ static size_t link_on_bytes(void *user, struct conn *conn, struct slice in)
     size_t want = 0;
     bool waits = false;
     s->env.stats.net_input_bytes += in.len;
-    size_t used = cmd_feed(&s->env, l->client, in, &l->decoder, &want, &waits);
+    struct resp_decoder decoder;
+    decoder_take(l, &decoder);
+    size_t used = cmd_feed(&s->env, l->client, in, &decoder, &want, &waits);
+    decoder_keep(l, &decoder);
     if (conn_is_closing(conn)) return in.len;
     l->partial_since_ms = want == 0 ? 0 : l->partial_since_ms != 0 && used == 0 ? l->partial_since_ms : s->env.now_ms;
     if (in.len == used) l->partial_since_ms = 0;
@@ -72,10 +101,11 @@ static void link_on_close(void *user, struct conn *conn, enum conn_close_reason 
     struct link *l = user;
     struct server *s = l->server;
     char peer[NET_ADDRESS_TEXT_BYTES_MAX];
-    log_debug("client closed id=%llu peer=%s reason=%s", (unsigned long long)l->client->id,
+    log_debug("client closed id=%llu peer=%s reason=%s", (unsigned long long)client_id(l->client),
               conn_peer_text(conn, peer, sizeof peer), conn_close_reason_name(reason));
     client_free(&s->env, l->client);
-    resp_decoder_deinit(&l->decoder);
+    if (l->decoder != NULL) resp_decoder_deinit(l->decoder);
+    mem_free(l->decoder);
     if (l->prev != NULL) l->prev->next = l->next;
     if (l->next != NULL) l->next->prev = l->prev;
     if (s->links == l) s->links = l->next;
@@ -89,7 +119,7 @@ static void link_on_eof(void *user, struct conn *conn)
     const struct client *c = l->client;
     l->eof = true;
     /* What was sent before the end is still executed and answered; link_resumed looks again. */
-    bool goes_on = c->draining || c->congested || c->blocked;
+    bool goes_on = c->draining || c->congested || c->paused || c->blocked;
     if (!goes_on || waits_for_events(c)) client_close(&l->server->env, l->client, true);
 }
 
@@ -175,7 +205,6 @@ void link_accept(void *ctx, struct conn *conn)
     l->conn = conn;
     l->client = client_new(&s->env, l, conn_out(conn));
     l->client->is_unix = strncmp(peer, "unix:", 5) == 0;
-    resp_decoder_init(&l->decoder, &s->env.limits.resp);
     l->next = s->links;
     if (s->links != NULL) s->links->prev = l;
     s->links = l;
@@ -186,7 +215,7 @@ void link_accept(void *ctx, struct conn *conn)
 
 static bool is_waiting(const struct client *c)
 {
-    return c->blocked || c->pending > 0 || c->sub_count > 0 || c->watches != NULL;
+    return c->blocked || c->paused || c->is_monitor || c->pending > 0 || c->sub_count > 0 || c->watches != NULL;
 }
 
 static const char *overdue(const struct server *s, struct link *l, int64_t now_ms)
@@ -217,7 +246,7 @@ void links_check(struct server *s, int64_t now_ms)
         const char *why = overdue(s, l, now_ms);
         if (why == NULL || l->client->closing) continue;
         char peer[NET_ADDRESS_TEXT_BYTES_MAX];
-        log_info("client disconnected id=%llu peer=%s reason=\"%s\"", (unsigned long long)l->client->id,
+        log_info("client disconnected id=%llu peer=%s reason=\"%s\"", (unsigned long long)client_id(l->client),
                  conn_peer_text(l->conn, peer, sizeof peer), why);
         client_close(&s->env, l->client, false);
     }

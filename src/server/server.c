@@ -78,6 +78,12 @@ static int64_t io_clock_us(void *ctx)
 
 /* --- configuration at run time --------------------------------------------------------------- */
 
+/* What a connection may hold of a request that is not complete. */
+static uint32_t input_bytes_max(const struct config *c)
+{
+    return (uint32_t)MIN(c->proto_max_bulk_bytes + (1 << 20), RESP_BYTES_MAX);
+}
+
 static void limits_take(struct server *s)
 {
     const struct config *c = s->cfg;
@@ -94,7 +100,9 @@ static void limits_take(struct server *s)
     l->subscriptions_per_client_max = (uint32_t)c->subscriptions_per_client;
     l->slowlog_us = c->slowlog_slower_than_us;
     l->request_timeout_ms = c->request_timeout_ms;
+    l->latency_ms = c->latency_ms;
     l->slowlog_count_max = (uint32_t)c->slowlog_max_len;
+    loop_set_input_bytes_max(s->loop, input_bytes_max(c));
     s->env.password = c->requirepass;
     log_level_set((enum log_level)c->loglevel);
 }
@@ -112,7 +120,7 @@ static void io_config_get(void *ctx, struct slice pattern, struct buf *pairs)
     }
 }
 
-static enum err io_config_set(void *ctx, struct slice name, struct slice value, struct errmsg *em)
+static enum err io_config_check(void *ctx, struct slice name, struct slice value, struct errmsg *em)
 {
     struct server *s = ctx;
     struct option_set set = config_set(s->cfg);
@@ -122,9 +130,17 @@ static enum err io_config_set(void *ctx, struct slice name, struct slice value, 
         errmsg_set(em, "can't set immutable config");
         return ERR_CONFIG;
     }
-    TRY(option_set_value(&set, o, value, em));
+    return option_check_value(o, value, em);
+}
+
+static void io_config_set(void *ctx, struct slice name, struct slice value)
+{
+    struct server *s = ctx;
+    struct errmsg em;
+    struct option_set set = config_set(s->cfg);
+    enum err e = option_set_value(&set, option_find(&set, name), value, &em);
+    ASSERT(e == OK); /* it was checked */
     limits_take(s);
-    return OK;
 }
 
 static enum err file_text(const char *path, struct buf *out, struct errmsg *em)
@@ -391,7 +407,7 @@ static enum err open_loop(struct server *s, struct errmsg *em)
             .work_ready = work_ready, .about_to_sleep = about_to_sleep, .woke = woke,
         },
         .spin_us = s->cfg->loop_spin_us,
-        .input_bytes_max = (uint32_t)MIN(s->cfg->proto_max_bulk_bytes + (1 << 20), RESP_BYTES_MAX),
+        .input_bytes_max = input_bytes_max(s->cfg),
     };
     return loop_new(&cfg, &s->loop, em);
 }
@@ -402,7 +418,8 @@ static void env_fill(struct server *s)
         .ctx = s, .dirty = io_dirty, .close = io_close, .resume = io_resume,
         .address = io_address,
         .pool = loop_pool(s->loop), .shutdown = io_shutdown, .clock_us = io_clock_us,
-        .config_get = io_config_get, .config_set = io_config_set, .config_rewrite = io_config_rewrite,
+        .config_get = io_config_get, .config_check = io_config_check, .config_set = io_config_set,
+        .config_rewrite = io_config_rewrite,
     };
     s->env.info = (struct cmd_info){
         .version = SERVER_VERSION, .redis_version = SERVER_REDIS_VERSION, .port = s->port,

@@ -15,7 +15,7 @@ struct link {
     struct server *server;
     struct conn *conn;
     struct client *client;
-    struct resp_decoder decoder;
+    struct resp_decoder *decoder; /* of a request that is not complete; else NULL */
     struct link *prev, *next;
     int64_t partial_since_ms;   /* a request has begun and is not complete; 0: none */
     bool eof;                   /* the peer sends no more */

@@ -134,6 +134,8 @@ void lease_table_free(struct lease_table *t)
 uint64_t lease_count(const struct lease_table *t) { return t->lease_count; }
 uint64_t life_count(const struct lease_table *t) { return t->life_count; }
 
+uint64_t life_expiring_count(const struct lease_table *t, uint8_t db) { return t->expiring[db]; }
+
 uint64_t lease_table_hash(const struct lease_table *t)
 {
     return t->hash + u64_mix(t->counter ^ 0x6c65617365636e74ULL);
@@ -446,6 +448,9 @@ void lease_table_check(const struct lease_table *t)
             lives++;
         }
     }
+    uint64_t expiring = 0;
+    for (size_t db = 0; db < ARRAY_LEN(t->expiring); db++) expiring += t->expiring[db];
+    ASSERT(expiring == lives);
     for (const struct life *life = t->idle; life != NULL; life = life->next) {
         ASSERT(life->lease_id == 0 && life->deadline_ms == 0 && life->timer == 0);
         hash += life_hash(life);

@@ -56,6 +56,8 @@ void lease_table_free(struct lease_table *t); /* frees all leases and lives; NUL
 
 uint64_t lease_count(const struct lease_table *t);
 uint64_t life_count(const struct lease_table *t);
+/* Keys of a database that have a lifetime now. */
+uint64_t life_expiring_count(const struct lease_table *t, uint8_t db);
 uint64_t lease_table_hash(const struct lease_table *t);
 
 /* --- leases --------------------------------------------------------------------------- */

@@ -108,6 +108,7 @@ struct lease_table {
     struct id_set ids;
     struct timer timer;
     uint64_t lease_count, life_count;
+    uint64_t expiring[UINT8_MAX + 1]; /* lives that are not idle, by database */
     uint64_t counter;
     uint64_t hash; /* of leases and lives, without the counter */
     struct life *idle; /* lives without lease and deadline */

@@ -117,10 +117,16 @@ static void leave_list(struct lease_table *t, struct life *life)
     l->key_count--;
 }
 
+static inline bool is_idle(const struct life *life)
+{
+    return life->lease_id == 0 && life->timer == 0;
+}
+
 /* Out of wherever it is, and out of the hash; says nothing afterwards. */
 static void leave(struct lease_table *t, struct life *life)
 {
     t->hash -= life_hash(life);
+    t->expiring[life->db] -= !is_idle(life);
     if (life->timer != 0) {
         timer_remove(&t->timer, life->timer);
     } else {
@@ -137,6 +143,7 @@ struct life *life_new(struct lease_table *t, struct slice key)
 {
     struct life_node *node = mem_zalloc(sizeof *node);
     node->key_hash = crc32c(0, key.at, key.len);
+    node->life.db = key.len > 0 ? key.at[0] : 0;
     list_push(&t->idle, &node->life);
     t->life_count++;
     return &node->life;
@@ -165,6 +172,7 @@ void life_set_private(struct lease_table *t, struct life *life, int64_t deadline
     ASSERT(deadline_ms > 0);
     ASSERT(life_index > 0);
     t->hash -= life_hash(life);
+    t->expiring[life->db] += is_idle(life);
     if (life->timer == 0) {
         leave_list(t, life);
         life->lease_id = 0;
@@ -199,6 +207,7 @@ static void attach(struct lease_table *t, struct lease *l, struct life *life, ui
     life->life_index = life_index;
     list_push(&l->keys, life);
     l->key_count++;
+    t->expiring[life->db]++;
     t->hash += life_hash(life);
 }
 

@@ -21,6 +21,7 @@ static const struct kind_rule rules[OP_KIND_END] = {
     [OP_DEL] = { 0, FIELD_KEY | FIELD_COND | FIELD_LIST, OPF_PREV | OPF_KV, true, false },
     [OP_DEL_RANGE] = { FIELD_KEY | FIELD_KEY2, FIELD_NUMBER, OPF_PREV | OPF_KV, true, false },
     [OP_INCR] = { FIELD_KEY | FIELD_NUMBER, 0, 0, true, false },
+    [OP_INCR_FLOAT] = { FIELD_KEY | FIELD_VALUE, 0, 0, true, false },
     [OP_APPEND] = { FIELD_KEY | FIELD_VALUE, 0, 0, true, false },
     [OP_SETRANGE] = { FIELD_KEY | FIELD_VALUE | FIELD_NUMBER, 0, 0, true, false },
     [OP_LIFE] = { FIELD_KEY | FIELD_LIFE, FIELD_NUMBER, OPF_PREV, true, false },
@@ -111,7 +112,8 @@ static uint8_t *put_fields(uint8_t *to, const struct op *o, bool key2_to_end)
 {
     if (o->fields & FIELD_KEY) to = put_key(to, o->db, o->key);
     if (o->fields & FIELD_VALUE) to = put_sized(to, o->value);
-    if (o->fields & FIELD_KEY2) to = put_end(to, o->db, o->key2, key2_to_end);
+    uint8_t key2_db = o->key2_elsewhere ? o->key2_db : o->db;
+    if (o->fields & FIELD_KEY2) to = put_end(to, key2_db, o->key2, key2_to_end);
     if (o->fields & FIELD_COND) to = put_cond(to, o);
     if (o->fields & FIELD_LIFE) to = put_life(to, o);
     if (o->fields & FIELD_NUMBER) {
@@ -307,7 +309,7 @@ static enum err check_shape(const struct op *o)
         if (has_key == ((o->fields & FIELD_LIST) != 0)) return ERR_CORRUPT;
         return o->cond == COND_NONE || has_key ? OK : ERR_CORRUPT;
     }
-    bool cond_known = (uint64_t)o->number <= LIFE_COND_LT;
+    bool cond_known = (uint64_t)o->number < LIFE_COND_END;
     if (o->kind == OP_LIFE) return cond_known ? OK : ERR_UNSUPPORTED;
     if (o->kind == OP_MPUT) return o->cond <= COND_EXISTS ? OK : ERR_CORRUPT;
     return OK;
@@ -328,6 +330,8 @@ static inline void op_clear(struct op *o)
     o->lease_id = 0;
     o->number = 0;
     o->id = 0;
+    o->key2_elsewhere = false;
+    o->key2_db = 0;
     o->list.count = 0;
     o->list.bytes = SLICE_NONE;
     o->list2.count = 0;

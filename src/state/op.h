@@ -63,7 +63,7 @@ enum op_kind {
     OP_SETRANGE = 7,    /* KEY VALUE NUMBER(offset) */
     OP_LIFE = 8,        /* KEY LIFE [COND by op_life_cond in NUMBER]; result.number 1/0 */
     OP_RENAME = 9,      /* KEY KEY2; OPF_NX: only if the destination is missing */
-    OP_COPY = 10,       /* KEY KEY2; OPF_REPLACE */
+    OP_COPY = 10,       /* KEY KEY2 (its database may be another); OPF_REPLACE */
     OP_MPUT = 11,       /* LIST of pairs [COND NX|XX over all] [LIFE]; result.number 1/0 */
     OP_TXN = 12,        /* COMPARES LIST LIST2; OPF_REDIS: errors per element, no roll-back */
     OP_LEASE_GRANT = 13,     /* NUMBER ttl_ms [ID wanted] */
@@ -79,6 +79,7 @@ enum op_kind {
     OP_LOCAL = 23,      /* inside TXN only: the place of a read that only the origin executes.
                            [KEY must be missing or a string, else WRONGTYPE] */
     OP_INCARNATION = 24, /* ID member, NUMBER incarnation: a member started; older ones are refused */
+    OP_INCR_FLOAT = 25,  /* KEY VALUE(text of the number to add); the sum is the key's text */
     OP_KIND_END
 };
 
@@ -112,7 +113,8 @@ enum op_life {
     LIFE_END
 };
 
-enum op_life_cond { LIFE_COND_NONE = 0, LIFE_COND_NX, LIFE_COND_XX, LIFE_COND_GT, LIFE_COND_LT };
+enum op_life_cond { LIFE_COND_NONE = 0, LIFE_COND_NX, LIFE_COND_XX, LIFE_COND_GT, LIFE_COND_LT,
+                    LIFE_COND_XX_LT, LIFE_COND_END };
 
 enum op_field {
     FIELD_KEY = 1, FIELD_VALUE = 2, FIELD_KEY2 = 4, FIELD_COND = 8, FIELD_LIFE = 16,
@@ -145,6 +147,8 @@ struct op {
     uint64_t lease_id; /* LEASE */
     int64_t number;
     uint64_t id;
+    bool key2_elsewhere; /* to op_encode: key2 is in the database key2_db, not in db */
+    uint8_t key2_db;
     struct op_list list, list2, compares;
 };
 

@@ -1,6 +1,7 @@
 /* state/state.c - see state.h: the state as a whole; apply is in state_apply*.c. */
 #include "state/state.h"
 
+#include "state/real.h"
 #include "state/state_int.h"
 
 struct state *state_new(uint64_t hash_seed)
@@ -189,6 +190,8 @@ static uint64_t op_growth(const struct op *o)
         return head + o->value.len;
     case OP_INCR:
         return head + GROWTH_NUMBER_BYTES;
+    case OP_INCR_FLOAT:
+        return head + REAL_TEXT_BYTES_MAX;
     case OP_SETRANGE:
         return head + o->value.len + (o->number > 0 ? (uint64_t)o->number : 0);
     case OP_SEQ:

@@ -202,6 +202,7 @@ static bool life_cond_holds(int64_t cond, const struct kv *kv, int64_t deadline_
     if (cond == LIFE_COND_NX) return kv->deadline_ms == 0;
     if (cond == LIFE_COND_XX) return kv->deadline_ms != 0;
     if (cond == LIFE_COND_GT) return kv->deadline_ms != 0 && deadline_ms > kv->deadline_ms;
+    if (cond == LIFE_COND_XX_LT) return kv->deadline_ms != 0 && deadline_ms < kv->deadline_ms;
     if (cond == LIFE_COND_LT) return kv->deadline_ms == 0 || deadline_ms < kv->deadline_ms;
     return true;
 }

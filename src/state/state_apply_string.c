@@ -1,4 +1,5 @@
 /* state/state_apply_string.c - operations on strings: put and what computes a new value. */
+#include "state/real.h"
 #include "state/state_int.h"
 
 #define SEQ_REV_DIGITS 16
@@ -212,6 +213,27 @@ enum err apply_incr(struct apply *cx, const struct op *o, struct op_result *res)
     TRY(change_put(cx, &c));
     res->number = number;
     return OK;
+}
+
+/* The sum's text is the answer: the origin reads it where it stands. */
+enum err apply_incr_float(struct apply *cx, const struct op *o, struct op_result *res)
+{
+    struct kv kv;
+    bool missing = false;
+    struct real number = { .mantissa = 0 }, more, sum;
+    char text[REAL_TEXT_BYTES_MAX];
+    TRY(string_get(cx, o->key, &kv, &missing));
+    if (!missing) TRY(real_parse(kv.value, &number));
+    TRY(real_parse(o->value, &more));
+    TRY(real_add(&number, &more, &sum));
+    struct change c = {
+        .key = o->key, .type = VALUE_STRING, .plan = { .form = LIFE_FORM_KEEP },
+        .value = { (const uint8_t *)text, real_print(&sum, text) },
+        .known_missing = missing, .value_is_short_lived = true,
+    };
+    if (c.value.len > cx->s->settings.value_bytes_max) return ERR_STRING_LIMIT;
+    res->number = (int64_t)c.value.len;
+    return change_put(cx, &c);
 }
 
 /* Puts the present value, grown to `bytes` with zeros, with `part` written at `offset`. */

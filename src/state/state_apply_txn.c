@@ -133,6 +133,8 @@ enum err apply_element(struct apply *cx, const struct op *o, struct op_result *r
         return apply_del_range(cx, o, res);
     case OP_INCR:
         return apply_incr(cx, o, res);
+    case OP_INCR_FLOAT:
+        return apply_incr_float(cx, o, res);
     case OP_APPEND:
         return apply_append(cx, o, res);
     case OP_SETRANGE:

@@ -102,6 +102,7 @@ enum err apply_put(struct apply *cx, const struct op *o, struct op_result *res);
 enum err apply_mput(struct apply *cx, const struct op *o, struct op_result *res);
 enum err apply_incr(struct apply *cx, const struct op *o, struct op_result *res);
 enum err apply_append(struct apply *cx, const struct op *o, struct op_result *res);
+enum err apply_incr_float(struct apply *cx, const struct op *o, struct op_result *res);
 enum err apply_setrange(struct apply *cx, const struct op *o, struct op_result *res);
 enum err apply_seq(struct apply *cx, const struct op *o, struct op_result *res);
 enum err apply_local(struct apply *cx, const struct op *o, struct op_result *res);

@@ -564,6 +564,41 @@ class Transactions(Commands):
         t = self.txn("IF", 1, "MISSING", "a")
         self.assertEqual((t["succeeded"], t["responses"], t["failed"][0]), (0, [], 0))
 
+    def test_select_counts_only_if_it_ran(self):
+        other = self.client()
+        for changes in (False, True):
+            self.ask("WATCH", "w")
+            if changes:
+                other.cmd("SET", "w", 1)
+            want = None if changes else [OK, OK, b"v"]
+            got = self.c.pipeline([("MULTI",), ("SELECT", 3), ("SET", "k", "v"), ("GET", "k"), ("EXEC",), ("SET", "after", 1),
+                                   ("SELECT", 0), ("EXISTS", "after"), ("DEL", "after")])
+            self.assertEqual(got, [OK, QUEUED, QUEUED, QUEUED, want, OK, OK, changes, changes])
+        self.assertEqual(self.c.pipeline([("MULTI",), ("SELECT", 3), ("GET", "k"), ("EXEC",), ("GET", "k"), ("SELECT", 0)]),
+                         [OK, QUEUED, QUEUED, [OK, b"v"], b"v", OK])
+        self.assertEqual(self.c.pipeline([("MULTI",), ("SELECT", 99), ("SELECT", 4), ("DISCARD",), ("GET", "w")]),
+                         [OK, QUEUED, QUEUED, OK, b"1"])
+
+    def test_select_in_branches(self):
+        for exists in (0, 1):
+            if exists:
+                self.ask("SET", "there", 1)
+            got = self.c.pipeline([("MULTI",), ("TXN", "IF", 1, "EXISTS", "there"), ("SELECT", 1), ("SET", "k", "one"),
+                                   ("TXN", "ELSE"), ("SET", "k", "none"), ("SELECT", 2), ("EXEC",), ("SET", "here", 1)])
+            self.assertEqual(got[-2], [1, OK, OK, 0, None, None] if exists else [0, None, None, 1, OK, OK])
+            self.ask("SELECT", 1 if exists else 2)
+            self.expect(b"1", "GET", "here")
+            self.ask("SELECT", 0)
+            self.expect(b"none", "GET", "k")
+
+    def test_floats_in_transactions(self):
+        got = self.c.pipeline([("MULTI",), ("SET", "f", "1"), ("INCRBYFLOAT", "f", "0.1"), ("INCRBYFLOAT", "f", "x"),
+                               ("INCRBYFLOAT", "f", "1e2"), ("APPEND", "f", "z"), ("INCRBYFLOAT", "f", "1"), ("EXEC",)])
+        bad = Error("ERR value is not a valid float")
+        self.assertEqual(got[-1], [OK, b"1.1", bad, b"101.1", 6, bad])
+        t = self.txn("IF", 0, "THEN", 1, 3, "INCRBYFLOAT", "g", "2.5")
+        self.assertEqual(t["responses"], [b"2.5"])
+
     def holds(self, *compare):
         return self.txn("IF", 1, *compare)["succeeded"]
 
@@ -796,6 +831,46 @@ class Table(Commands):
         self.expect(Error("ERR Invalid command specified"), "COMMAND", "GETKEYS", "NOPE", "k")
         self.expect(Error("ERR Invalid number of arguments specified for command"), "COMMAND", "GETKEYS", "GET")
 
+    def argument_text(self, arg):
+        """An argument as redis-cli would hint at it; every field is checked on the way."""
+        kind = arg[b"type"]
+        token = arg.get(b"token", b"").decode()
+        self.assertIn(kind, (b"string", b"integer", b"double", b"key", b"pattern", b"unix-time", b"pure-token", b"oneof",
+                             b"block"))
+        self.assertRegex(arg[b"name"].decode(), r"^[a-z0-9-]+$")
+        self.assertEqual(kind in (b"oneof", b"block"), b"arguments" in arg)
+        self.assertEqual(kind == b"key", b"key_spec_index" in arg)
+        flags = [str(flag) for flag in arg.get(b"flags", [])]
+        self.assertLessEqual(set(flags), {"optional", "multiple"})
+        inner = [self.argument_text(each) for each in arg.get(b"arguments", [])]
+        text = {b"oneof": "|".join(inner), b"block": " ".join(inner), b"pure-token": token}.get(kind, arg[b"name"].decode())
+        if "multiple" in flags:
+            text = f"{text} [{text} ...]"
+        if token and kind != b"pure-token":
+            text = f"{token} {text}"
+        return f"[{text}]" if "optional" in flags else text
+
+    def test_arguments_of_every_row(self):
+        three = self.client(3)
+        texts = {}
+
+        def walk(name, doc):
+            texts[name] = " ".join(self.argument_text(arg) for arg in doc.get(b"arguments", []))
+            for sub, inner in doc.get(b"subcommands", {}).items():
+                walk(sub.decode(), inner)
+        for name, doc in three.cmd("COMMAND", "DOCS").items():
+            walk(name.decode(), doc)
+        for name, want in (
+                ("set", "key value [NX|XX|IFEQ value|IFNE value] [GET] [EX seconds|PX milliseconds|EXAT unix-time-seconds|"
+                        "PXAT unix-time-milliseconds|KEEPTTL|LEASE id]"),
+                ("mset", "key value [key value ...]"), ("get", "key"), ("ping", "[message]"), ("multi", ""),
+                ("xread", "[COUNT count] [BLOCK milliseconds] STREAMS key [key ...] id [id ...]"),
+                ("client|list", "[TYPE NORMAL|PUBSUB] [ID id [id ...]]"), ("command|list", "[FILTERBY ACLCAT category|PATTERN pattern]"),
+                ("kv|put", "key value [NX|XX|IFEQ value|IFMOD revision|IFFENCE lock token] [LEASE id] [PREVKV] [IGNOREVALUE] "
+                           "[IGNORELEASE]"), ("lease|grant", "seconds|PX milliseconds [ID id]"),
+                ("hello", "[protover [AUTH username password] [SETNAME clientname]]")):
+            self.assertEqual(texts[name], want, name)
+
     def test_arity_of_every_row(self):
         for row in list(self.rows()):
             name, count = row[0].decode(), row[1]
@@ -943,6 +1018,16 @@ class Connections(Commands):
             self.assertIn(field, text)
         self.ask("SET", "k", 1, "EX", 100)
         self.assertIn("db0:keys=1,expires=1,avg_ttl=", self.ask("INFO", "keyspace").decode())
+        lease = as_map(self.ask("LEASE", "GRANT", 100))["id"]
+        for command in (("SELECT", 5), ("SET", "a", 1, "EX", 100), ("SET", "b", 1, "LEASE", lease), ("SET", "c", 1),
+                        ("SET", "d", 1, "PX", 90000), ("PERSIST", "d"), ("SET", "e", 1, "EX", 100), ("SET", "e", 2),
+                        ("COPY", "a", "f", "DB", 6), ("SELECT", 0)):
+            self.ask(*command)
+        text = self.ask("INFO", "keyspace").decode()
+        self.assertIn("db5:keys=5,expires=2,avg_ttl=", text)
+        self.assertIn("db6:keys=1,expires=1,avg_ttl=", text)
+        self.ask("LEASE", "REVOKE", lease)
+        self.assertIn("db5:keys=4,expires=1,avg_ttl=", self.ask("INFO", "keyspace").decode())
 
 
 # --- beside a redis-server --------------------------------------------------------------------
@@ -1003,7 +1088,7 @@ class Stream:
         if isinstance(amount, int) and 0 < amount < 10**9:
             amount = {"EXPIRE": amount, "PEXPIRE": amount * 1000, "EXPIREAT": self.now + amount,
                       "PEXPIREAT": (self.now + amount) * 1000}[name]
-        flags = r.choice([[], [], ["NX"], ["XX"], ["GT"], ["LT"], ["gt", "xx"], ["NX", "XX"], ["GT", "LT"], ["NX", "GT"],
+        flags = r.choice([[], [], ["NX"], ["XX"], ["GT"], ["LT"], ["gt", "xx"], ["XX", "LT"], ["NX", "XX"], ["GT", "LT"], ["NX", "GT"],
                           ["NOPE"]])
         return [name, self.key(), amount, *flags]
 
@@ -1031,7 +1116,7 @@ class Stream:
             lambda: ["MSET", *self.pairs()[:-1]], lambda: ["DEL", key(), key()], lambda: ["UNLINK", key()],
             lambda: ["EXISTS", key(), key(), key()], lambda: ["TOUCH", key(), key()], lambda: ["TYPE", key()],
             lambda: ["RENAME", key(), key()], lambda: ["RENAMENX", key(), key()],
-            lambda: ["COPY", key(), key(), *r.choice([[], ["REPLACE"], ["NOPE"], ["DB", "x"]])],
+            lambda: ["COPY", key(), key(), *r.choice([[], ["REPLACE"], ["NOPE"], ["DB", "x"], ["DB", r.choice([0, 1])], ["DB", 1, "REPLACE"], ["DB", 16]])],
             lambda: ["TTL", key()], lambda: ["PTTL", key()], lambda: ["EXPIRETIME", key()],
             lambda: ["PEXPIRETIME", key()], lambda: ["PERSIST", key()], lambda: ["DBSIZE"],
             lambda: ["KEYS", r.choice(["*", "e:*", "?", "[a-c]", "[^a]", "e\\:1", "", "\\", "[", "*\xff", "[a", "e:[12]*"])],
@@ -1054,7 +1139,7 @@ class Stream:
         words += [["MULTI"]]
         for _ in range(r.randrange(6)):
             command = self.command()
-            while command[0] in ("INCRBYFLOAT", "FLUSHDB", "FLUSHALL", "SELECT"):
+            while command[0] in ("FLUSHDB", "FLUSHALL"):
                 command = self.command()
             words += [command]
         words += [r.choice([["EXEC"], ["EXEC"], ["EXEC"], ["DISCARD"]])]
@@ -1198,8 +1283,6 @@ class BesideRedis(TestCase):
         # Compact encodings are computed from the value, so what APPEND made is not `raw`.
         self.ours.cmd("APPEND", "k", "abc")
         self.assertEqual(self.ours.cmd("OBJECT", "ENCODING", "k"), b"embstr")
-        # A copy to another database is a rare wish and would cross key spaces.
-        self.assertTrue(self.ours.cmd("COPY", "k", "j", "DB", 1).startswith("ERR "))
         # SCAN is sorted and does not repeat; a cursor of nobody's is an error.
         self.assertEqual(self.ours.cmd("SCAN", 12345), Error("ERR invalid cursor"))
 

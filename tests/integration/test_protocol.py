@@ -424,7 +424,7 @@ class Password(Shared):
         client = self.client
         for command in (("PING",), ("GET", "a"), ("SET", "a", "b"), ("KV", "REVISION"), ("MEMBER", "LIST"), ("INFO",),
                         ("LEASE", "LIST"), ("CONFIG", "GET", "*"), ("CLIENT", "LIST"), ("COMMAND",), ("SHUTDOWN",),
-                        ("MULTI",), ("SUBSCRIBE", "a"), ("ALARM", "LIST"), ("DEBUG", "SLEEP", 0)):
+                        ("MULTI",), ("SUBSCRIBE", "a"), ("ALARM", "LIST"), ("DEBUG", "OBJECT", "a")):
             with self.subTest(command=command):
                 answer = client.cmd(*command)
                 if not str(answer).startswith("ERR unknown command"):

@@ -184,6 +184,9 @@ static void test_values_are_read_or_refused_with_a_reason(void **state)
         option_get_value(&f->set, o, &preset);
         buf_append_u8(&preset, 0);
         struct errmsg em = { "" };
+        bool good = option_check_value(o, slice_of(values[i].value), &em) == OK;
+        assert_int_equal(good, values[i].want != NULL);
+        check_value(f, values[i].name, (char *)preset.at);
         e = set_one(f, values[i].name, values[i].value, &em);
         if (e != (values[i].want != NULL ? OK : ERR_CONFIG)) {
             fail_msg("%s '%s': %s", values[i].name, values[i].value, err_name(e));

@@ -289,6 +289,7 @@ KIT void take_fields(struct op_text *t, struct words *w)
         if (!word_peek_is(*w, "keepvalue")) take_value(t, w);
         break;
     case OP_APPEND:
+    case OP_INCR_FLOAT:
     case OP_SEQ:
         take_key(t, w);
         take_value(t, w);
@@ -364,7 +365,7 @@ KIT void op_from_words(struct words *w, struct buf *out)
         [OP_LEASE_KEEPALIVE] = "keepalive", [OP_LEASE_ATTACH] = "attach", [OP_EXPIRE] = "expire",
         [OP_COMPACT] = "compact", [OP_CONFIG] = "config", [OP_CLOCK] = "clock",
         [OP_ALARM] = "alarm", [OP_SEQ] = "seq", [OP_LOCAL] = "local",
-        [OP_INCARNATION] = "incarnation",
+        [OP_INCARNATION] = "incarnation", [OP_INCR_FLOAT] = "incrfloat",
     };
     struct op_text t;
     char kind[64];

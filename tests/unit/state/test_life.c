@@ -57,6 +57,7 @@ static void test_moves_between_private_leased_and_persisted(void **state)
 
     life_set_private(f.t, f.life, 500, 9500, 7);
     assert_int_equal(life_deadline_ms(f.t, f.life), 500);
+    assert_int_equal(life_expiring_count(f.t, 0), 1);
     assert_int_equal(lease_next_due_ms(f.t), 500);
     assert_int_equal(lease_attach(f.t, 1, f.life, 8, 10), OK);
     assert_int_equal(life_deadline_ms(f.t, f.life), 1000);
@@ -71,7 +72,9 @@ static void test_moves_between_private_leased_and_persisted(void **state)
     assert_int_equal(lease_find(f.t, 2)->key_count, 1);
     life_set_private(f.t, f.life, 700, 9700, 11);
     assert_int_equal(lease_find(f.t, 2)->key_count, 0);
+    assert_int_equal(life_expiring_count(f.t, 0), 1);
     life_clear(f.t, f.life, 12);
+    assert_int_equal(life_expiring_count(f.t, 0), 0);
     assert_int_equal(life_deadline_ms(f.t, f.life), 0);
     assert_int_equal(f.life->life_index, 12);
     assert_true(lease_table_hash(f.t) != empty); /* life_index is part of the state */

@@ -94,6 +94,8 @@ static const struct {
     { "seq q/ v lease 5",
       "29000000160000000000000000000000130000000300000000712f01000000760405000000000000"
       "00" },
+    { "incrfloat k 0.5",
+      "210000001900000000000000000000000300000002000000006b03000000302e35" },
     { "incarnation 3 2",
       "240000001800000000000000000000006000000002000000000000000300000000000000" },
 };
@@ -251,7 +253,7 @@ static void test_unknown_is_not_guessed(void **unused)
         { "a later condition", "put k v nx", 31, COND_END, ERR_UNSUPPORTED },
         { "no condition", "put k v nx", 31, 0, ERR_CORRUPT },
         { "a later lifetime", "put k v keep", 31, LIFE_END, ERR_UNSUPPORTED },
-        { "a later condition of expire", "life k keep cond 4", 35, 5, ERR_UNSUPPORTED },
+        { "a later condition of expire", "life k keep cond 4", 35, LIFE_COND_END, ERR_UNSUPPORTED },
         { "a condition of mput", "mput a=1 nx", 20, COND_VALUE_EQ, ERR_CORRUPT },
         { "one item more", "keepalive 1", 20, 2, ERR_CORRUPT },
         { "one item less", "dels a b", 20, 1, ERR_CORRUPT },
@@ -299,6 +301,20 @@ static void test_nesting_is_bounded(void **unused)
     buf_clear(&bytes);
     nest(&bytes, OP_TXN_DEPTH_MAX + 1);
     assert_int_equal(op_decode(buf_slice(&bytes), &offset, &o), ERR_CORRUPT);
+    buf_deinit(&bytes);
+}
+
+static void test_a_copy_may_cross_databases(void **unused)
+{
+    (void)unused;
+    struct buf bytes = { 0 };
+    struct op o = { .kind = OP_COPY, .db = 2, .key = SLICE_LIT("a"), .key2 = SLICE_LIT("b"),
+                    .key2_elsewhere = true, .key2_db = 5, .fields = FIELD_KEY | FIELD_KEY2 };
+    size_t offset = 0;
+    op_encode(&bytes, &o, false);
+    assert_int_equal(op_decode(buf_slice(&bytes), &offset, &o), OK);
+    assert_true(slice_eq(o.key, SLICE_LIT("\x02" "a")));
+    assert_true(slice_eq(o.key2, SLICE_LIT("\x05" "b")));
     buf_deinit(&bytes);
 }
 
@@ -356,6 +372,7 @@ int main(void)
         cmocka_unit_test(test_flipped_bits_never_do_harm),
         cmocka_unit_test(test_unknown_is_not_guessed),
         cmocka_unit_test(test_nesting_is_bounded),
+        cmocka_unit_test(test_a_copy_may_cross_databases),
         cmocka_unit_test(test_shape_rules),
         cmocka_unit_test(test_decode_moves_from_one_to_the_next),
     };

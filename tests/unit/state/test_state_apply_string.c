@@ -162,6 +162,35 @@ static const char incr[] =
     "|~persist f\n"
     "|@11 yes n=1\n";
 
+static const char incr_float[] =
+    "incrfloat a 10.5\n"
+    "|put a=10.5 @2.1 c2 v1\n"
+    "|@2 yes n=4\n"
+    "incrfloat a 0.1\n"
+    "|put a=10.6 @3.1 c2 v2 was2\n"
+    "|@3 yes n=4\n"
+    "incrfloat a -1.06e1\n"
+    "|put a=0 @4.1 c2 v3 was3\n"
+    "|@4 yes n=1\n"
+    "incrfloat a text\n"
+    "|@4 ERR_NOT_FLOAT no\n"
+    "incrfloat a inf\n"
+    "|@4 ERR_NAN no\n"
+    "put b text ttl 500\n"
+    "|put b=text @5.1 c5 v1\n"
+    "|@5 yes n=1\n"
+    "incrfloat b 1\n"
+    "|@5 ERR_NOT_FLOAT no\n"
+    "put b 1 keep\n"
+    "|put b=1 @6.1 c5 v2 was5\n"
+    "|@6 yes n=1\n"
+    "txn redis { } { incrfloat b 1 ; incrfloat b x ; incrfloat b .5 } { }\n"
+    "| [0] @7 yes n=1\n"
+    "| [1] @7 ERR_NOT_FLOAT no\n"
+    "| [2] @7 yes n=3\n"
+    "|put b=2.5 @7.1 c5 v3 was6\n"
+    "|@7 yes\n";
+
 static const char append_setrange[] =
     "append a xy\n"
     "|put a=xy @2.1 c2 v1\n"
@@ -385,6 +414,7 @@ static void test_incr(void **unused)
 {
     (void)unused;
     run_script("incr", incr);
+    run_script("incr_float", incr_float);
 }
 
 static void test_append_setrange(void **unused)

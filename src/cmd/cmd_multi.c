@@ -1,0 +1,314 @@
+/* cmd/cmd_multi.c - MULTI, EXEC, DISCARD and WATCH. */
+#include "cmd/cmd_txn_int.h"
+
+/* One key of WATCH: what was seen. */
+struct watched_key {
+    struct slice key; /* internal, owned */
+    uint64_t mod, life_index;
+};
+
+struct watched {
+    size_t count, cap;
+    struct watched_key at[];
+};
+
+/* --- queueing -------------------------------------------------------------------------------- */
+
+void cmd_multi_free(struct client *c)
+{
+    if (c->multi == NULL) return;
+    for (size_t i = 0; i < c->multi->count; i++) mem_free(c->multi->queue[i]);
+    mem_free(c->multi->queue);
+    mem_free(c->multi);
+    c->multi = NULL;
+}
+
+size_t cmd_multi_count(const struct client *c) { return c->multi->count; }
+
+bool cmd_multi_writes(const struct client *c)
+{
+    for (size_t i = 0; i < c->multi->count; i++) {
+        if ((c->multi->queue[i]->def->flags & CMD_WRITE) != 0) return true;
+    }
+    return false;
+}
+
+void cmd_multi_spoil(struct client *c)
+{
+    if (c->multi != NULL) c->multi->spoiled = true;
+}
+
+void cmd_multi_queue(struct cmd_env *env, struct client *c, const struct cmd_def *def, size_t argc,
+                     const struct slice *argv, struct reply *r)
+{
+    struct multi *m = c->multi;
+    if ((def->flags & CMD_NO_MULTI) != 0 || (def->leaves_turn != NULL && def->leaves_turn(argc, argv))) {
+        reply_err(r, ERR_IN_TXN);
+        m->spoiled = true;
+        return;
+    }
+    if (m->count >= MIN(CLIENT_MULTI_COUNT_MAX, state_settings(node_state(env->node))->multi_ops_max)) {
+        reply_err(r, ERR_OPS_LIMIT);
+        m->spoiled = true;
+        return;
+    }
+    for (size_t i = 0; i < argc; i++) m->bytes += sizeof argv[i] + argv[i].len;
+    /* More than that would be refused as an operation; reads are not part of one. */
+    if (m->bytes > state_settings(node_state(env->node))->request_bytes_max + CLIENT_MULTI_EXTRA_BYTES) {
+        reply_err(r, ERR_REQUEST_LIMIT);
+        m->spoiled = true;
+        return;
+    }
+    if (m->count == m->cap) {
+        m->cap = m->cap == 0 ? 8 : m->cap * 2;
+        m->queue = mem_realloc(m->queue, m->cap * sizeof(struct cmd_copy *));
+    }
+    m->queue[m->count++] = cmd_copy_new(def, c->db, argc, argv);
+    reply_simple(r, SLICE_LIT("QUEUED"));
+}
+
+enum err cmd_multi(struct cmd_ctx *cx)
+{
+    if (cx->client->multi != NULL) {
+        reply_error(cx->reply, "ERR", "MULTI calls can not be nested");
+        return OK;
+    }
+    cx->client->multi = mem_zalloc(sizeof *cx->client->multi);
+    reply_ok(cx->reply);
+    return OK;
+}
+
+static enum err cmd_discard(struct cmd_ctx *cx)
+{
+    if (cx->client->multi == NULL) {
+        reply_error(cx->reply, "ERR", "DISCARD without MULTI");
+        return OK;
+    }
+    cmd_multi_free(cx->client);
+    cmd_unwatch(cx->client);
+    reply_ok(cx->reply);
+    return OK;
+}
+
+/* --- WATCH ------------------------------------------------------------------------------------ */
+
+void cmd_unwatch(struct client *c)
+{
+    if (c->watched == NULL) return;
+    for (size_t i = 0; i < c->watched->count; i++) {
+        mem_free((void *)(uintptr_t)c->watched->at[i].key.at);
+    }
+    mem_free(c->watched);
+    c->watched = NULL;
+}
+
+static void watch_one(struct cmd_ctx *cx, struct slice internal)
+{
+    struct client *c = cx->client;
+    struct watched *w = c->watched;
+    size_t count = w == NULL ? 0 : w->count;
+    for (size_t i = 0; i < count; i++) {
+        if (slice_eq(w->at[i].key, internal)) return;
+    }
+    if (w == NULL || count == w->cap) {
+        size_t cap = MAX(count * 2, 4);
+        c->watched = w = mem_realloc(w, sizeof *w + cap * sizeof w->at[0]);
+        w->cap = cap;
+    }
+    struct kv kv = { .mod = 0 };
+    bool found = view_get(&cx->view, internal, &kv);
+    w->count = count + 1;
+    w->at[count] = (struct watched_key){
+        .key = { mem_copy(internal.at, internal.len), internal.len },
+        .mod = found ? kv.mod : 0,
+        .life_index = found ? kv.life_index : 0,
+    };
+}
+
+static enum err cmd_watch(struct cmd_ctx *cx)
+{
+    if (cx->client->multi != NULL) {
+        reply_error(cx->reply, "ERR", "WATCH inside MULTI is not allowed");
+        return OK;
+    }
+    size_t count = cx->client->watched == NULL ? 0 : cx->client->watched->count;
+    if (count + cx->argc > CLIENT_WATCH_COUNT_MAX) return ERR_KEYS_LIMIT;
+    for (size_t i = 1; i < cx->argc; i++) TRY(cmd_check_key(cx->env, cx->argv[i]));
+    for (size_t i = 1; i < cx->argc; i++) {
+        watch_one(cx, cmd_internal_key(cx->env, cx->db, cx->argv[i]));
+    }
+    reply_ok(cx->reply);
+    return OK;
+}
+
+static enum err cmd_unwatch_run(struct cmd_ctx *cx)
+{
+    cmd_unwatch(cx->client);
+    reply_ok(cx->reply);
+    return OK;
+}
+
+static void add_watch_compares(struct collect *k, const struct client *c)
+{
+    for (size_t i = 0; c->watched != NULL && i < c->watched->count; i++) {
+        const struct watched_key *w = &c->watched->at[i];
+        struct op_compare cmp = {
+            .target = COMPARE_MOD, .op = COMPARE_EQ, .number = (int64_t)w->mod,
+            .key = cmd_client_key(w->key),
+        };
+        txn_compare_add(k->level, w->key.at[0], &cmp, false);
+        cmp.target = COMPARE_LIFE;
+        cmp.number = (int64_t)w->life_index;
+        txn_compare_add(k->level, w->key.at[0], &cmp, false);
+    }
+    k->watch_compares = k->level->compare_count;
+}
+
+/* --- EXEC ---------------------------------------------------------------------------------------- */
+
+/* An interactive line: its compares, or the switch to the other branch. */
+static enum err collect_line(struct cmd_ctx *cx, struct collect *k, const struct cmd_copy *q)
+{
+    if (arg_is(q->argv[1], "ELSE")) {
+        txn_element_add(k, ELEMENT_ELSE);
+        k->level->in_else = true;
+        k->db = cx->client->db;
+        return OK;
+    }
+    struct cmd_ctx inner = *cx;
+    inner.argc = q->argc;
+    inner.argv = q->argv;
+    inner.db = q->db;
+    size_t at = 2;
+    TRY(txn_compares_parse(&inner, &at, k->level));
+    txn_element_add(k, ELEMENT_IF);
+    k->has_if = true;
+    return OK;
+}
+
+static bool copy_is_line(struct cmd_ctx *cx, const struct cmd_copy *q)
+{
+    if (q->def != cmd_table_by_name(cx->env->table, SLICE_LIT("txn"))) return false;
+    struct cmd_ctx probe = *cx;
+    probe.argc = q->argc;
+    probe.argv = q->argv;
+    probe.db = q->db;
+    return txn_is_line(&probe);
+}
+
+static enum err collect_queued(struct cmd_ctx *cx, struct collect *k, struct cmd_copy **q)
+{
+    const struct cmd_copy *copy = *q;
+    if (copy_is_line(cx, copy)) return collect_line(cx, k, copy);
+    if ((copy->def->flags & (CMD_WRITE | CMD_COLLECT_NOW)) != 0) {
+        txn_collect_write(cx, k, copy->def, copy->db, copy->argc, copy->argv);
+        return OK;
+    }
+    txn_collect_local(k, *q);
+    *q = NULL;
+    return OK;
+}
+
+/* Only reads, no conditions, nothing pending: answered from memory, no log entry. */
+static void exec_reads(struct cmd_ctx *cx, struct collect *k)
+{
+    cx->client->db = k->db_then;
+    reply_array(cx->reply, k->count);
+    for (size_t i = 0; i < k->count; i++) {
+        struct element *el = &k->elements[i];
+        if (el->kind == ELEMENT_RAW) {
+            chain_move(cx->reply->out, &el->out);
+            continue;
+        }
+        struct cmd_ctx inner = {
+            .env = cx->env, .client = cx->client, .def = el->copy->def, .argc = el->copy->argc,
+            .argv = el->copy->argv, .db = el->copy->db, .reply = cx->reply, .view = cx->view,
+            .mode = CMD_MODE_ELEMENT,
+        };
+        cmd_run(&inner);
+        if (UNLIKELY(cmd_output_full(cx->env, cx->client, chain_bytes(cx->reply->out)))) break;
+    }
+    txn_collect_free(k);
+}
+
+static bool only_reads(const struct collect *k)
+{
+    if (k->has_write || k->level->compare_count > 0) return false;
+    for (size_t i = 0; i < k->count; i++) {
+        if (k->elements[i].kind != ELEMENT_LOCAL && k->elements[i].kind != ELEMENT_RAW) return false;
+    }
+    return true;
+}
+
+static enum err exec_collected(struct cmd_ctx *cx, struct collect *k)
+{
+    if (only_reads(k) && cx->client->pending == 0 && node_read_at_once(cx->env->node)) {
+        exec_reads(cx, k);
+        return OK;
+    }
+    struct op op = txn_level_op(k->level, true);
+    bool selects = k->selects;
+    enum err e = txn_propose(cx, k, &op);
+    if (e != OK) txn_collect_free(k);
+    /* In which database the next command runs is known when this one was applied. */
+    if (e == OK && selects) client_block(cx->env, cx->client, INT64_MAX, NULL, NULL, NULL);
+    return e;
+}
+
+static enum err cmd_exec(struct cmd_ctx *cx)
+{
+    struct client *c = cx->client;
+    if (c->multi == NULL) {
+        reply_error(cx->reply, "ERR", "EXEC without MULTI");
+        return OK;
+    }
+    struct multi *m = c->multi;
+    enum err e = OK;
+    if (m->spoiled) {
+        reply_error(cx->reply, "EXECABORT", "Transaction discarded because of previous errors.");
+    } else {
+        struct collect *k = mem_zalloc(sizeof *k);
+        struct level l = { .depth = 0 };
+        k->env = cx->env;
+        k->level = &l;
+        k->exec = true;
+        k->db = k->db_then = k->db_else = c->db;
+        add_watch_compares(k, c);
+        for (size_t i = 0; i < m->count && e == OK; i++) {
+            m->queue[i]->db = k->db;
+            e = collect_queued(cx, k, &m->queue[i]);
+        }
+        if (e == OK) {
+            e = exec_collected(cx, k);
+        } else {
+            txn_collect_free(k);
+        }
+        txn_level_deinit(&l);
+    }
+    cmd_multi_free(c);
+    cmd_unwatch(c);
+    return e;
+}
+
+/* --- rows ------------------------------------------------------------------------------------ */
+
+const struct cmd_def cmd_multi_defs[] = {
+    { .name = "multi", .run = cmd_multi, .arity = 1, .since = "1.2.0", .args = "",
+      .flags = CMD_CONN | CMD_MULTI_NOW | CMD_FAST, .group = GROUP_TRANSACTIONS,
+      .summary = "Starts a transaction." },
+    { .name = "exec", .run = cmd_exec, .arity = 1, .since = "1.2.0", .args = "",
+      .flags = CMD_WRITE | CMD_MULTI_NOW, .group = GROUP_TRANSACTIONS,
+      .summary = "Executes all commands in a transaction." },
+    { .name = "discard", .run = cmd_discard, .arity = 1, .since = "2.0.0", .args = "",
+      .flags = CMD_CONN | CMD_MULTI_NOW | CMD_FAST, .group = GROUP_TRANSACTIONS,
+      .summary = "Discards a transaction." },
+    { .name = "watch", .run = cmd_watch, .arity = -2, .since = "2.2.0", .args = "key [key ...]",
+      .keys = { 1, -1, 1 }, .flags = CMD_READ | CMD_DRAIN | CMD_MULTI_NOW | CMD_FAST,
+      .group = GROUP_TRANSACTIONS,
+      .summary = "Monitors keys so that EXEC only runs if they did not change; for streams of changes "
+                 "see XREAD on __watch__:prefix, KV WATCH and KV READ." },
+    { .name = "unwatch", .run = cmd_unwatch_run, .arity = 1, .since = "2.2.0", .args = "",
+      .flags = CMD_CONN | CMD_FAST, .group = GROUP_TRANSACTIONS,
+      .summary = "Forgets about watched keys." },
+    CMD_DEF_END,
+};
