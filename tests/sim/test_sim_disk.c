@@ -9,7 +9,7 @@
 
 #define ROOT "/n1"
 #define STORE_DIR ROOT "/db"
-#define SEEDS 250
+#define SEEDS 150
 #define LIVES 10
 #define TURNS 40
 
