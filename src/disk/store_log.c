@@ -151,6 +151,7 @@ enum err store_log_scan(struct slice log, struct store_log_scan *out, size_t *ba
         if (scan.batch_count == 0) scan.first_seq = seq;
         scan.next_seq = seq + u32_le(head + 8);
         scan.batch_count++;
+        scan.last_at = at;
         at = end;
         scan.valid_bytes = at;
     }
@@ -211,14 +212,17 @@ static enum err read_file(const struct open_file *f, struct buf *out, struct err
     return OK;
 }
 
-static enum err cut(const struct open_file *f, const struct store_log_scan *scan,
-                    size_t file_bytes, uint64_t *trimmed_bytes, struct errmsg *em)
+/* The last batch is written again: after a failed sync the kernel takes its pages for written. */
+static enum err make_durable(const struct open_file *f, const struct store_log_scan *scan,
+                             const struct buf *bytes, uint64_t *trimmed_bytes, struct errmsg *em)
 {
-    int answer = f->io->truncate(f->io->ctx, f->fd, scan->valid_bytes);
+    int answer = scan->torn ? f->io->truncate(f->io->ctx, f->fd, scan->valid_bytes) : 0;
     if (answer < 0) return disk_error(em, "truncate", f->path, answer);
+    TRY(disk_write_all(f->io, f->fd, f->path, bytes->at + scan->last_at,
+                       scan->valid_bytes - scan->last_at, scan->last_at, em));
     answer = f->io->sync(f->io->ctx, f->fd);
     if (answer < 0) return disk_error(em, "sync", f->path, answer);
-    *trimmed_bytes = file_bytes - scan->valid_bytes;
+    *trimmed_bytes = bytes->len - scan->valid_bytes;
     return OK;
 }
 
@@ -247,8 +251,8 @@ static enum err check_log(const struct disk_io *io, const char *path, bool last,
         }
         *next_seq = scan.next_seq;
     }
+    if (last && bytes.len != 0) return make_durable(&file, &scan, &bytes, trimmed_bytes, em);
     if (!scan.torn) return OK;
-    if (last) return cut(&file, &scan, bytes.len, trimmed_bytes, em);
     errmsg_set(em, "%s offset %zu: cut short, though a newer log exists", path, scan.valid_bytes);
     return ERR_CORRUPT;
 }

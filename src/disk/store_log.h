@@ -24,6 +24,7 @@
 /* What one log holds. */
 struct store_log_scan {
     size_t valid_bytes;   /* behind the last whole batch */
+    size_t last_at;       /* where that one begins */
     bool torn;            /* something else follows: part of a batch, or bytes that are nothing */
     uint64_t batch_count;
     uint64_t first_seq;   /* of LevelDB; 0 if there is no batch */
@@ -34,8 +35,10 @@ struct store_log_scan {
  * *bad_at is then the offset. */
 enum err store_log_scan(struct slice log, struct store_log_scan *out, size_t *bad_at) MUST_USE;
 
-/* Checks every log of the directory and cuts a torn end off the newest, synced. *trimmed_bytes is
- * what was cut. A directory without logs is fine. */
+/* Checks every log of the directory and cuts a torn end off the newest. *trimmed_bytes is what was
+ * cut. What is left of it is durable then: a process that was killed, or whose sync failed, may have
+ * left its last batch in the kernel's cache only, and a newer log is about to be begun, behind which
+ * a torn one is damage. A directory without logs is fine. */
 enum err store_log_trim(const struct disk_io *io, const char *dir, uint64_t *trimmed_bytes,
                         struct errmsg *em) MUST_USE;
 

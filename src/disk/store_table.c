@@ -294,10 +294,15 @@ void store_table_replace(struct store_table *t, size_t first, size_t last,
         t->sum += store_pack_sum(fresh[i].first_rev, fresh[i].first_n, fresh[i].bytes);
         t->gone_count--;
     }
-    /* The rest stays gone, at a place that keeps the order. */
-    for (size_t i = first + fresh_count; i <= last && fresh_count != 0; i++) {
-        t->slots[i].first_rev = fresh[fresh_count - 1].first_rev;
-        t->slots[i].first_n = fresh[fresh_count - 1].first_n;
+    if (fresh_count == 0) return;
+    /* The rest stays gone, at a place that keeps the order; likewise what was gone behind it, when
+     * the last pack begins later than before. */
+    const struct store_slot *end = &fresh[fresh_count - 1];
+    for (size_t i = first + fresh_count; i < t->count && t->slots[i].gone; i++) {
+        bool before = place_before(&t->slots[i], end->first_rev, end->first_n);
+        if (i > last && !before) break;
+        t->slots[i].first_rev = end->first_rev;
+        t->slots[i].first_n = end->first_n;
     }
 }
 

@@ -1,6 +1,7 @@
 /* Logs in LevelDB's format, written by the test: whole, torn at every byte, damaged. */
 #include "store_kit.h"
 
+#include "../../sim/sim_disk.h"
 #include "disk/store_log.h"
 
 static void put_part(struct buf *log, uint8_t type, const uint8_t *at, size_t len)
@@ -253,10 +254,46 @@ static void test_only_the_newest_log_is_trimmed(void **state)
     kit_remove(dir);
 }
 
+/* What is there when a newer log begins stays there: also what a killed process never synced, and
+ * what a sync that failed took for written. */
+static void test_what_was_found_is_durable(void **state)
+{
+    (void)state;
+    CLEANUP(buf_deinit) struct buf log = { 0 };
+    uint64_t seq = 1;
+    put_batch(&log, &seq, 2, 100);
+    size_t synced = log.len;
+    put_batch(&log, &seq, 3, 40000);
+    for (uint64_t seed = 1; seed <= 50; seed++) {
+        struct sim_disk *d = sim_disk_new("/d", seed);
+        const struct disk_io *io = sim_disk_io(d);
+        int fd = -1;
+        uint64_t trimmed = 0;
+        assert_int_equal(io->open(d, "/d/000005.log", DISK_WRITE | DISK_CREATE, &fd), 0);
+        assert_int_equal(io->dirsync(d, "/d"), 0);
+        assert_int_equal(io->pwrite(d, fd, log.at, synced, 0), synced);
+        assert_int_equal(io->sync(d, fd), 0);
+        assert_int_equal(io->pwrite(d, fd, log.at + synced, log.len - synced, synced),
+                         log.len - synced);
+        sim_disk_fail_nth(d, seed % 2, SIM_FAIL, EIO);
+        if (seed % 2 == 1) assert_int_equal(io->sync(d, fd), -EIO);
+        io->close(d, fd);
+        sim_disk_kill(d);
+        assert_int_equal(store_log_trim(io, "/d", &trimmed, NULL), OK);
+        assert_int_equal(trimmed, 0);
+        sim_disk_crash(d, seed);
+        const struct sim_file *f = sim_disk_get(d, "/d/000005.log");
+        assert_int_equal(f->now_bytes, log.len);
+        assert_memory_equal(f->now, log.at, log.len);
+        sim_disk_free(d);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_whole_logs),
+        cmocka_unit_test(test_what_was_found_is_durable),
         cmocka_unit_test(test_torn_at_every_byte),
         cmocka_unit_test(test_a_hole_in_the_last_batch_is_torn),
         cmocka_unit_test(test_damage_before_the_last_batch_is_refused),

@@ -213,6 +213,30 @@ static void test_replace_keeps_the_order(void **state)
     }
 }
 
+/* What an earlier replacement left behind a run does not stand in the way when the run's last pack
+ * begins later than it did. */
+static void test_replace_moves_what_is_gone_behind_it(void **state)
+{
+    (void)state;
+    struct store_table t = { 0 };
+    struct store_slot fresh[2] = {
+        { .first_rev = 10, .first_n = 1, .bytes = 7 },
+        { .first_rev = 30, .first_n = 1, .bytes = 7 },
+    };
+    for (uint64_t i = 0; i < 6; i++) store_table_append(&t, 10 + 10 * i, 1, 100); /* 10 ... 60 */
+    for (size_t slot = 0; slot <= 4; slot++) store_table_remove(&t, slot);
+    store_table_replace(&t, 0, 4, fresh, 2); /* 10 30 and three that are gone, 60 */
+    check_order(&t, 114);
+    for (size_t slot = 0; slot <= 1; slot++) store_table_remove(&t, slot);
+    fresh[1].first_rev = 45;
+    store_table_replace(&t, 0, 1, fresh, 2);
+    check_order(&t, 114);
+    assert_int_equal(t.slots[store_table_floor(&t, 40, 1)].first_rev, 10);
+    assert_int_equal(t.slots[store_table_floor(&t, 45, 1)].first_rev, 45);
+    assert_int_equal(t.slots[store_table_floor(&t, 60, 1)].first_rev, 60);
+    store_table_deinit(&t);
+}
+
 static void test_squeeze_drops_what_is_gone(void **state)
 {
     (void)state;
@@ -237,6 +261,7 @@ int main(void)
         cmocka_unit_test(test_rows_that_are_not_there_do_nothing),
         cmocka_unit_test(test_a_damaged_pack_is_an_error),
         cmocka_unit_test(test_replace_keeps_the_order),
+        cmocka_unit_test(test_replace_moves_what_is_gone_behind_it),
         cmocka_unit_test(test_squeeze_drops_what_is_gone),
     };
     return cmocka_run_group_tests_name("disk/store_table", tests, NULL, NULL);
