@@ -61,7 +61,7 @@ enum history_event_op { HISTORY_EVENT_OPS(HISTORY_ENUM) HISTORY_EVENT_OP_COUNT }
 
 /* One part of an operation. Which fields a role uses:
  *   PUT key value | DEL key | INCR key number=delta value=result in decimal, empty if not known
- *   APPEND key value=what was added | IF_VALUE key value | IF_MOD key mod (0: must be missing)
+ *   APPEND key value=what was added number=the length answered, 0 if not known | IF_VALUE key value | IF_MOD key mod (0: must be missing)
  *   IF_EXISTS key | NONE key | SAW key value, mod create version where known, else 0
  *   SPAN key=begin value=end (empty: to the end) number=limit (0: none); the SAW items behind it
  *   are all that was there, in order. Needs the operation's rev. */

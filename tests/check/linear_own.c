@@ -48,6 +48,7 @@ static bool put_fits(const struct history_op *op, const struct history_item *ite
     if (event == NULL || event->op != HISTORY_EVENT_PUT) return false;
     if (item->role == HISTORY_ITEM_INCR) return is_sum(event, prev, item);
     if (item->role == HISTORY_ITEM_APPEND) {
+        if (item->number > 0 && (size_t)item->number != event->value.len) return false;
         return is_joined(event->value, prev == NULL ? SLICE_NONE : prev->value, item->value);
     }
     return slice_eq(event->value, item->value) && event->lease == op->lease;

@@ -7,12 +7,13 @@
 
 #include <stdlib.h>
 
-#define ABSENT ((struct value){ false, 0 })
+#define ABSENT ((struct value){ .there = false })
 
 /* What a key holds: the FNV-1a of its bytes (an append goes on from it), or a counter's number. */
 struct value {
     bool there;
     uint64_t is;
+    uint64_t bytes; /* its length: what APPEND answers */
 };
 
 enum test { TEST_NONE, TEST_VALUE, TEST_ABSENT, TEST_THERE };
@@ -88,8 +89,10 @@ static void part_learn(struct part *part, const struct history_op *op,
         part->effect = EFFECT_PUT + (enum effect)(item->role - HISTORY_ITEM_PUT);
         part->effect_is = item->role == HISTORY_ITEM_INCR ? (uint64_t)item->number : is;
         part->effect_item = item;
-        part->has_result = item->role == HISTORY_ITEM_INCR && item->value.len > 0;
-        part->result_is = is;
+        part->has_result = item->role == HISTORY_ITEM_INCR     ? item->value.len > 0
+                           : item->role == HISTORY_ITEM_APPEND ? item->number > 0
+                                                               : false;
+        part->result_is = item->role == HISTORY_ITEM_APPEND ? (uint64_t)item->number : is;
         break;
     case HISTORY_ITEM_SPAN:
     case HISTORY_ROLE_COUNT: break;
@@ -146,6 +149,13 @@ static bool test_holds(enum test test, uint64_t is, struct value value)
     return true;
 }
 
+static struct value append(struct value value, const struct part *part)
+{
+    struct slice token = part->effect_item->value;
+    if (!value.there) return (struct value){ true, part->effect_is, token.len };
+    return (struct value){ true, fnv(value.is, token), value.bytes + token.len };
+}
+
 /* Can the part come here? Then what is there behind it. */
 static bool part_apply(const struct part *part, struct value value, struct value *out)
 {
@@ -156,15 +166,14 @@ static bool part_apply(const struct part *part, struct value value, struct value
     if (!test_holds(part->saw, part->saw_is, value)) return false;
     *out = value;
     switch (part->effect) {
-    case EFFECT_PUT: *out = (struct value){ true, part->effect_is }; break;
+    case EFFECT_PUT: *out = (struct value){ true, part->effect_is, part->effect_item->value.len }; break;
     case EFFECT_DEL: *out = ABSENT; break;
     case EFFECT_INCR:
-        *out = (struct value){ true, (value.there ? value.is : 0) + part->effect_is };
+        *out = (struct value){ true, (value.there ? value.is : 0) + part->effect_is, 0 };
         return !part->has_result || out->is == part->result_is;
     case EFFECT_APPEND:
-        *out = !value.there ? (struct value){ true, part->effect_is }
-                            : (struct value){ true, fnv(value.is, part->effect_item->value) };
-        break;
+        *out = append(value, part);
+        return !part->has_result || out->bytes == part->result_is;
     case EFFECT_NONE: break;
     }
     return true;

@@ -185,19 +185,23 @@ static bool read_sums(struct load_conn *c)
 
 static bool read_node(struct load_conn *c, size_t node, int64_t end_ns)
 {
-    bool has_log = false;
-    while (load_now_ns() < end_ns) {
-        if (!load_connect(c, node) || !read_all(c) || !read_sums(c)) {
-            load_sleep_ms(50);
-            continue;
-        }
+    do {
+        if (load_connect(c, node) && read_all(c) && read_sums(c)) return true;
+        load_sleep_ms(50);
+    } while (load_now_ns() < end_ns);
+    return false;
+}
+
+/* Last of all, so that nothing that was shown to anybody is missing in it. */
+static bool read_log(struct load_conn *c, size_t node, int64_t end_ns)
+{
+    do {
         size_t before = c->h->log_count;
-        has_log = load_read_log(c, node > 0);
-        if (has_log) break;
+        if (load_connect(c, node) && load_read_log(c, node > 0)) return true;
         if (node == 0) c->h->log_count = before; /* again from its begin */
-    }
-    load_disconnect(c);
-    return has_log;
+        load_sleep_ms(50);
+    } while (load_now_ns() < end_ns);
+    return false;
 }
 
 /* --- figures ---------------------------------------------------------------------------------------- */
@@ -285,6 +289,8 @@ static bool run_all(struct load_run *run, FILE *to)
     int64_t end_ns = load_now_ns() + (int64_t)o->end_seconds * 1000000000;
     for (size_t i = 0; i < o->node_count; i++) whole = read_node(&last, i, end_ns) && whole;
     for (size_t i = 0; i < o->watchers; i++) pthread_join(threads[o->connections + i], NULL);
+    for (size_t i = 0; i < o->node_count; i++) whole = read_log(&last, i, end_ns) && whole;
+    load_disconnect(&last);
     write_history(run, last.h, to);
     for (size_t i = 0; i < o->connections; i++) write_history(run, workers[i].h, to);
     for (size_t i = 0; i < o->watchers; i++) write_history(run, watchers[i].conn.h, to);

@@ -220,6 +220,7 @@ static void run_append(struct worker *w)
     history_item(w->c->h, HISTORY_ITEM_APPEND, as_slice(&key), slice_of(token));
     redisReply *reply = load_call(w->c, "APPEND %s %s", key.text, token);
     if (reply == NULL) return;
+    w->c->h->items[newest(w)->item_first].number = reply->integer;
     newest(w)->applied = true;
     freeReplyObject(reply);
 }

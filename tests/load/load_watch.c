@@ -277,6 +277,7 @@ static void log_event(struct load_conn *c, const struct history_event *event, ui
     history_add_mark(c->h, &m);
 }
 
+/* A stream ends where the log ended that was read before it: leases go on expiring. */
 static bool log_page(struct load_conn *c, const redisReply *events, uint64_t watch,
                      struct history_event *last)
 {
@@ -288,6 +289,7 @@ static bool log_page(struct load_conn *c, const redisReply *events, uint64_t wat
             if (field[k] == NULL) return false;
         }
         struct history_event event = event_of(field);
+        if (watch != 0 && (c->h->log_count == 0 || event.rev > c->h->log[c->h->log_count - 1].rev)) break;
         event.n = event.rev == last->rev ? last->n + 1 : 1;
         log_event(c, &event, watch);
         last->rev = event.rev;
