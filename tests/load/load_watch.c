@@ -315,6 +315,11 @@ bool load_read_log(struct load_conn *c, bool as_stream)
         if (reply != NULL && reply->type == REDIS_REPLY_ERROR) load_count_error(c->run, reply->str);
         if (read) next = load_u64(reply, "next");
         if (reply != NULL) freeReplyObject(reply);
+        if (!read && as_stream) {
+            struct history_mark m = { .kind = HISTORY_MARK_BROKEN, .watch = watch.id,
+                                      .time_ns = load_now_ns() };
+            history_add_mark(c->h, &m);
+        }
         if (!read) return false;
         if (!more) break;
     }
