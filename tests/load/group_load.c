@@ -251,6 +251,8 @@ static void wait_for_end(struct load_run *run)
     while (load_now_ns() < end_ns && (o->op_max == 0 || atomic_load(&run->ops) < o->op_max)) {
         load_sleep_ms(20);
     }
+    int64_t silence_ns = load_now_ns() - atomic_load(&run->success_ns);
+    if (silence_ns > atomic_load(&run->silence_ns)) atomic_store(&run->silence_ns, silence_ns);
     atomic_store(&run->stop, true);
 }
 
