@@ -6,21 +6,33 @@
 
 #include "check_kit.h"
 
-#define CLIENTS 6
-#define KEYS 8          /* 0..5 plain, 6 a counter, 7 a list */
-#define COUNTER 6
-#define LIST 7
-#define OPS 400
-#define STREAMS 3
+#define CLIENTS     6
+#define KEYS        8 /* 0..5 plain, 6 a counter, 7 a list */
+#define COUNTER     6
+#define LIST        7
+#define OPS         400
+#define STREAMS     3
 #define PENDING_MAX 32
 
-enum mistake { MISTAKE_NONE, STALE_READ, LOST_WRITE, DOUBLE_APPLY, REFUSED_APPLIED, CAS_UNCHECKED,
-               EVENT_MISSING, EVENT_TWICE, PROGRESS_EARLY, PREV_WRONG, TTL_EARLY, TXN_SPLIT,
-               MISTAKE_COUNT };
+enum mistake {
+    MISTAKE_NONE,
+    STALE_READ,
+    LOST_WRITE,
+    DOUBLE_APPLY,
+    REFUSED_APPLIED,
+    CAS_UNCHECKED,
+    EVENT_MISSING,
+    EVENT_TWICE,
+    PROGRESS_EARLY,
+    PREV_WRONG,
+    TTL_EARLY,
+    TXN_SPLIT,
+    MISTAKE_COUNT
+};
 static const char *const mistake_words[] = {
-    "none", "stale read", "lost write", "double apply", "refused applied", "cas unchecked",
-    "event missing", "event twice", "progress early", "previous value wrong", "TTL early",
-    "transaction split",
+    "none",          "stale read",        "lost write",  "double apply",   "refused applied",
+    "cas unchecked", "event missing",     "event twice", "progress early", "previous value wrong",
+    "TTL early",     "transaction split",
 };
 
 struct cell {
@@ -77,13 +89,17 @@ static struct slice key_name(int key)
     return slice_of(names[key]);
 }
 
-/* --- the store --------------------------------------------------------------------------------- */
+/* --- the store ---------------------------------------------------------------------------------
+ */
 
 static void log_change(struct model *m, int key, uint32_t n, enum history_event_op op)
 {
     const struct cell *cell = &m->cells[key];
     bool put = op == HISTORY_EVENT_PUT;
-    struct history_event event = { .rev = m->rev, .n = n, .op = op, .key = key_name(key),
+    struct history_event event = { .rev = m->rev,
+                                   .n = n,
+                                   .op = op,
+                                   .key = key_name(key),
                                    .value = put ? slice_of(cell->value) : SLICE_NONE,
                                    .create = put ? cell->create : 0,
                                    .version = put ? cell->version : 0 };
@@ -129,7 +145,8 @@ static void store_expire(struct model *m)
     }
 }
 
-/* --- operations ---------------------------------------------------------------------------------- */
+/* --- operations ----------------------------------------------------------------------------------
+ */
 
 static struct history_op *record(struct model *m, const struct pending *p)
 {
@@ -140,7 +157,10 @@ static struct history_op *record(struct model *m, const struct pending *p)
     return op;
 }
 
-static struct history_op *newest(struct model *m) { return &m->h->ops[m->h->op_count - 1]; }
+static struct history_op *newest(struct model *m)
+{
+    return &m->h->ops[m->h->op_count - 1];
+}
 
 static void read_cell(struct model *m, const struct pending *p)
 {
@@ -259,14 +279,15 @@ static void apply(struct model *m, const struct pending *p)
     }
 }
 
-/* --- time ------------------------------------------------------------------------------------------- */
+/* --- time
+ * ------------------------------------------------------------------------------------------- */
 
 static void send(struct model *m, uint32_t client)
 {
-    static const enum history_kind kinds[] = { HISTORY_PUT, HISTORY_PUT, HISTORY_GET, HISTORY_GET,
-                                               HISTORY_GET, HISTORY_RANGE, HISTORY_CAS,
-                                               HISTORY_CAS, HISTORY_TXN, HISTORY_INCR,
-                                               HISTORY_APPEND, HISTORY_DELETE };
+    static const enum history_kind kinds[] = { HISTORY_PUT,  HISTORY_PUT,    HISTORY_GET,
+                                               HISTORY_GET,  HISTORY_GET,    HISTORY_RANGE,
+                                               HISTORY_CAS,  HISTORY_CAS,    HISTORY_TXN,
+                                               HISTORY_INCR, HISTORY_APPEND, HISTORY_DELETE };
     struct pending p = { .kind = kinds[pick(m, ARRAY_LEN(kinds))], .client = client };
     p.key = (int)pick(m, p.kind == HISTORY_GET ? KEYS : COUNTER);
     p.invoke_ms = m->now_ms;
@@ -278,7 +299,8 @@ static void send(struct model *m, uint32_t client)
     p.mod = m->cells[p.key].mod;
     if (p.kind == HISTORY_PUT && pick(m, 4) == 0) p.ttl_ms = 20 + (int64_t)pick(m, 200);
     m->client_free_ms[client] = p.complete_ms + 1 + (int64_t)pick(m, 10);
-    if (p.outcome == HISTORY_UNKNOWN) p.apply_ms += (int64_t)pick(m, 300); /* long after the client left */
+    if (p.outcome == HISTORY_UNKNOWN)
+        p.apply_ms += (int64_t)pick(m, 300); /* long after the client left */
     m->pending[m->pending_count++] = p;
 }
 
@@ -301,13 +323,17 @@ static void step(struct model *m, bool sends)
     }
 }
 
-/* --- watchers: afterwards, from the log ------------------------------------------------------------- */
+/* --- watchers: afterwards, from the log
+ * ------------------------------------------------------------- */
 
 static void deliver(struct model *m, uint64_t id, size_t at)
 {
     const struct history_event *event = &m->h->log[at];
-    struct history_mark mark = { .kind = HISTORY_MARK_EVENT, .watch = id, .rev = event->rev,
-                                 .time_ns = (m->now_ms + 100) * KIT_MS, .event = *event };
+    struct history_mark mark = { .kind = HISTORY_MARK_EVENT,
+                                 .watch = id,
+                                 .rev = event->rev,
+                                 .time_ns = (m->now_ms + 100) * KIT_MS,
+                                 .event = *event };
     for (size_t i = 0; i < at; i++) {
         const struct history_event *prev = &m->h->log[i];
         if (prev->rev == event->rev || !slice_eq(prev->key, event->key)) continue;
@@ -320,16 +346,18 @@ static void deliver(struct model *m, uint64_t id, size_t at)
 
 static void watch(struct model *m, uint64_t id)
 {
-    struct history_watch watch = { .id = id, .from = 1 + pick(m, m->rev / 2 + 1),
-                                   .flags = HISTORY_WATCH_PREV, .begin = SLICE_LIT("k2"),
+    struct history_watch watch = { .id = id,
+                                   .from = 1 + pick(m, m->rev / 2 + 1),
+                                   .flags = HISTORY_WATCH_PREV,
+                                   .begin = SLICE_LIT("k2"),
                                    .end = pick(m, 2) == 0 ? SLICE_NONE : SLICE_LIT("k4") };
     history_add_watch(m->h, &watch);
-    struct history_mark told = { .kind = HISTORY_MARK_PROGRESS, .watch = id,
+    struct history_mark told = { .kind = HISTORY_MARK_PROGRESS,
+                                 .watch = id,
                                  .time_ns = (m->now_ms + 100) * KIT_MS };
     for (size_t i = 0; i < m->h->log_count; i++) {
         const struct history_event *event = &m->h->log[i];
-        bool wanted = event->rev >= watch.from &&
-                      keyspace_in(event->key, watch.begin, watch.end);
+        bool wanted = event->rev >= watch.from && keyspace_in(event->key, watch.begin, watch.end);
         bool first = i == 0 || m->h->log[i - 1].rev != event->rev;
         if (wanted && first && pick(m, 10) == 0) {
             told.rev = event->rev - (errs(m, PROGRESS_EARLY) ? 0 : 1);
@@ -346,8 +374,11 @@ static void watch(struct model *m, uint64_t id)
 static void final_reads(struct model *m)
 {
     for (int key = 0; key < KEYS; key++) {
-        struct pending p = { .kind = HISTORY_GET, .client = CLIENTS, .key = key,
-                             .invoke_ms = m->now_ms, .complete_ms = m->now_ms + 1,
+        struct pending p = { .kind = HISTORY_GET,
+                             .client = CLIENTS,
+                             .key = key,
+                             .invoke_ms = m->now_ms,
+                             .complete_ms = m->now_ms + 1,
                              .outcome = HISTORY_DONE };
         read_cell(m, &p);
     }

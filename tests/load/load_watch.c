@@ -32,8 +32,9 @@ static struct history_event event_of(const redisReply *const *field)
 
 static void mark(struct stream *s, enum history_mark_kind kind, uint64_t rev)
 {
-    struct history_mark m = { .kind = kind, .watch = s->watch.id, .time_ns = load_now_ns(),
-                              .rev = rev };
+    struct history_mark m = {
+        .kind = kind, .watch = s->watch.id, .time_ns = load_now_ns(), .rev = rev
+    };
     history_add_mark(s->c->h, &m);
 }
 
@@ -56,9 +57,12 @@ static void take_push(struct stream *s, redisReply *push)
     } else if (push->elements >= 9) {
         const redisReply *field[7];
         for (size_t i = 0; i < ARRAY_LEN(field); i++) field[i] = push->element[i + 2];
-        struct history_mark m = { .kind = HISTORY_MARK_EVENT, .watch = s->watch.id,
-                                  .time_ns = load_now_ns(), .rev = rev,
-                                  .event = event_of(field), .prev_mod = -1 };
+        struct history_mark m = { .kind = HISTORY_MARK_EVENT,
+                                  .watch = s->watch.id,
+                                  .time_ns = load_now_ns(),
+                                  .rev = rev,
+                                  .event = event_of(field),
+                                  .prev_mod = -1 };
         if (push->elements >= 11) {
             m.prev = load_bytes(push->element[9]);
             m.prev_mod = push->element[10]->integer;
@@ -68,7 +72,8 @@ static void take_push(struct stream *s, redisReply *push)
     }
 }
 
-/* --- RESP3 for a hiredis that knows RESP2 -------------------------------------------------------- */
+/* --- RESP3 for a hiredis that knows RESP2 --------------------------------------------------------
+ */
 
 /* The length of the line or bulk string at the front, 0 if it is not all there. */
 static size_t token_bytes(struct slice in)
@@ -96,7 +101,8 @@ static void feed(struct stream *s)
             buf_append(&out, token + 1, bytes - 1);
         } else if (token[0] == '_') {
             buf_append_slice(&out, SLICE_LIT("$-1\r\n"));
-        } else if (token[0] == '%' && i64_parse((struct slice){ token + 1, bytes - 3 }, &pairs) == OK) {
+        } else if (token[0] == '%' &&
+                   i64_parse((struct slice){ token + 1, bytes - 3 }, &pairs) == OK) {
             buf_printf(&out, "*%lld\r\n", (long long)pairs * 2);
         } else {
             buf_append(&out, token, bytes);
@@ -171,7 +177,8 @@ static redisReply *answer(struct stream *s)
     return NULL;
 }
 
-/* --- streams ---------------------------------------------------------------------------------------- */
+/* --- streams
+ * ---------------------------------------------------------------------------------------- */
 
 /* Which keys watcher `number` wants: everything, one folder, one key, everything but deletes. */
 static struct history_watch wanted(size_t number)
@@ -264,7 +271,8 @@ void *load_watcher_run(void *watcher)
     return NULL;
 }
 
-/* --- the event log -------------------------------------------------------------------------------- */
+/* --- the event log
+ * -------------------------------------------------------------------------------- */
 
 static void log_event(struct load_conn *c, const struct history_event *event, uint64_t watch)
 {
@@ -272,8 +280,12 @@ static void log_event(struct load_conn *c, const struct history_event *event, ui
         history_add_event(c->h, event);
         return;
     }
-    struct history_mark m = { .kind = HISTORY_MARK_EVENT, .watch = watch, .time_ns = load_now_ns(),
-                              .rev = event->rev, .event = *event, .prev_mod = -1 };
+    struct history_mark m = { .kind = HISTORY_MARK_EVENT,
+                              .watch = watch,
+                              .time_ns = load_now_ns(),
+                              .rev = event->rev,
+                              .event = *event,
+                              .prev_mod = -1 };
     history_add_mark(c->h, &m);
 }
 
@@ -281,7 +293,9 @@ static void log_event(struct load_conn *c, const struct history_event *event, ui
 static bool log_page(struct load_conn *c, const redisReply *events, uint64_t watch,
                      struct history_event *last)
 {
-    static const char *const names[] = { "rev", "op", "key", "value", "create", "version", "lease" };
+    static const char *const names[] = {
+        "rev", "op", "key", "value", "create", "version", "lease"
+    };
     for (size_t i = 0; i < events->elements; i++) {
         const redisReply *field[ARRAY_LEN(names)];
         for (size_t k = 0; k < ARRAY_LEN(names); k++) {
@@ -289,7 +303,8 @@ static bool log_page(struct load_conn *c, const redisReply *events, uint64_t wat
             if (field[k] == NULL) return false;
         }
         struct history_event event = event_of(field);
-        if (watch != 0 && (c->h->log_count == 0 || event.rev > c->h->log[c->h->log_count - 1].rev)) break;
+        if (watch != 0 && (c->h->log_count == 0 || event.rev > c->h->log[c->h->log_count - 1].rev))
+            break;
         event.n = event.rev == last->rev ? last->n + 1 : 1;
         log_event(c, &event, watch);
         last->rev = event.rev;
@@ -307,8 +322,8 @@ bool load_read_log(struct load_conn *c, bool as_stream)
     }
     struct history_event last = { .rev = 0 };
     for (uint64_t next = 1;;) {
-        redisReply *reply = redisCommand(c->to, "KV READ %b PREFIX FROM %llu COUNT %d", "", (size_t)0,
-                                         (unsigned long long)next, LOG_COUNT);
+        redisReply *reply = redisCommand(c->to, "KV READ %b PREFIX FROM %llu COUNT %d", "",
+                                         (size_t)0, (unsigned long long)next, LOG_COUNT);
         const redisReply *events = reply == NULL ? NULL : load_field(reply, "events");
         bool read = events != NULL && log_page(c, events, watch.id, &last);
         bool more = read && events->elements > 0;
@@ -316,7 +331,8 @@ bool load_read_log(struct load_conn *c, bool as_stream)
         if (read) next = load_u64(reply, "next");
         if (reply != NULL) freeReplyObject(reply);
         if (!read && as_stream) {
-            struct history_mark m = { .kind = HISTORY_MARK_BROKEN, .watch = watch.id,
+            struct history_mark m = { .kind = HISTORY_MARK_BROKEN,
+                                      .watch = watch.id,
                                       .time_ns = load_now_ns() };
             history_add_mark(c->h, &m);
         }
@@ -324,8 +340,10 @@ bool load_read_log(struct load_conn *c, bool as_stream)
         if (!more) break;
     }
     if (as_stream) {
-        struct history_mark m = { .kind = HISTORY_MARK_PROGRESS, .watch = watch.id,
-                                  .time_ns = load_now_ns(), .rev = last.rev };
+        struct history_mark m = { .kind = HISTORY_MARK_PROGRESS,
+                                  .watch = watch.id,
+                                  .time_ns = load_now_ns(),
+                                  .rev = last.rev };
         history_add_mark(c->h, &m);
     }
     return true;
