@@ -54,7 +54,8 @@ SIMKIT  := $(patsubst %.c,$(OUT)/%.o,$(filter-out tests/sim/test_%,$(wildcard te
 CHECKKIT := $(patsubst %.c,$(OUT)/%.o,$(filter-out tests/check/test_%,$(wildcard tests/check/*.c)))
 LOADKIT  := $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/load/load_*.c))
 
-.PHONY: all bins archives check unit unit-bins fuzz-bins load-bins lint clean run test bench fuzz soak deps
+.PHONY: all bins archives check unit unit-bins fuzz-bins load-bins lint clean run test bench fuzz \
+    soak deps
 all: bins
 bins: $(OUT)/bin/cordis-server $(OUT)/bin/cordis
 archives: $(foreach m,$(MODULES),$(call lib,$(m)))
@@ -112,5 +113,5 @@ $(OUT)/bin/cordis: $(call closure,cli)
 	@$< && touch $@
 
 .SECONDARY:
--include $(patsubst %.c,$(OUT)/%.d,$(wildcard src/*/*.c tests/unit/*/*.c tests/sim/*.c tests/check/*.c \
-    tests/load/*.c tests/fuzz/*.c))
+-include $(patsubst %.c,$(OUT)/%.d,$(wildcard src/*/*.c tests/unit/*/*.c tests/sim/*.c \
+    tests/check/*.c tests/load/*.c tests/fuzz/*.c))

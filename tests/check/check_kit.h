@@ -1,7 +1,8 @@
 /* check/check_kit.h - histories written down in a test.
  *
  * Times are in ms here. Every function returns the index of what it added, so that a test can bend
- * it: kit_at(h, kit_put(...))->outcome = HISTORY_UNKNOWN. The log_ functions know create and version. */
+ * it: kit_at(h, kit_put(...))->outcome = HISTORY_UNKNOWN. The log's functions know create revisions
+ * and versions. */
 #ifndef CHECK_CHECK_KIT_H
 #define CHECK_CHECK_KIT_H
 
@@ -159,7 +160,7 @@ static inline size_t kit_log_expire(struct history *h, uint64_t rev, const char 
     return kit_log(h, rev, 1, HISTORY_EVENT_EXPIRE, key, "");
 }
 
-/* --- streams ----------------------------------------------------------------------------------- */
+/* --- streams ---------------------------------------------------------------------------------- */
 
 static inline void kit_watch(struct history *h, uint64_t id, const char *begin, const char *end,
                              uint64_t from, unsigned flags)
@@ -185,7 +186,7 @@ static inline void kit_told(struct history *h, enum history_mark_kind kind, uint
     history_add_mark(h, &mark);
 }
 
-/* --- verdicts ---------------------------------------------------------------------------------- */
+/* --- verdicts --------------------------------------------------------------------------------- */
 
 /* One case: a history, and a piece of the violation's text; NULL: nothing is wrong with it. */
 struct kit_case {

@@ -5,7 +5,10 @@
 
 #define CHUNK_BYTES ((size_t)1 << 20)
 
-struct history *history_new(void) { return mem_zalloc(sizeof(struct history)); }
+struct history *history_new(void)
+{
+    return mem_zalloc(sizeof(struct history));
+}
 
 void history_free(struct history *h)
 {
@@ -21,12 +24,12 @@ void history_free(struct history *h)
 }
 
 /* Room for one more behind count. */
-#define GROW(at, count, cap) \
-    do { \
-        if ((count) == (cap)) { \
-            (cap) = (cap) == 0 ? 64 : (cap) * 2; \
-            (at) = mem_realloc((at), (cap) * sizeof *(at)); \
-        } \
+#define GROW(at, count, cap)                                                                       \
+    do {                                                                                           \
+        if ((count) == (cap)) {                                                                    \
+            (cap) = (cap) == 0 ? 64 : (cap)*2;                                                     \
+            (at) = mem_realloc((at), (cap) * sizeof *(at));                                        \
+        }                                                                                          \
     } while (0)
 
 static uint8_t *chunk_add(struct history *h, size_t bytes)
@@ -59,8 +62,11 @@ struct history_op *history_op(struct history *h, enum history_kind kind, uint32_
 {
     GROW(h->ops, h->op_count, h->op_cap);
     struct history_op *op = &h->ops[h->op_count++];
-    *op = (struct history_op){ .kind = kind, .client = client, .invoke_ns = invoke_ns,
-                               .complete_ns = HISTORY_NEVER, .outcome = HISTORY_UNKNOWN,
+    *op = (struct history_op){ .kind = kind,
+                               .client = client,
+                               .invoke_ns = invoke_ns,
+                               .complete_ns = HISTORY_NEVER,
+                               .outcome = HISTORY_UNKNOWN,
                                .item_first = h->item_count };
     return op;
 }
@@ -74,7 +80,8 @@ struct history_item *history_item(struct history *h, enum history_role role, str
     ASSERT(op->item_first + op->item_count == h->item_count);
     op->item_count++;
     struct history_item *item = &h->items[h->item_count++];
-    *item = (struct history_item){ .role = role, .key = history_bytes(h, key),
+    *item = (struct history_item){ .role = role,
+                                   .key = history_bytes(h, key),
                                    .value = history_bytes(h, value) };
     return item;
 }

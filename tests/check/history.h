@@ -22,6 +22,7 @@
  *   - values of puts and tokens of appends are unique in the whole history;
  *   - a key that is incremented is neither put nor deleted; a key that is appended to neither;
  *   - `applied` says that something changed (a DEL of nothing, a failed compare: false);
+ *   - a transaction changes a key once, lease ids are not used again;
  *   - reads inside a transaction stand before its writes and read other keys than it writes;
  *   - a connection that READONLY reads come from is a client of its own in each life of a server;
  *   - a watch stream is one registration on one connection; a resumed one is another stream.
@@ -61,8 +62,9 @@ enum history_event_op { HISTORY_EVENT_OPS(HISTORY_ENUM) HISTORY_EVENT_OP_COUNT }
 
 /* One part of an operation. Which fields a role uses:
  *   PUT key value | DEL key | INCR key number=delta value=result in decimal, empty if not known
- *   APPEND key value=what was added | IF_VALUE key value | IF_MOD key mod (0: must be missing)
- *   IF_EXISTS key | NONE key | SAW key value, mod create version where known, else 0
+ *   APPEND key value=what was added number=the length answered, 0 if not known
+ *   IF_VALUE key value | IF_MOD key mod (0: must be missing) | IF_EXISTS key
+ *   NONE key | SAW key value, mod create version where known, else 0
  *   SPAN key=begin value=end (empty: to the end) number=limit (0: none); the SAW items behind it
  *   are all that was there, in order. Needs the operation's rev. */
 struct history_item {

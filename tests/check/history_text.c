@@ -240,7 +240,10 @@ static struct slice take_bytes(struct words *w)
 }
 
 /* The line ends here and nothing in it was wrong. */
-static bool is_whole(const struct words *w) { return !w->bad && w->at == w->end; }
+static bool is_whole(const struct words *w)
+{
+    return !w->bad && w->at == w->end;
+}
 
 static void read_op(struct history *h, struct words *w)
 {
@@ -357,7 +360,8 @@ enum err history_read(struct history *h, FILE *from, struct errmsg *em)
         }
         buf_clear(&scratch);
         buf_reserve(&scratch, (size_t)len);
-        struct words w = { (const uint8_t *)line, (const uint8_t *)line + len - 1, &scratch, false };
+        struct words w = { (const uint8_t *)line, (const uint8_t *)line + len - 1, &scratch,
+                           false };
         if (w.at == w.end || *w.at == '#') continue;
         if (read_line(h, &w)) continue;
         errmsg_set(em, "line %zu is no record", number);

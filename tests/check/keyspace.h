@@ -38,7 +38,7 @@ struct keyspace {
     uint64_t last_rev;
 };
 
-/* holes_allowed: revisions may be missing in the log (a restored backup, a net effect of nothing). */
+/* holes_allowed: the log may lack revisions (a restored backup, changes that cancel out). */
 struct keyspace *keyspace_new(const struct history *h, bool holes_allowed, struct verdict *v);
 void keyspace_free(struct keyspace *ks);
 

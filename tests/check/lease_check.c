@@ -102,15 +102,18 @@ static void collect_leases(struct work *w)
     w->leases = mem_alloc((w->h->op_count + 1) * sizeof *w->leases);
     for (size_t i = 0; i < w->h->op_count; i++) {
         if (w->h->ops[i].kind != HISTORY_GRANT || w->h->ops[i].lease == 0) continue;
-        w->leases[w->lease_count++] =
-            (struct lease){ .id = w->h->ops[i].lease, .lives_ns = INT64_MIN, .late_ns = INT64_MIN,
-                            .lives_op = i, .revoke_ns = HISTORY_NEVER,
-                            .revoked_ns = HISTORY_NEVER };
+        w->leases[w->lease_count++] = (struct lease){ .id = w->h->ops[i].lease,
+                                                      .lives_ns = INT64_MIN,
+                                                      .late_ns = INT64_MIN,
+                                                      .lives_op = i,
+                                                      .revoke_ns = HISTORY_NEVER,
+                                                      .revoked_ns = HISTORY_NEVER };
     }
     if (w->lease_count > 0) qsort(w->leases, w->lease_count, sizeof *w->leases, by_lease);
     size_t kept = 0;
     for (size_t i = 0; i < w->lease_count; i++) {
-        if (kept == 0 || w->leases[kept - 1].id != w->leases[i].id) w->leases[kept++] = w->leases[i];
+        if (kept == 0 || w->leases[kept - 1].id != w->leases[i].id)
+            w->leases[kept++] = w->leases[i];
     }
     w->lease_count = kept;
     for (size_t i = 0; i < w->h->op_count; i++) lease_learn(w, i);
@@ -130,8 +133,7 @@ static void collect_attached(struct work *w)
     for (size_t i = 0; i < w->ks->event_count; i++) {
         const struct history_event *event = w->ks->events[i];
         if (event->op != HISTORY_EVENT_PUT || event->lease == 0) continue;
-        w->attached[count++] =
-            (struct attached){ event->lease, keyspace_find(w->ks, event->key) };
+        w->attached[count++] = (struct attached){ event->lease, keyspace_find(w->ks, event->key) };
     }
     if (count > 0) qsort(w->attached, count, sizeof *w->attached, by_attached);
     for (size_t i = 0; i < count; i++) {
@@ -239,7 +241,8 @@ static void check_keepalive(const struct work *w, size_t op_at)
     }
 }
 
-/* --- E3: a lease goes whole -------------------------------------------------------------------- */
+/* --- E3: a lease goes whole --------------------------------------------------------------------
+ */
 
 static void check_whole(const struct work *w, const struct history_event *gone, uint64_t lease)
 {
@@ -288,7 +291,8 @@ static void check_gone(const struct work *w)
     }
 }
 
-/* --- E4: not too late -------------------------------------------------------------------------- */
+/* --- E4: not too late --------------------------------------------------------------------------
+ */
 
 static void check_late(const struct work *w, size_t op_at)
 {
@@ -318,7 +322,8 @@ static void check_late(const struct work *w, size_t op_at)
     }
 }
 
-/* --- L1: locks --------------------------------------------------------------------------------- */
+/* --- L1: locks ---------------------------------------------------------------------------------
+ */
 
 struct hold {
     struct slice key;
@@ -377,7 +382,8 @@ static void end_holds(const struct work *w, struct hold *holds, size_t count)
         const struct history_item *token = item_of(w->h, op, HISTORY_ITEM_IF_VALUE);
         if (op->kind != HISTORY_UNLOCK || token == NULL) continue;
         struct hold wanted = { .key = token->key, .token = token->value };
-        struct hold *hold = count == 0 ? NULL : bsearch(&wanted, holds, count, sizeof *holds, by_token);
+        struct hold *hold =
+            count == 0 ? NULL : bsearch(&wanted, holds, count, sizeof *holds, by_token);
         if (hold != NULL) hold->end_ns = MIN(hold->end_ns, op->invoke_ns);
     }
 }

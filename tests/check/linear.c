@@ -205,7 +205,8 @@ static void place_read(struct placing *p, size_t op_at)
     } else {
         w->out->point[op_at] = op->rev;
         if (op->rev < low) {
-            complain(p, op_at, local ? "a READONLY read went back" : "stale: its revision is too low");
+            complain(p, op_at,
+                     local ? "a READONLY read went back" : "stale: its revision is too low");
         } else if (!answer_holds(w, op, op->rev)) {
             complain(p, op_at, "at its revision something else was there");
         }

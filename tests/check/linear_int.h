@@ -22,7 +22,11 @@ struct linear_work {
     size_t float_count;
 };
 
-static inline bool linear_role_changes(enum history_role role) { return role <= HISTORY_ITEM_APPEND; }
+static inline bool linear_role_changes(enum history_role role)
+{
+    return role <= HISTORY_ITEM_APPEND;
+}
+
 static inline bool linear_role_is_condition(enum history_role role)
 {
     return role >= HISTORY_ITEM_IF_VALUE && role <= HISTORY_ITEM_IF_EXISTS;

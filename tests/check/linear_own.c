@@ -48,6 +48,7 @@ static bool put_fits(const struct history_op *op, const struct history_item *ite
     if (event == NULL || event->op != HISTORY_EVENT_PUT) return false;
     if (item->role == HISTORY_ITEM_INCR) return is_sum(event, prev, item);
     if (item->role == HISTORY_ITEM_APPEND) {
+        if (item->number > 0 && (size_t)item->number != event->value.len) return false;
         return is_joined(event->value, prev == NULL ? SLICE_NONE : prev->value, item->value);
     }
     return slice_eq(event->value, item->value) && event->lease == op->lease;
@@ -118,8 +119,10 @@ static void own(struct linear_work *w, size_t op_at, uint64_t rev)
         verdict_add(w->v, "the log does not show what was done at revision %llu",
                     (unsigned long long)rev);
     } else if (!linear_op_holds(w, op, rev - 1, true)) {
-        verdict_add(w->v, "applied although at revision %llu its condition did not hold, "
-                    "or it saw something else than was there", (unsigned long long)rev - 1);
+        verdict_add(w->v,
+                    "applied although at revision %llu its condition did not hold, "
+                    "or it saw something else than was there",
+                    (unsigned long long)rev - 1);
     } else {
         return;
     }
@@ -238,8 +241,8 @@ static void own_one(struct linear_work *w, size_t op_at)
     } else if (done && op->applied && found == FOUND_NOT_HERE) {
         verdict_add(w->v, "lost write: acknowledged, but the log does not have it");
         verdict_op(w->v, w->h, op_at);
-    } else if (found == FOUND_CANNOT_SAY && (op->outcome == HISTORY_UNKNOWN ||
-                                             (done && op->applied))) {
+    } else if (found == FOUND_CANNOT_SAY &&
+               (op->outcome == HISTORY_UNKNOWN || (done && op->applied))) {
         w->floats[w->float_count++] = op_at;
     }
 }
@@ -253,11 +256,11 @@ void linear_own(struct linear_work *w)
 
 struct match {
     struct linear_work *w;
-    size_t *revs;      /* indexes into ks->revs of those that are nobody's yet */
+    size_t *revs; /* indexes into ks->revs of those that are nobody's yet */
     size_t rev_count;
-    size_t *of_float;  /* by float: index into revs, or LINEAR_NOBODY */
+    size_t *of_float; /* by float: index into revs, or LINEAR_NOBODY */
     size_t *of_rev;
-    uint32_t *seen;    /* by revision: the round it was tried in */
+    uint32_t *seen; /* by revision: the round it was tried in */
     uint32_t round;
 };
 
@@ -313,7 +316,8 @@ static void match_all(struct match *m)
     for (size_t r = 0; r < m->rev_count; r++) {
         m->round++;
         if (m->of_rev[r] != LINEAR_NOBODY || match_rev(m, r, float_seen)) continue;
-        verdict_add(w->v, "revision %llu is no operation's: refused, done twice, or never asked for",
+        verdict_add(w->v,
+                    "revision %llu is no operation's: refused, done twice, or never asked for",
                     (unsigned long long)w->ks->revs[m->revs[r]]);
         show_rev(w, m->revs[r]);
     }

@@ -58,7 +58,8 @@ static void check_results(const struct key_work *w)
     size_t count = 0;
     for (size_t i = 0; i < w->count; i++) {
         const struct part *part = &w->parts[i];
-        bool has = part->item->role == HISTORY_ITEM_INCR && happened(part) && part->item->value.len > 0;
+        bool has =
+            part->item->role == HISTORY_ITEM_INCR && happened(part) && part->item->value.len > 0;
         if (has) results[count++] = part;
     }
     if (count > 0) qsort(results, count, sizeof(*results), by_value);
@@ -94,7 +95,8 @@ static void check_counter(const struct key_work *w)
     complain(w, what, w->read);
 }
 
-/* --- lists ------------------------------------------------------------------------------------- */
+/* --- lists -------------------------------------------------------------------------------------
+ */
 
 static const struct part *find_token(const struct part *const *tokens, size_t count,
                                      struct slice token)
@@ -152,7 +154,8 @@ static void check_list(const struct key_work *w)
     mem_free(seen);
 }
 
-/* --- keys -------------------------------------------------------------------------------------- */
+/* --- keys --------------------------------------------------------------------------------------
+ */
 
 static void check_key(struct key_work *w)
 {
@@ -163,7 +166,8 @@ static void check_key(struct key_work *w)
         if (is_read(part)) continue;
         counts = counts || part->item->role == HISTORY_ITEM_INCR;
         appends = appends || part->item->role == HISTORY_ITEM_APPEND;
-        if (part->op->outcome == HISTORY_DONE) answered_ns = MAX(answered_ns, part->op->complete_ns);
+        if (part->op->outcome == HISTORY_DONE)
+            answered_ns = MAX(answered_ns, part->op->complete_ns);
     }
     for (size_t i = w->count; i-- > 0;) {
         bool last = is_read(&w->parts[i]) && w->parts[i].op->invoke_ns > answered_ns;

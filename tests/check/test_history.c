@@ -46,11 +46,22 @@ static void test_bad_lines_are_refused(void **state)
 {
     (void)state;
     static const char *const lines[] = {
-        "X 1\n", "O\n", "O 1 2 put 3 4 done 1 0 0 0 0\n", "O 1 2 put 3 2 done 1 0 0 0 0 0\n",
-        "O 1 2 put 3 - done 1 0 0 0 0 0\n", "O 1 2 putt 3 4 done 1 0 0 0 0 0\n",
-        "O 1 2 put 3 4 done 1 0 0 0 0 0 put k\n", "O 1 2 put 3 4 done 1 0 0 0 0 0 put %0 v 0 0 0 0\n",
-        "O 1 2 put 3 4 done 1 0 0 0 0 0 put %zz v 0 0 0 0\n", "E 1 1 put k v 1 1\n",
-        "E 1 1 put k v 1 1 0 7\n", "V 1 2 3\n", "P 1 2\n", "W 1 2 a b 0 0", "B 1 x\n", "  \n",
+        "X 1\n",
+        "O\n",
+        "O 1 2 put 3 4 done 1 0 0 0 0\n",
+        "O 1 2 put 3 2 done 1 0 0 0 0 0\n",
+        "O 1 2 put 3 - done 1 0 0 0 0 0\n",
+        "O 1 2 putt 3 4 done 1 0 0 0 0 0\n",
+        "O 1 2 put 3 4 done 1 0 0 0 0 0 put k\n",
+        "O 1 2 put 3 4 done 1 0 0 0 0 0 put %0 v 0 0 0 0\n",
+        "O 1 2 put 3 4 done 1 0 0 0 0 0 put %zz v 0 0 0 0\n",
+        "E 1 1 put k v 1 1\n",
+        "E 1 1 put k v 1 1 0 7\n",
+        "V 1 2 3\n",
+        "P 1 2\n",
+        "W 1 2 a b 0 0",
+        "B 1 x\n",
+        "  \n",
     };
     for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
         struct history *h = history_new();
@@ -78,8 +89,11 @@ static void test_a_million_operations(void **state)
         snprintf(value, sizeof value, "%d", (int)i);
         kit_put(h, 2 * i, 2 * i + 3, key, value, (uint64_t)i);
         kit_get(h, 2 * i + 1, 2 * i + 5, key, value, (uint64_t)i);
-        struct history_event event = { .rev = (uint64_t)i, .n = 1, .key = slice_of(key),
-                                       .value = slice_of(value), .create = (uint64_t)(i - 1) % 1000 + 1,
+        struct history_event event = { .rev = (uint64_t)i,
+                                       .n = 1,
+                                       .key = slice_of(key),
+                                       .value = slice_of(value),
+                                       .create = (uint64_t)(i - 1) % 1000 + 1,
                                        .version = (uint64_t)(i - 1) / 1000 + 1 };
         history_add_event(h, &event);
     }

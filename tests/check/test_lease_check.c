@@ -21,8 +21,14 @@ static void leased(struct history *h, int64_t gone_ms)
     kit_get(h, gone_ms - 5, gone_ms, "b", NULL, 0);
 }
 
-static void in_time(struct history *h) { leased(h, 1505); }
-static void too_early(struct history *h) { leased(h, 1490); }
+static void in_time(struct history *h)
+{
+    leased(h, 1505);
+}
+static void too_early(struct history *h)
+{
+    leased(h, 1490);
+}
 
 static void keepalive_that_failed(struct history *h)
 {
@@ -82,8 +88,14 @@ static void ttl(struct history *h, int64_t gone_ms)
     kit_get(h, gone_ms - 5, gone_ms, "t", NULL, 0);
 }
 
-static void ttl_in_time(struct history *h) { ttl(h, 305); }
-static void ttl_too_early(struct history *h) { ttl(h, 250); }
+static void ttl_in_time(struct history *h)
+{
+    ttl(h, 305);
+}
+static void ttl_too_early(struct history *h)
+{
+    ttl(h, 250);
+}
 
 static void ttl_within_the_rate(struct history *h)
 {
@@ -124,8 +136,14 @@ static void locks(struct history *h, int64_t second_ms)
     kit_log_put(h, 3, "l", "two");
 }
 
-static void one_holder(struct history *h) { locks(h, 102); }
-static void two_holders(struct history *h) { locks(h, 50); }
+static void one_holder(struct history *h)
+{
+    locks(h, 102);
+}
+static void two_holders(struct history *h)
+{
+    locks(h, 50);
+}
 
 static void lock_lost(struct history *h)
 {

@@ -19,7 +19,8 @@ static void base(struct history *h, uint64_t from, unsigned flags)
 
 static void seen(struct history *h, const char *events)
 {
-    for (const char *at = events; *at != 0; at++) kit_seen(h, 1, 100 + at - events, (size_t)(*at - '0'));
+    for (const char *at = events; *at != 0; at++)
+        kit_seen(h, 1, 100 + at - events, (size_t)(*at - '0'));
 }
 
 static void whole(struct history *h)

@@ -36,8 +36,8 @@ static void complain(struct stream *s, const char *property, const char *what,
                      const struct history_mark *mark, const struct history_event *event)
 {
     s->over = true;
-    verdict_add(s->v, "watch %llu (from revision %llu), %s: %s",
-                (unsigned long long)s->watch->id, (unsigned long long)s->watch->from, property, what);
+    verdict_add(s->v, "watch %llu (from revision %llu), %s: %s", (unsigned long long)s->watch->id,
+                (unsigned long long)s->watch->from, property, what);
     if (s->last != NULL && s->last != mark) verdict_mark(s->v, s->last);
     if (mark != NULL) verdict_mark(s->v, mark);
     if (event != NULL) verdict_event(s->v, event);
@@ -136,8 +136,8 @@ static void take_told(struct stream *s, const struct history_mark *mark, uint64_
         complain(s, "bookmarkable", "progress goes back", mark, NULL);
     } else if (due != NULL && due->rev <= rev) {
         bool begun = s->last != NULL && s->last->rev == due->rev;
-        complain(s, begun ? "atomic" : "bookmarkable", "it speaks of events that were not sent; due was",
-                 mark, due);
+        complain(s, begun ? "atomic" : "bookmarkable",
+                 "it speaks of events that were not sent; due was", mark, due);
     } else if (mark->kind == HISTORY_MARK_CANCELED && s->last != NULL && s->last->rev > rev) {
         complain(s, "resumable", "its revision to go on from is below what was sent", mark, NULL);
     }

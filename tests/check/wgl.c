@@ -7,12 +7,13 @@
 
 #include <stdlib.h>
 
-#define ABSENT ((struct value){ false, 0 })
+#define ABSENT ((struct value){ .there = false })
 
 /* What a key holds: the FNV-1a of its bytes (an append goes on from it), or a counter's number. */
 struct value {
     bool there;
     uint64_t is;
+    uint64_t bytes; /* its length: what APPEND answers */
 };
 
 enum test { TEST_NONE, TEST_VALUE, TEST_ABSENT, TEST_THERE };
@@ -88,8 +89,10 @@ static void part_learn(struct part *part, const struct history_op *op,
         part->effect = EFFECT_PUT + (enum effect)(item->role - HISTORY_ITEM_PUT);
         part->effect_is = item->role == HISTORY_ITEM_INCR ? (uint64_t)item->number : is;
         part->effect_item = item;
-        part->has_result = item->role == HISTORY_ITEM_INCR && item->value.len > 0;
-        part->result_is = is;
+        part->has_result = item->role == HISTORY_ITEM_INCR     ? item->value.len > 0
+                           : item->role == HISTORY_ITEM_APPEND ? item->number > 0
+                                                               : false;
+        part->result_is = item->role == HISTORY_ITEM_APPEND ? (uint64_t)item->number : is;
         break;
     case HISTORY_ITEM_SPAN:
     case HISTORY_ROLE_COUNT: break;
@@ -98,7 +101,8 @@ static void part_learn(struct part *part, const struct history_op *op,
 
 static bool op_tells(const struct history_op *op)
 {
-    if (op->outcome == HISTORY_REFUSED || op->at_rev != 0 || op->kind == HISTORY_RANGE) return false;
+    if (op->outcome == HISTORY_REFUSED || op->at_rev != 0 || op->kind == HISTORY_RANGE)
+        return false;
     return (op->flags & HISTORY_LOCAL) == 0;
 }
 
@@ -146,6 +150,13 @@ static bool test_holds(enum test test, uint64_t is, struct value value)
     return true;
 }
 
+static struct value append(struct value value, const struct part *part)
+{
+    struct slice token = part->effect_item->value;
+    if (!value.there) return (struct value){ true, part->effect_is, token.len };
+    return (struct value){ true, fnv(value.is, token), value.bytes + token.len };
+}
+
 /* Can the part come here? Then what is there behind it. */
 static bool part_apply(const struct part *part, struct value value, struct value *out)
 {
@@ -156,15 +167,16 @@ static bool part_apply(const struct part *part, struct value value, struct value
     if (!test_holds(part->saw, part->saw_is, value)) return false;
     *out = value;
     switch (part->effect) {
-    case EFFECT_PUT: *out = (struct value){ true, part->effect_is }; break;
+    case EFFECT_PUT:
+        *out = (struct value){ true, part->effect_is, part->effect_item->value.len };
+        break;
     case EFFECT_DEL: *out = ABSENT; break;
     case EFFECT_INCR:
-        *out = (struct value){ true, (value.there ? value.is : 0) + part->effect_is };
+        *out = (struct value){ true, (value.there ? value.is : 0) + part->effect_is, 0 };
         return !part->has_result || out->is == part->result_is;
     case EFFECT_APPEND:
-        *out = !value.there ? (struct value){ true, part->effect_is }
-                            : (struct value){ true, fnv(value.is, part->effect_item->value) };
-        break;
+        *out = append(value, part);
+        return !part->has_result || out->bytes == part->result_is;
     case EFFECT_NONE: break;
     }
     return true;
@@ -174,7 +186,7 @@ static bool part_apply(const struct part *part, struct value value, struct value
 static bool memory_add(struct search *s, const uint64_t key[2])
 {
     if (2 * (s->memory_count + 1) > s->memory_cap) {
-        uint64_t (*old)[2] = s->memory;
+        uint64_t(*old)[2] = s->memory;
         size_t old_cap = s->memory_cap;
         s->memory_cap = old_cap == 0 ? 1024 : old_cap * 2;
         s->memory = mem_zalloc(s->memory_cap * sizeof *s->memory);
@@ -260,8 +272,7 @@ static void remember_deepest(struct search *s)
     s->deepest = s->depth;
     s->deepest_op = stuck->part->op_at;
     for (size_t i = 0; i < ARRAY_LEN(s->deepest_last); i++) {
-        s->deepest_last[i] =
-            s->depth > i ? s->stack[s->depth - 1 - i].node->part->op_at : SIZE_MAX;
+        s->deepest_last[i] = s->depth > i ? s->stack[s->depth - 1 - i].node->part->op_at : SIZE_MAX;
     }
 }
 
@@ -277,8 +288,8 @@ static enum found search(struct search *s, uint64_t step_max)
             at = s->unknown.next;
             continue;
         }
-        if (at == &s->unknown || (at->match == NULL &&
-                                  at->part->invoke_ns > first_answer(s)->part->complete_ns)) {
+        if (at == &s->unknown ||
+            (at->match == NULL && at->part->invoke_ns > first_answer(s)->part->complete_ns)) {
             remember_deepest(s);
             if (s->depth == 0) return FOUND_NONE;
             at = take_back(s);
@@ -350,7 +361,8 @@ static void check_key(const struct history *h, const struct part *parts, size_t 
     if (found == FOUND_TOO_MANY) v->undecided_count++;
     if (found == FOUND_NONE) {
         struct slice key = parts[0].key;
-        verdict_add(v, "key %.*s: no order of its operations explains the answers; it gets stuck at",
+        verdict_add(v,
+                    "key %.*s: no order of its operations explains the answers; it gets stuck at",
                     (int)MIN(key.len, 200), (const char *)key.at);
         verdict_op(v, h, s.deepest_op);
         for (size_t i = 0; i < ARRAY_LEN(s.deepest_last); i++) {
@@ -409,16 +421,18 @@ static size_t make_parts(const struct history *h, const struct place *places, si
     for (size_t i = 0; i < count;) {
         size_t op_at = places[i].op_at;
         const struct history_op *op = &h->ops[op_at];
-        struct part part = { .op_at = op_at, .key = places[i].item->key,
-                             .invoke_ns = op->invoke_ns, .complete_ns = HISTORY_NEVER };
+        struct part part = { .op_at = op_at,
+                             .key = places[i].item->key,
+                             .invoke_ns = op->invoke_ns,
+                             .complete_ns = HISTORY_NEVER };
         size_t conditions = condition_count(h, op);
         for (; i < count && places[i].op_at == op_at; i++) {
             part_learn(&part, op, places[i].item, counter, conditions);
         }
         finish_part(op, &part);
         bool idle = part.complete_ns == HISTORY_NEVER && part.effect == EFFECT_NONE;
-        bool tells = part.effect != EFFECT_NONE || part.condition != TEST_NONE ||
-                     part.saw != TEST_NONE;
+        bool tells =
+            part.effect != EFFECT_NONE || part.condition != TEST_NONE || part.saw != TEST_NONE;
         if (tells && !idle) parts[made++] = part;
     }
     return made;

@@ -1,7 +1,8 @@
 /* group_load [--option value ...]   a recorded workload against one or several Cordis nodes.
  *
  *   --nodes host:port,...   where (127.0.0.1:7379)      --seconds n      how long (20)
- *   --connections n         workers (16)                --ops n          at most so many, 0: any (0)
+ *   --connections n         workers (16)                --ops n          at most so many, 0: any
+ * (0)
  *   --watchers n            KV WATCH streams (4)        --seed n         of all choices (1)
  *   --keys n                plain keys (50)             --value-bytes n  length of values (32)
  *   --ttl-ms n              lifetimes, about (800)      --timeout-ms n   of an answer (5000)
@@ -11,7 +12,8 @@
  *   --out FILE              the history, for history_check (history.txt)
  *
  * The group must be empty and nobody else may write. Nodes may go and come back meanwhile. At the
- * end everything is read from every node, and the event log. Exit code 1: the end was not reached. */
+ * end everything is read from every node, and the event log. Exit code 1: the end was not reached.
+ */
 #include "load.h"
 
 #include <stdlib.h>
@@ -30,16 +32,19 @@ static const char *const kind_words[] = { HISTORY_KINDS(KIND_WORD) };
 
 static _Noreturn void die(const char *what, const char *which)
 {
-    fprintf(stderr, "group_load: %s%s%s\n", what, which == NULL ? "" : ": ", which == NULL ? "" : which);
+    fprintf(stderr, "group_load: %s%s%s\n", what, which == NULL ? "" : ": ",
+            which == NULL ? "" : which);
     exit(2);
 }
 
-/* --- options ----------------------------------------------------------------------------------- */
+/* --- options -----------------------------------------------------------------------------------
+ */
 
 static int64_t number_of(const char *text, int64_t min, int64_t max)
 {
     int64_t v;
-    if (i64_parse(slice_of(text), &v) != OK || v < min || v > max) die("a number is out of range", text);
+    if (i64_parse(slice_of(text), &v) != OK || v < min || v > max)
+        die("a number is out of range", text);
     return v;
 }
 
@@ -110,9 +115,18 @@ static void parse_option(struct load_options *o, const char *name, char *value)
 static struct load_options parse(int argc, char **argv)
 {
     struct load_options o = {
-        .nodes = { { "127.0.0.1", 7379 } }, .node_count = 1, .seconds = 20, .connections = 16,
-        .watchers = 4, .seed = 1, .keys = 50, .value_bytes = 32, .ttl_ms = 800,
-        .timeout_ms = 5000, .end_seconds = 30, .out = "history.txt",
+        .nodes = { { "127.0.0.1", 7379 } },
+        .node_count = 1,
+        .seconds = 20,
+        .connections = 16,
+        .watchers = 4,
+        .seed = 1,
+        .keys = 50,
+        .value_bytes = 32,
+        .ttl_ms = 800,
+        .timeout_ms = 5000,
+        .end_seconds = 30,
+        .out = "history.txt",
     };
     memcpy(o.weights, load_weights, sizeof o.weights);
     for (int i = 1; i < argc; i += 2) {
@@ -135,8 +149,8 @@ static void sum_outcomes(struct load_run *run, const struct history *h)
 static void print_figures(const struct load_run *run, int64_t ran_ns)
 {
     unsigned long long ops = atomic_load(&run->ops);
-    printf("%llu operations in %.1f s, %.0f a second; longest time without a success %.0f ms\n", ops,
-           (double)ran_ns / 1e9, (double)ops * 1e9 / (double)ran_ns,
+    printf("%llu operations in %.1f s, %.0f a second; longest time without a success %.0f ms\n",
+           ops, (double)ran_ns / 1e9, (double)ops * 1e9 / (double)ran_ns,
            (double)atomic_load(&run->silence_ns) / 1e6);
     printf("%-10s %10s %10s %10s\n", "kind", "done", "unknown", "refused");
     for (size_t i = 0; i < HISTORY_KIND_COUNT; i++) {
@@ -150,7 +164,8 @@ static void print_figures(const struct load_run *run, int64_t ran_ns)
     }
 }
 
-/* --- the run ------------------------------------------------------------------------------------------ */
+/* --- the run
+ * ------------------------------------------------------------------------------------------ */
 
 static void check_empty(struct load_run *run)
 {
@@ -172,6 +187,8 @@ static void wait_for_end(struct load_run *run)
     while (load_now_ns() < end_ns && (o->op_max == 0 || atomic_load(&run->ops) < o->op_max)) {
         load_sleep_ms(20);
     }
+    int64_t silence_ns = load_now_ns() - atomic_load(&run->success_ns);
+    if (silence_ns > atomic_load(&run->silence_ns)) atomic_store(&run->silence_ns, silence_ns);
     atomic_store(&run->stop, true);
 }
 
@@ -210,6 +227,8 @@ static bool run_all(struct load_run *run, FILE *to)
     int64_t end_ns = load_now_ns() + (int64_t)o->end_seconds * 1000000000;
     for (size_t i = 0; i < o->node_count; i++) whole = load_read_node(&last, i, end_ns) && whole;
     for (size_t i = 0; i < o->watchers; i++) pthread_join(threads[o->connections + i], NULL);
+    for (size_t i = 0; i < o->node_count; i++) whole = load_read_log_of(&last, i, end_ns) && whole;
+    load_disconnect(&last);
     write_history(run, last.h, to);
     for (size_t i = 0; i < o->connections; i++) write_history(run, workers[i].h, to);
     for (size_t i = 0; i < o->watchers; i++) write_history(run, watchers[i].conn.h, to);

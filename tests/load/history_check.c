@@ -32,7 +32,7 @@ static int judge(const struct history *h, const struct check_params *params)
 {
     struct verdict v = { .violation_count = 0 };
     bool right = check_history(h, params, &v);
-    fwrite(v.text.at, 1, v.text.len, stdout);
+    if (v.text.len > 0) fwrite(v.text.at, 1, v.text.len, stdout);
     printf("%zu operations, %zu events in the log, %zu watch streams with %zu records: ",
            h->op_count, h->log_count, h->watch_count, h->mark_count);
     printf(right ? "nothing wrong" : "%zu violations", v.violation_count);

@@ -130,8 +130,9 @@ void *load_watcher_run(void *watcher);
 /* The whole event log from a node: as the log of the history, or as a stream to be compared. */
 bool load_read_log(struct load_conn *c, bool as_stream);
 
-/* Everything that a node has: all keys, counters, lists, the event log; node 0's is the log of the
- * history. Tries again until end_ns. */
+/* All keys, counters and lists of a node. Tries again until end_ns. */
 bool load_read_node(struct load_conn *c, size_t node, int64_t end_ns);
+/* The event log of a node; node 0's is the log of the history. Likewise. */
+bool load_read_log_of(struct load_conn *c, size_t node, int64_t end_ns);
 
 #endif

@@ -14,7 +14,10 @@ void load_conn_init(struct load_conn *c, struct load_run *run, uint64_t seed)
     *c = (struct load_conn){ .run = run, .h = history_new(), .random = u64_mix(seed + 1) };
 }
 
-void load_conn_deinit(struct load_conn *c) { load_disconnect(c); }
+void load_conn_deinit(struct load_conn *c)
+{
+    load_disconnect(c);
+}
 
 void load_disconnect(struct load_conn *c)
 {
@@ -28,7 +31,8 @@ void load_count_error(struct load_run *run, const char *text)
 {
     pthread_mutex_lock(&run->errors_lock);
     size_t at = 0;
-    while (at < run->error_count && strncmp(run->errors[at].text, text, LOAD_ERROR_BYTES_MAX - 1) != 0) {
+    while (at < run->error_count &&
+           strncmp(run->errors[at].text, text, LOAD_ERROR_BYTES_MAX - 1) != 0) {
         at++;
     }
     if (at < LOAD_ERRORS_MAX) {

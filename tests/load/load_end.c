@@ -59,17 +59,21 @@ static bool read_sums(struct load_conn *c)
 
 bool load_read_node(struct load_conn *c, size_t node, int64_t end_ns)
 {
-    bool has_log = false;
-    while (load_now_ns() < end_ns) {
-        if (!load_connect(c, node) || !read_all(c) || !read_sums(c)) {
-            load_sleep_ms(50);
-            continue;
-        }
+    do {
+        if (load_connect(c, node) && read_all(c) && read_sums(c)) return true;
+        load_sleep_ms(50);
+    } while (load_now_ns() < end_ns);
+    return false;
+}
+
+/* Last of all, so that nothing that was shown to anybody is missing in it. */
+bool load_read_log_of(struct load_conn *c, size_t node, int64_t end_ns)
+{
+    do {
         size_t before = c->h->log_count;
-        has_log = load_read_log(c, node > 0);
-        if (has_log) break;
+        if (load_connect(c, node) && load_read_log(c, node > 0)) return true;
         if (node == 0) c->h->log_count = before; /* again from its begin */
-    }
-    load_disconnect(c);
-    return has_log;
+        load_sleep_ms(50);
+    } while (load_now_ns() < end_ns);
+    return false;
 }

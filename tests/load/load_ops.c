@@ -3,10 +3,10 @@
 
 #include <stdlib.h>
 
-#define LEASE_KEYS 3
-#define OWN_LOCKS 4
+#define LEASE_KEYS      3
+#define OWN_LOCKS       4
 #define SHARED_COUNTERS 4
-#define REMEMBERED 64
+#define REMEMBERED      64
 
 /* A worker's memory between operations. */
 struct worker {
@@ -14,9 +14,12 @@ struct worker {
     uint64_t lease;
     int64_t lease_ttl_ms;
     uint64_t lease_count;
-    struct { int64_t key; uint64_t mod; } seen[REMEMBERED]; /* what compares expect */
-    uint64_t rev; /* the last one heard of */
-    char *value;  /* a unique one, made by next_value */
+    struct {
+        int64_t key;
+        uint64_t mod;
+    } seen[REMEMBERED]; /* what compares expect */
+    uint64_t rev;       /* the last one heard of */
+    char *value;        /* a unique one, made by next_value */
     size_t value_len;
 };
 
@@ -24,7 +27,10 @@ struct key {
     char text[64];
 };
 
-static struct slice as_slice(const struct key *key) { return slice_of(key->text); }
+static struct slice as_slice(const struct key *key)
+{
+    return slice_of(key->text);
+}
 
 static struct key plain_key(int64_t number)
 {
@@ -49,14 +55,18 @@ static struct key named(const char *kind, uint64_t number)
 static struct slice next_value(struct worker *w)
 {
     char head[48];
-    int len = snprintf(head, sizeof head, "%u.%llu.", w->c->client, (unsigned long long)++w->c->seq);
+    int len =
+        snprintf(head, sizeof head, "%u.%llu.", w->c->client, (unsigned long long)++w->c->seq);
     w->value_len = MAX((size_t)len, w->c->run->options->value_bytes);
     memset(w->value, 'v', w->value_len);
     memcpy(w->value, head, (size_t)len);
     return (struct slice){ (const uint8_t *)w->value, w->value_len };
 }
 
-static struct history_op *newest(struct worker *w) { return &w->c->h->ops[w->c->h->op_count - 1]; }
+static struct history_op *newest(struct worker *w)
+{
+    return &w->c->h->ops[w->c->h->op_count - 1];
+}
 
 static void remember(struct worker *w, int64_t key, uint64_t mod)
 {
@@ -75,7 +85,8 @@ static void heard(struct worker *w, const redisReply *reply)
     w->rev = MAX(w->rev, newest(w)->rev);
 }
 
-/* --- writes ------------------------------------------------------------------------------------ */
+/* --- writes ------------------------------------------------------------------------------------
+ */
 
 static void put_call(struct worker *w, const struct key *key, struct slice value)
 {
@@ -104,10 +115,9 @@ static void set_call(struct worker *w, const struct key *key, int64_t ttl_ms)
     load_begin(w->c, HISTORY_PUT);
     newest(w)->ttl_ms = ttl_ms;
     history_item(w->c->h, HISTORY_ITEM_PUT, as_slice(key), value);
-    redisReply *reply =
-        ttl_ms == 0 ? load_call(w->c, "SET %s %b", key->text, value.at, value.len)
-                    : load_call(w->c, "SET %s %b PX %lld", key->text, value.at, value.len,
-                                (long long)ttl_ms);
+    redisReply *reply = ttl_ms == 0 ? load_call(w->c, "SET %s %b", key->text, value.at, value.len)
+                                    : load_call(w->c, "SET %s %b PX %lld", key->text, value.at,
+                                                value.len, (long long)ttl_ms);
     if (reply == NULL) return;
     newest(w)->applied = true;
     freeReplyObject(reply);
@@ -177,10 +187,11 @@ static void run_txn(struct worker *w)
     history_item(w->c->h, HISTORY_ITEM_IF_MOD, as_slice(&a), SLICE_NONE)->mod = mod;
     history_item(w->c->h, HISTORY_ITEM_PUT, as_slice(&a), value);
     history_item(w->c->h, HISTORY_ITEM_PUT, as_slice(&b), value);
-    redisReply *reply = load_call(
-        w->c, "TXN IF 1 MOD %s = %llu THEN 3 3 KV GET %s 4 KV PUT %s %b 4 KV PUT %s %b ELSE 1 3 KV GET %s",
-        a.text, (unsigned long long)mod, c.text, a.text, value.at, value.len, b.text, value.at,
-        value.len, a.text);
+    redisReply *reply = load_call(w->c,
+                                  "TXN IF 1 MOD %s = %llu THEN 3 3 KV GET %s 4 KV PUT %s %b 4 KV "
+                                  "PUT %s %b ELSE 1 3 KV GET %s",
+                                  a.text, (unsigned long long)mod, c.text, a.text, value.at,
+                                  value.len, b.text, value.at, value.len, a.text);
     if (reply == NULL) return;
     newest(w)->applied = load_u64(reply, "succeeded") == 1;
     heard(w, reply);
@@ -188,9 +199,10 @@ static void run_txn(struct worker *w)
     if (answers != NULL && answers->elements > 0) {
         load_saw(w->c, as_slice(newest(w)->applied ? &c : &a), answers->element[0]);
     }
-    remember(w, number, newest(w)->applied ? newest(w)->rev
-                        : answers != NULL && answers->elements > 0
-                            ? load_u64(answers->element[0], "mod") : 0);
+    remember(w, number,
+             newest(w)->applied                         ? newest(w)->rev
+             : answers != NULL && answers->elements > 0 ? load_u64(answers->element[0], "mod")
+                                                        : 0);
     freeReplyObject(reply);
 }
 
@@ -212,19 +224,20 @@ static void run_incr(struct worker *w)
 /* A new list each second, so that none grows long. */
 static void run_append(struct worker *w)
 {
-    struct key key =
-        named("ap", (uint64_t)((load_now_ns() - w->c->run->begin_ns) / 1000000000));
+    struct key key = named("ap", (uint64_t)((load_now_ns() - w->c->run->begin_ns) / 1000000000));
     char token[48];
     snprintf(token, sizeof token, "%u.%llu;", w->c->client, (unsigned long long)++w->c->seq);
     load_begin(w->c, HISTORY_APPEND);
     history_item(w->c->h, HISTORY_ITEM_APPEND, as_slice(&key), slice_of(token));
     redisReply *reply = load_call(w->c, "APPEND %s %s", key.text, token);
     if (reply == NULL) return;
+    w->c->h->items[newest(w)->item_first].number = reply->integer;
     newest(w)->applied = true;
     freeReplyObject(reply);
 }
 
-/* --- reads -------------------------------------------------------------------------------------- */
+/* --- reads --------------------------------------------------------------------------------------
+ */
 
 static struct key readable_key(struct worker *w, int64_t *number)
 {
@@ -258,7 +271,8 @@ static void run_get(struct worker *w)
     } else {
         history_item(w->c->h, HISTORY_ITEM_SAW, as_slice(&key), load_bytes(reply));
     }
-    if (kv && number >= 0) remember(w, number, reply->type == REDIS_REPLY_NIL ? 0 : load_u64(reply, "mod"));
+    if (kv && number >= 0)
+        remember(w, number, reply->type == REDIS_REPLY_NIL ? 0 : load_u64(reply, "mod"));
     freeReplyObject(reply);
 }
 
@@ -281,8 +295,8 @@ static void run_old(struct worker *w)
     struct key key = plain_key(some_key(w));
     load_begin(w->c, HISTORY_GET);
     newest(w)->at_rev = w->rev - back;
-    redisReply *reply = load_call(w->c, "KV GET %s REV %llu", key.text,
-                                  (unsigned long long)newest(w)->at_rev);
+    redisReply *reply =
+        load_call(w->c, "KV GET %s REV %llu", key.text, (unsigned long long)newest(w)->at_rev);
     if (reply == NULL) return;
     load_saw(w->c, as_slice(&key), reply);
     freeReplyObject(reply);
@@ -294,7 +308,8 @@ static void run_range(struct worker *w)
     int64_t limit = 1 + (int64_t)load_random(w->c, 20);
     load_begin(w->c, HISTORY_RANGE);
     history_item(w->c->h, HISTORY_ITEM_SPAN, as_slice(&begin), SLICE_LIT("kv0"))->number = limit;
-    redisReply *reply = load_call(w->c, "KV RANGE %s END kv0 LIMIT %lld", begin.text, (long long)limit);
+    redisReply *reply =
+        load_call(w->c, "KV RANGE %s END kv0 LIMIT %lld", begin.text, (long long)limit);
     if (reply == NULL) return;
     heard(w, reply);
     const redisReply *kvs = load_field(reply, "kvs");
@@ -304,7 +319,8 @@ static void run_range(struct worker *w)
     freeReplyObject(reply);
 }
 
-/* --- leases, locks ------------------------------------------------------------------------------ */
+/* --- leases, locks ------------------------------------------------------------------------------
+ */
 
 static void lease_grant(struct worker *w, uint64_t number)
 {
@@ -313,8 +329,8 @@ static void lease_grant(struct worker *w, uint64_t number)
     load_begin(w->c, HISTORY_GRANT);
     newest(w)->lease = id;
     newest(w)->ttl_ms = MAX(ttl_ms, 100);
-    redisReply *reply = load_call(w->c, "LEASE GRANT PX %lld ID %llu", (long long)ttl_ms,
-                                  (unsigned long long)id);
+    redisReply *reply =
+        load_call(w->c, "LEASE GRANT PX %lld ID %llu", (long long)ttl_ms, (unsigned long long)id);
     w->lease = 0;
     if (reply == NULL) return;
     newest(w)->applied = true;
@@ -392,8 +408,7 @@ static void run_lock(struct worker *w)
     newest(w)->ttl_ms = ttl_ms;
     history_item(w->c->h, HISTORY_ITEM_IF_MOD, as_slice(&key), SLICE_NONE);
     history_item(w->c->h, HISTORY_ITEM_PUT, as_slice(&key), slice_of(token));
-    redisReply *reply =
-        load_call(w->c, "SET %s %s NX PX %lld", key.text, token, (long long)ttl_ms);
+    redisReply *reply = load_call(w->c, "SET %s %s NX PX %lld", key.text, token, (long long)ttl_ms);
     if (reply == NULL) return;
     bool mine = newest(w)->applied = reply->type == REDIS_REPLY_STATUS;
     freeReplyObject(reply);
@@ -408,7 +423,8 @@ static void run_lock(struct worker *w)
     freeReplyObject(reply);
 }
 
-/* --- a worker ------------------------------------------------------------------------------------ */
+/* --- a worker ------------------------------------------------------------------------------------
+ */
 
 static enum load_kind some_kind(struct worker *w)
 {

@@ -29,8 +29,9 @@ static struct history_event event_of(const redisReply *const *field)
 
 static void mark(struct stream *s, enum history_mark_kind kind, uint64_t rev)
 {
-    struct history_mark m = { .kind = kind, .watch = s->watch.id, .time_ns = load_now_ns(),
-                              .rev = rev };
+    struct history_mark m = {
+        .kind = kind, .watch = s->watch.id, .time_ns = load_now_ns(), .rev = rev
+    };
     history_add_mark(s->c->h, &m);
 }
 
@@ -53,9 +54,12 @@ static void take_push(struct stream *s, redisReply *push)
     } else if (push->elements >= 9) {
         const redisReply *field[7];
         for (size_t i = 0; i < ARRAY_LEN(field); i++) field[i] = push->element[i + 2];
-        struct history_mark m = { .kind = HISTORY_MARK_EVENT, .watch = s->watch.id,
-                                  .time_ns = load_now_ns(), .rev = rev,
-                                  .event = event_of(field), .prev_mod = -1 };
+        struct history_mark m = { .kind = HISTORY_MARK_EVENT,
+                                  .watch = s->watch.id,
+                                  .time_ns = load_now_ns(),
+                                  .rev = rev,
+                                  .event = event_of(field),
+                                  .prev_mod = -1 };
         if (push->elements >= 11) {
             m.prev = load_bytes(push->element[9]);
             m.prev_mod = push->element[10]->integer;
@@ -65,7 +69,8 @@ static void take_push(struct stream *s, redisReply *push)
     }
 }
 
-/* --- RESP3 for a hiredis that knows RESP2 -------------------------------------------------------- */
+/* --- RESP3 for a hiredis that knows RESP2 --------------------------------------------------------
+ */
 
 /* The length of the line or bulk string at the front, 0 if it is not all there. */
 static size_t token_bytes(struct slice in)
@@ -93,7 +98,8 @@ static void feed(struct stream *s)
             buf_append(&out, token + 1, bytes - 1);
         } else if (token[0] == '_') {
             buf_append_slice(&out, SLICE_LIT("$-1\r\n"));
-        } else if (token[0] == '%' && i64_parse((struct slice){ token + 1, bytes - 3 }, &pairs) == OK) {
+        } else if (token[0] == '%' &&
+                   i64_parse((struct slice){ token + 1, bytes - 3 }, &pairs) == OK) {
             buf_printf(&out, "*%lld\r\n", (long long)pairs * 2);
         } else {
             buf_append(&out, token, bytes);
@@ -150,7 +156,8 @@ static redisReply *answer(struct stream *s)
     return NULL;
 }
 
-/* --- streams ---------------------------------------------------------------------------------------- */
+/* --- streams
+ * ---------------------------------------------------------------------------------------- */
 
 /* Which keys watcher `number` wants: everything, one folder, one key, everything but deletes. */
 static struct history_watch wanted(size_t number)
@@ -243,7 +250,8 @@ void *load_watcher_run(void *watcher)
     return NULL;
 }
 
-/* --- the event log -------------------------------------------------------------------------------- */
+/* --- the event log
+ * -------------------------------------------------------------------------------- */
 
 static void log_event(struct load_conn *c, const struct history_event *event, uint64_t watch)
 {
@@ -251,15 +259,22 @@ static void log_event(struct load_conn *c, const struct history_event *event, ui
         history_add_event(c->h, event);
         return;
     }
-    struct history_mark m = { .kind = HISTORY_MARK_EVENT, .watch = watch, .time_ns = load_now_ns(),
-                              .rev = event->rev, .event = *event, .prev_mod = -1 };
+    struct history_mark m = { .kind = HISTORY_MARK_EVENT,
+                              .watch = watch,
+                              .time_ns = load_now_ns(),
+                              .rev = event->rev,
+                              .event = *event,
+                              .prev_mod = -1 };
     history_add_mark(c->h, &m);
 }
 
+/* A stream ends where the log ended that was read before it: leases go on expiring. */
 static bool log_page(struct load_conn *c, const redisReply *events, uint64_t watch,
                      struct history_event *last)
 {
-    static const char *const names[] = { "rev", "op", "key", "value", "create", "version", "lease" };
+    static const char *const names[] = {
+        "rev", "op", "key", "value", "create", "version", "lease"
+    };
     for (size_t i = 0; i < events->elements; i++) {
         const redisReply *field[ARRAY_LEN(names)];
         for (size_t k = 0; k < ARRAY_LEN(names); k++) {
@@ -267,6 +282,8 @@ static bool log_page(struct load_conn *c, const redisReply *events, uint64_t wat
             if (field[k] == NULL) return false;
         }
         struct history_event event = event_of(field);
+        if (watch != 0 && (c->h->log_count == 0 || event.rev > c->h->log[c->h->log_count - 1].rev))
+            break;
         event.n = event.rev == last->rev ? last->n + 1 : 1;
         log_event(c, &event, watch);
         last->rev = event.rev;
@@ -292,12 +309,20 @@ bool load_read_log(struct load_conn *c, bool as_stream)
         if (reply != NULL && reply->type == REDIS_REPLY_ERROR) load_count_error(c->run, reply->str);
         if (read) next = load_u64(reply, "next");
         if (reply != NULL) freeReplyObject(reply);
+        if (!read && as_stream) {
+            struct history_mark m = { .kind = HISTORY_MARK_BROKEN,
+                                      .watch = watch.id,
+                                      .time_ns = load_now_ns() };
+            history_add_mark(c->h, &m);
+        }
         if (!read) return false;
         if (!more) break;
     }
     if (as_stream) {
-        struct history_mark m = { .kind = HISTORY_MARK_PROGRESS, .watch = watch.id,
-                                  .time_ns = load_now_ns(), .rev = last.rev };
+        struct history_mark m = { .kind = HISTORY_MARK_PROGRESS,
+                                  .watch = watch.id,
+                                  .time_ns = load_now_ns(),
+                                  .rev = last.rev };
         history_add_mark(c->h, &m);
     }
     return true;

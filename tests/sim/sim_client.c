@@ -235,7 +235,10 @@ static void *last_run(void *arg)
     struct sim_load *l = arg;
     int64_t end_ns = load_now_ns() + (int64_t)END_MS * 1000000;
     l->whole = true;
-    for (size_t i = 0; i < l->options.node_count; i++) l->whole = load_read_node(&l->last, i, end_ns) && l->whole;
+    size_t count = l->options.node_count;
+    for (size_t i = 0; i < count; i++) l->whole = load_read_node(&l->last, i, end_ns) && l->whole;
+    for (size_t i = 0; i < count; i++) l->whole = load_read_log_of(&l->last, i, end_ns) && l->whole;
+    load_disconnect(&l->last);
     return NULL;
 }
 
@@ -269,7 +272,7 @@ static void take_all(struct sim_load *l, struct history *h)
 bool sim_load_end(struct sim_load *l)
 {
     l->run.stop = true;
-    if (!run_until_done(l, true)) return false;
+    if (!run_until_done(l, false)) return false;
     sim_run_until(l->s, sim_now_us(l->s) + 4 * TTL_MS * 1000); /* nothing expires any more */
     load_conn_init(&l->last, &l->run, 1);
     l->options.node_count = sim_node_count(l->s);

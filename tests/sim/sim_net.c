@@ -140,13 +140,11 @@ static void io_config_get(void *ctx, struct slice pattern, struct buf *pairs)
     (void)pairs;
 }
 
-static enum err io_config_set(void *ctx, struct slice name, struct slice value, struct errmsg *em)
+static void io_config_set(void *ctx, struct slice name, struct slice value)
 {
     (void)ctx;
     (void)name;
     (void)value;
-    (void)em;
-    return ERR_NOT_FOUND;
 }
 
 static enum err io_config_rewrite(void *ctx, struct errmsg *em)
