@@ -91,7 +91,7 @@ $(SIMS): $(OUT)/%: $(OUT)/%.o $(SIMKIT) $(call closure,node)
 	@$(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ $(filter-out -lleveldb,$(LIBS_node)) -lcmocka -lm
 # Fuzzers read whatever module's bytes they like; without libFuzzer they have a main of their own.
 $(OUT)/tests/fuzz/%.o: private EXTRA += $(if $(filter fuzz,$(BUILD)),,-DFUZZ_STANDALONE)
-$(FUZZERS): $(OUT)/%: $(OUT)/%.o $(KIT_disk) $(call closure,cmd) $(call closure,net)
+$(FUZZERS): $(OUT)/%: $(OUT)/%.o $(OUT)/src/server/peer_frame.o $(KIT_disk) $(call closure,cmd) $(call closure,net)
 	@$(CC) $(CFLAGS) $(LDFLAGS) $(if $(filter fuzz,$(BUILD)),-fsanitize=fuzzer) $+ -o $@ $(LIBS_cmd) $(LIBS_net)
 $(OUT)/bin/cordis-server: $(call closure,server)
 	@mkdir -p $(@D) && $(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ $(LIBS_server)
