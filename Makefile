@@ -103,7 +103,7 @@ $(LOADS): $(OUT)/%: $(OUT)/%.o $(LOADKIT) $(CHECKKIT) $(call lib,base)
 $(OUT)/tests/check/%.o $(OUT)/tests/load/%.o $(OUT)/tests/sim/%.o: private EXTRA += -Itests
 # Fuzzers read whatever module's bytes they like; without libFuzzer they have a main of their own.
 $(OUT)/tests/fuzz/%.o: private EXTRA += $(if $(filter fuzz,$(BUILD)),,-DFUZZ_STANDALONE)
-$(FUZZERS): $(OUT)/%: $(OUT)/%.o $(KIT_disk) $(call closure,cmd) $(call closure,net)
+$(FUZZERS): $(OUT)/%: $(OUT)/%.o $(OUT)/src/server/peer_frame.o $(KIT_disk) $(call closure,cmd) $(call closure,net)
 	@$(CC) $(CFLAGS) $(LDFLAGS) $(if $(filter fuzz,$(BUILD)),-fsanitize=fuzzer) $+ -o $@ $(LIBS_cmd) $(LIBS_net)
 $(OUT)/bin/cordis-server: $(call closure,server)
 	@mkdir -p $(@D) && $(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ $(LIBS_server)

@@ -90,7 +90,7 @@ class Refused(TestCase):
         strange = self.scratch / "strange"
         strange.mkdir()
         (strange / "letter.txt").write_text("dear")
-        self.refused(EXIT_START, "--dir", strange, "--port", 0, names=(strange, "identity"))
+        self.refused(EXIT_START, "--dir", strange, "--port", 0, "--peer-port", 0, names=(strange, "identity"))
         self.assertEqual((strange / "letter.txt").read_text(), "dear")
 
     def test_no_directory(self):
@@ -99,7 +99,7 @@ class Refused(TestCase):
         for path in (file, file / "below", self.scratch / "no" / "parent", self.scratch / ("x" * 300),
                      "/proc/cordis-data", "/" + "x/" * 3000):
             with self.subTest(path=str(path)[:60]):
-                self.refused(EXIT_START, "--dir", path, "--port", 0)
+                self.refused(EXIT_START, "--dir", path, "--port", 0, "--peer-port", 0)
         self.assertEqual(file.read_text(), "x")
 
     def test_other_files(self):
