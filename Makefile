@@ -1,4 +1,5 @@
-# make [BUILD=debug|release|asan|tsan|fuzz]     all lint check test run bench fuzz soak clean
+# make [BUILD=debug|release|asan|tsan|fuzz]     all lint check test run cluster bench bench-group
+#                                               fuzz soak clean
 # Objects go to build/$(BUILD); `make run` and `make test` install what is missing first.
 BUILD ?= debug
 OUT   ?= build/$(BUILD)
@@ -46,7 +47,8 @@ SIMS    := $(patsubst %.c,$(OUT)/%,$(wildcard tests/sim/test_*.c))
 FUZZERS := $(patsubst %.c,$(OUT)/%,$(wildcard tests/fuzz/*_fuzz.c))
 SIMKIT  := $(patsubst %.c,$(OUT)/%.o,$(filter-out tests/sim/test_%,$(wildcard tests/sim/*.c)))
 
-.PHONY: all bins archives check unit unit-bins fuzz-bins lint clean run test bench fuzz soak deps
+.PHONY: all bins archives check unit unit-bins fuzz-bins lint clean run cluster test bench \
+        bench-group fuzz soak deps
 all: bins
 bins: $(OUT)/bin/cordis-server $(OUT)/bin/cordis
 archives: $(foreach m,$(MODULES),$(call lib,$(m)))
@@ -58,6 +60,11 @@ run:
 	@deps/install build
 	@$(MAKE) --no-print-directory BUILD=release install-bins
 	@exec bin/cordis-server $(ARGS)
+
+cluster:
+	@deps/install build
+	@$(MAKE) --no-print-directory BUILD=release install-bins
+	@exec utils/cluster $(ARGS)
 
 test:
 	@deps/install test
@@ -71,6 +78,7 @@ check: lint unit
 unit: $(TESTS:=.ok) $(SIMS:=.ok)
 lint: ; @utils/lint
 bench: ; @deps/install bench && exec utils/bench/run
+bench-group: ; @deps/install bench && exec utils/bench/group
 fuzz: ; @deps/install fuzz && exec tests/fuzz/run $(SECONDS)
 soak: ; @deps/install test fuzz && exec tests/soak $(SEEDS)
 clean: ; rm -rf build bin
