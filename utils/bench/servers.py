@@ -15,7 +15,7 @@ SETTLE_CPU_SHARE = 0.03
 RETRIED_ERRORS = ("LOADING", "CLUSTERDOWN", "TRYAGAIN")
 
 
-class ReplyError(Exception):
+class ReplyError(RuntimeError):
     """An error reply: the server is there and says no."""
 
 
@@ -39,8 +39,9 @@ class Resp:
 
     def pipeline(self, commands):
         """All at once; the replies in order."""
-        self.socket.sendall(b"".join(encode(command) for command in commands))
-        return [self.reply() for _ in commands]
+        requests = [encode(command) for command in commands]
+        self.socket.sendall(b"".join(requests))
+        return [self.reply() for _ in requests]
 
     def reply(self):
         line = self.file.readline()
@@ -187,14 +188,14 @@ class Server:
                 pass
         return total / 1e9
 
-    def settle(self):
+    def settle(self, share=SETTLE_CPU_SHARE):
         """Waits until the server has finished what it does behind the answers, so that it is not
         measured as part of whatever comes next."""
         give_up = time.monotonic() + SETTLE_SECONDS_MAX
         while time.monotonic() < give_up:
             before = self.cpu_seconds()
             time.sleep(SETTLE_SLICE_SECONDS)
-            if self.cpu_seconds() - before < SETTLE_CPU_SHARE * SETTLE_SLICE_SECONDS:
+            if self.cpu_seconds() - before < share * SETTLE_SLICE_SECONDS:
                 return
 
 
