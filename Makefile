@@ -28,6 +28,9 @@ ARCH := $(if $(filter x86_64,$(shell uname -m)),-msse4.2,)
 override CFLAGS += -std=c11 -D_GNU_SOURCE $(ARCH) -Isrc -MMD -MP $(WARN) $(CFLAGS_$(BUILD)) $(EXTRA)
 override LDFLAGS += $(LDFLAGS_$(BUILD))
 
+# What the tests of a module link besides it: the modelled disk.
+KIT_disk := $(OUT)/tests/sim/sim_disk.o
+
 # One archive a module. A test links only the modules its own module may use,
 # so a forbidden dependency is a link error even if it slips past `make lint`.
 MODULES := $(shell awk '!/^\#/ && NF {print $$1}' src/LAYERS)
@@ -89,13 +92,14 @@ $(OUT)/lib%.a: $$(call objs,$$*)
 	@rm -f $@ && ar rcs $@ $^
 $(OUT)/%.o: %.c
 	@mkdir -p $(@D) && $(CC) $(CFLAGS) -c $< -o $@
-$(TESTS): $(OUT)/%: $(OUT)/%.o $$(call closure,$$(word 3,$$(subst /, ,$$*)))
+$(TESTS): $(OUT)/%: $(OUT)/%.o $$(KIT_$$(word 3,$$(subst /, ,$$*))) \
+		$$(call closure,$$(word 3,$$(subst /, ,$$*)))
 	@$(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ $(LIBS_$(word 3,$(subst /, ,$*))) -lcmocka -lm
 $(SIMS): $(OUT)/%: $(OUT)/%.o $(SIMKIT) $(call closure,node)
-	@$(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ $(LIBS_node) -lcmocka
+	@$(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ $(filter-out -lleveldb,$(LIBS_node)) -lcmocka -lm
 # Fuzzers read whatever module's bytes they like; without libFuzzer they have a main of their own.
 $(OUT)/tests/fuzz/%.o: private EXTRA += $(if $(filter fuzz,$(BUILD)),,-DFUZZ_STANDALONE)
-$(FUZZERS): $(OUT)/%: $(OUT)/%.o $(call closure,cmd) $(call closure,net)
+$(FUZZERS): $(OUT)/%: $(OUT)/%.o $(KIT_disk) $(call closure,cmd) $(call closure,net)
 	@$(CC) $(CFLAGS) $(LDFLAGS) $(if $(filter fuzz,$(BUILD)),-fsanitize=fuzzer) $+ -o $@ $(LIBS_cmd) $(LIBS_net)
 $(OUT)/bin/cordis-server: $(call closure,server)
 	@mkdir -p $(@D) && $(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ $(LIBS_server)

@@ -61,6 +61,7 @@
     X(ERR_IN_TXN,         "ERR",         "Command not allowed inside a transaction") \
     X(ERR_MEMBER,         "ERR",         "member not found") \
     X(ERR_DIVERGED,       "CLUSTERDOWN", "this member's state differs from the majority's; remove it and join it again") \
+    X(ERR_ADDRESS,        "ERR",         "invalid address, host:port is expected") \
     X(ERR_QUORUM,         "ERR",         "the change would lose quorum") \
     X(ERR_NOAUTH,         "NOAUTH",      "Authentication required.") \
     X(ERR_NOPERM,         "NOPERM",      "this user has no permissions") \

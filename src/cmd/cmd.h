@@ -85,6 +85,8 @@ struct cmd_def {
     /* True if with these arguments the command may leave the turn (history): it then drains first
      * and is refused inside MULTI. NULL: never. */
     bool (*leaves_turn)(size_t argc, const struct slice *argv);
+    /* True if these arguments ask for this node's own, maybe old, state: LOCAL. NULL: never. */
+    bool (*is_local)(size_t argc, const struct slice *argv);
     const char *since;
     const char *args;    /* syntax behind the name, "" if none */
     const char *summary; /* one sentence, ends with a full stop */
@@ -142,6 +144,8 @@ struct client {
     bool no_touch, no_evict, readonly;
     uint8_t reply_mode;  /* CLIENT REPLY: 0 on, 1 off, 3 skip, not yet; 2 skip this one */
     uint32_t pending;    /* I2 */
+    uint32_t barrier_pending; /* of them: in the queue of cmd_barrier.c. Then none is an operation */
+    uint64_t write_batch; /* the node's batch that holds the newest operation */
     struct multi *multi; /* inside MULTI; NULL otherwise */
     struct watched_key *watched;
     size_t watched_count, watched_cap;
@@ -213,6 +217,7 @@ struct cmd_limits {
     uint32_t watches_per_client_max;
     uint32_t subscriptions_per_client_max;
     uint32_t slowlog_count_max;
+    int64_t request_timeout_ms;      /* a read that cannot be served by then is refused */
     int64_t slowlog_us;              /* slower commands are logged; < 0: none */
 };
 
@@ -250,6 +255,7 @@ struct cmd_env {
     struct client_table *clients;
     struct cmd_timers *timers;
     struct cmd_reads *reads;
+    struct cmd_barriers *barriers;
     struct cmd_burst *burst;
     struct chain capture; /* a reply that has to wait behind pending ones */
     struct chain trash;   /* replies to nobody */

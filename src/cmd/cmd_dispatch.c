@@ -104,30 +104,31 @@ static bool refused(struct cmd_env *env, struct client *c, const struct cmd_def 
     return false;
 }
 
-static void queue_local(struct cmd_env *env, struct client *c, const struct cmd_def *def,
-                        size_t argc, const struct slice *argv)
+void cmd_queue_local(struct cmd_env *env, struct client *c, enum ticket_kind kind, void *data_taken)
 {
     static const char local_row = 0; /* only its address counts: not NULL */
-    struct ticket t = {
-        .client_id = c->handle,
-        .kind = TICKET_LOCAL,
-        .row = &local_row,
-        .data = cmd_copy_new(def, c->db, argc, argv),
-    };
+    struct ticket t = { .client_id = c->handle, .kind = kind, .row = &local_row, .data = data_taken };
     node_local(env->node, &t);
     c->pending++;
 }
 
+static void queue_local(struct cmd_env *env, struct client *c, const struct cmd_def *def,
+                        size_t argc, const struct slice *argv)
+{
+    cmd_queue_local(env, c, TICKET_LOCAL, cmd_copy_new(def, c->db, argc, argv));
+}
+
 void cmd_queue_capture(struct cmd_env *env, struct client *c)
 {
-    static const char raw_row = 0;
     if (chain_bytes(&env->capture) == 0) return;
     struct chain *bytes = mem_alloc(sizeof *bytes);
     chain_init(bytes, env->io.pool);
     chain_move(bytes, &env->capture);
-    struct ticket t = { .client_id = c->handle, .kind = TICKET_RAW, .row = &raw_row, .data = bytes };
-    node_local(env->node, &t);
-    c->pending++;
+    if (c->barrier_pending > 0) {
+        cmd_barrier_raw(env, c, bytes);
+    } else {
+        cmd_queue_local(env, c, TICKET_RAW, bytes);
+    }
 }
 
 /* CLIENT REPLY OFF and SKIP: the reply goes to nobody. */
@@ -141,6 +142,27 @@ static struct chain *reply_target(struct cmd_env *env, struct client *c)
 static void skip_once(struct client *c, uint8_t mode_before)
 {
     if (UNLIKELY(mode_before == 2) && c->reply_mode == 2) c->reply_mode = 0;
+}
+
+enum gate { GATE_RUN, GATE_QUEUED, GATE_WAITS };
+
+/* A group's reads wait for a barrier, its operations for the reads before them. */
+static enum gate group_gate(struct cmd_env *env, struct client *c, const struct cmd_def *def,
+                            bool alone, size_t argc, const struct slice *argv)
+{
+    if ((def->flags & CMD_WRITE) != 0) {
+        return c->barrier_pending == 0 || cmd_barrier_convert(env, c) ? GATE_RUN : GATE_WAITS;
+    }
+    if ((def->flags & CMD_READ) == 0) return GATE_RUN;
+    bool local = c->readonly || (def->is_local != NULL && def->is_local(argc, argv));
+    if (local && c->pending == 0) return GATE_RUN;
+    if (c->pending == 0 || c->barrier_pending > 0) {
+        cmd_barrier_read(env, c, def, alone, argc, argv);
+        return GATE_QUEUED;
+    }
+    if (c->write_batch != node_batch_number(env->node)) return GATE_WAITS;
+    queue_local(env, c, def, argc, argv);
+    return GATE_QUEUED;
 }
 
 static enum outcome execute(struct cmd_env *env, struct client *c, const struct cmd_def *def,
@@ -159,10 +181,19 @@ static enum outcome execute(struct cmd_env *env, struct client *c, const struct 
         cmd_multi_queue(env, c, def, argc, argv, &r);
     } else {
         bool leaves = def->leaves_turn != NULL && def->leaves_turn(argc, argv);
-        if (captures && (leaves || (def->flags & CMD_DRAIN) != 0)) return WAITS;
-        if (captures && (def->flags & CMD_READ) != 0 && !quiet) {
-            queue_local(env, c, def, argc, argv);
+        bool alone = leaves || (def->flags & CMD_DRAIN) != 0;
+        if (captures && alone) return WAITS;
+        enum gate gate = GATE_RUN;
+        if (LIKELY(node_read_at_once(env->node))) {
+            if (captures && (def->flags & CMD_READ) != 0 && !quiet) {
+                queue_local(env, c, def, argc, argv);
+                gate = GATE_QUEUED;
+            }
         } else {
+            gate = group_gate(env, c, def, alone, argc, argv);
+            if (gate == GATE_WAITS) return WAITS;
+        }
+        if (gate == GATE_RUN) {
             struct cmd_ctx cx = {
                 .env = env, .client = c, .def = def, .argc = argc, .argv = argv, .db = c->db,
                 .reply = &r, .view = node_view(env->node), .key_hash = hash,
@@ -250,7 +281,7 @@ static enum outcome run_burst(struct cmd_env *env, struct client *c, size_t coun
     struct cmd_burst *b = env->burst;
     uint8_t db = c->db;
     for (size_t i = 0; i < count; i++) {
-        if (c->closing || c->close_asked || c->blocked) return WAITS;
+        if (c->closing || c->close_asked || c->blocked || c->draining) return WAITS;
         if (UNLIKELY(cmd_output_full(env, c, chain_bytes(c->out)))) return WAITS;
         const struct cmd_def *container = NULL;
         const struct cmd_def *def = b->def[i];
@@ -262,7 +293,7 @@ static enum outcome run_burst(struct cmd_env *env, struct client *c, size_t coun
         }
         *used += b->req[i].used_bytes;
     }
-    return c->blocked ? WAITS : EXECUTED;
+    return c->blocked || c->draining ? WAITS : EXECUTED;
 }
 
 static void protocol_failed(struct cmd_env *env, struct client *c, enum err e, const struct errmsg *em)
@@ -459,6 +490,11 @@ static void hook_uncongested(void *ctx)
     client_each(ctx, resume_congested, ctx);
 }
 
+static void hook_barrier(void *ctx, uint64_t barrier)
+{
+    cmd_barrier_reached(ctx, barrier);
+}
+
 void cmd_env_hooks(struct cmd_env *env, struct node_hooks *out)
 {
     *out = (struct node_hooks){
@@ -470,6 +506,7 @@ void cmd_env_hooks(struct cmd_env *env, struct node_hooks *out)
         .life = hook_life,
         .read_done = hook_read_done,
         .uncongested = hook_uncongested,
+        .barrier = hook_barrier,
     };
 }
 
@@ -486,6 +523,7 @@ enum err cmd_propose_range(struct cmd_ctx *cx, const struct op *op, bool key2_to
         .client_id = cx->client->handle, .kind = TICKET_WRITE, .row = finish, .data = data, .arg = arg,
         .flags = cx->client->reply_mode != 0,
     };
+    cx->client->write_batch = node_batch_number(cx->env->node);
     TRY(node_propose(cx->env->node, op, key2_to_end, &t));
     cx->client->pending++;
     return OK;
@@ -508,12 +546,14 @@ void cmd_env_init(struct cmd_env *env)
     chain_init(&env->capture, env->io.pool);
     chain_init(&env->trash, env->io.pool);
     cmd_clients_init(env);
+    cmd_barriers_init(env);
     env->hub = cmd_hub_new(env);
     env->slow_log = slow_log_new();
 }
 
 void cmd_env_deinit(struct cmd_env *env)
 {
+    cmd_barriers_deinit(env);
     cmd_clients_deinit(env);
     cmd_hub_free(env->hub);
     slow_log_free(env->slow_log);
@@ -534,6 +574,7 @@ void cmd_turn(struct cmd_env *env, int64_t now_us)
     env->now_us = now_us;
     env->now_ms = now_us / 1000;
     cmd_timers_run(env);
+    cmd_barrier_turn(env);
     cmd_hub_turn(env->hub);
 }
 

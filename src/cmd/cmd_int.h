@@ -41,6 +41,24 @@ bool cmd_output_full(struct cmd_env *env, struct client *c, size_t bytes);
 /* One ticket of the client's is finished. */
 void cmd_ticket_finished(struct cmd_env *env, struct client *c);
 
+/* Queues something behind the client's pending operations. */
+void cmd_queue_local(struct cmd_env *env, struct client *c, enum ticket_kind kind, void *data_taken);
+
+/* --- cmd_barrier.c: reads of a group ------------------------------------------------------------ */
+
+void cmd_barriers_init(struct cmd_env *env);
+void cmd_barriers_deinit(struct cmd_env *env);
+/* Queues a read. alone: nothing of the client may be pending, and nothing more is executed for it
+ * before this is done. */
+void cmd_barrier_read(struct cmd_env *env, struct client *c, const struct cmd_def *def, bool alone,
+                      size_t argc, const struct slice *argv);
+void cmd_barrier_raw(struct cmd_env *env, struct client *c, struct chain *bytes_taken);
+/* Puts the client's waiting reads in front of the operation that it is about to propose. False: it
+ * cannot be, the operation has to wait. */
+bool cmd_barrier_convert(struct cmd_env *env, struct client *c);
+void cmd_barrier_reached(struct cmd_env *env, uint64_t barrier);
+void cmd_barrier_turn(struct cmd_env *env); /* gives up what waited too long */
+
 /* --- cmd_txn.c --------------------------------------------------------------------------------- */
 
 /* Queues a command in MULTI: +QUEUED, or an error that makes EXEC refuse. */

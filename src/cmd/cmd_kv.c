@@ -510,6 +510,16 @@ static enum err cmd_kv_help(struct cmd_ctx *cx)
 }
 
 #define KEY2 { 2, 2, 1 }
+/* LOCAL among the options, not as the value of one. */
+static bool asks_local(size_t argc, const struct slice *argv)
+{
+    for (size_t i = 3; i < argc; i++) {
+        if (arg_is(argv[i], "END") || arg_is(argv[i], "DELIM")) i++;
+        else if (arg_is(argv[i], "LOCAL")) return true;
+    }
+    return false;
+}
+
 #define READS (CMD_READ | CMD_TXN)
 #define WRITES (CMD_WRITE | CMD_TXN | CMD_FAST)
 #define COORD GROUP_COORDINATION
@@ -518,9 +528,10 @@ const struct cmd_def cmd_kv_defs[] = {
     { .name = "kv", .arity = -2, .flags = CMD_CONN | CMD_CONTAINER, .group = COORD, .since = "0.1.0", .args = "",
       .summary = "A container for the versioned store: revisions, history, ranges, watches." },
     { .name = "kv|get", .run = cmd_kv_get, .arity = -3, .flags = READS | CMD_FAST, .group = COORD, .keys = KEY2,
-      .leaves_turn = has_rev, .since = "0.1.0", .args = "key [REV revision] [LOCAL]",
+      .leaves_turn = has_rev, .is_local = asks_local, .since = "0.1.0", .args = "key [REV revision] [LOCAL]",
       .summary = "Returns a key with its revisions, version and lease, also as it was at a revision." },
     { .name = "kv|range", .run = cmd_kv_range, .arity = -3, .flags = READS, .group = COORD, .keys = KEY2,
+      .is_local = asks_local,
       .leaves_turn = has_rev, .since = "0.1.0",
       .args = "key [PREFIX|END end] [REV revision] [LIMIT n] [KEYSONLY|COUNTONLY] [SORT "
               "KEY|VALUE|CREATE|MOD|VERSION [ASC|DESC]] [MINMOD r] [MAXMOD r] [MINCREATE r] [MAXCREATE r] "

@@ -504,6 +504,7 @@ static enum err collect_propose(struct cmd_ctx *cx, struct collect *k, struct op
         .client_id = cx->client->handle, .kind = TICKET_TXN, .row = &txn_row, .data = k,
         .flags = cx->client->reply_mode != 0,
     };
+    cx->client->write_batch = node_batch_number(cx->env->node);
     TRY(node_propose(cx->env->node, op, false, &t));
     cx->client->pending++;
     return OK;
@@ -710,7 +711,7 @@ static bool only_reads(const struct collect *k)
 
 static enum err exec_collected(struct cmd_ctx *cx, struct collect *k)
 {
-    if (only_reads(k) && cx->client->pending == 0) {
+    if (only_reads(k) && cx->client->pending == 0 && node_read_at_once(cx->env->node)) {
         exec_reads(cx, k);
         return OK;
     }

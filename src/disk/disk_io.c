@@ -7,6 +7,7 @@
 #include <linux/stat.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -164,6 +165,24 @@ static int posix_block_bytes(void *ctx, const char *at, uint32_t *bytes_out)
     return 0;
 }
 
+static int posix_path_size(void *ctx, const char *path, uint64_t *bytes_out)
+{
+    (void)ctx;
+    struct stat st;
+    if (stat(path, &st) != 0) return -errno;
+    *bytes_out = S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0;
+    return 0;
+}
+
+static int posix_free_bytes(void *ctx, const char *path, uint64_t *bytes_out)
+{
+    (void)ctx;
+    struct statvfs st;
+    if (statvfs(path, &st) != 0) return -errno;
+    *bytes_out = (uint64_t)st.f_bavail * st.f_frsize;
+    return 0;
+}
+
 const struct disk_io *disk_io_posix(void)
 {
     static const struct disk_io io = {
@@ -182,6 +201,8 @@ const struct disk_io *disk_io_posix(void)
         .list = posix_list,
         .dirsync = posix_dirsync,
         .block_bytes = posix_block_bytes,
+        .path_size = posix_path_size,
+        .free_bytes = posix_free_bytes,
     };
     return &io;
 }

@@ -44,6 +44,9 @@ struct disk_io {
     int (*dirsync)(void *ctx, const char *dir); /* makes creations, renames, unlinks in it last */
     /* What the path's device writes whole, in [DISK_BLOCK_BYTES_MIN, DISK_BLOCK_BYTES_MAX]. */
     int (*block_bytes)(void *ctx, const char *path, uint32_t *bytes_out);
+    int (*path_size)(void *ctx, const char *path, uint64_t *bytes_out); /* 0: not a file */
+    /* What the path's device has left for ordinary users. */
+    int (*free_bytes)(void *ctx, const char *path, uint64_t *bytes_out);
 };
 
 /* The kernel's files. */

@@ -2,7 +2,6 @@
 #include "disk/disk_wait.h"
 
 #include <poll.h>
-#include <sys/statvfs.h>
 
 void wal_wait(struct wal *wal, int max_ms)
 {
@@ -13,9 +12,9 @@ void wal_wait(struct wal *wal, int max_ms)
     wal_woke(wal);
 }
 
-uint64_t disk_free_bytes(const char *dir)
+uint64_t disk_free_bytes(const struct disk_io *io, const char *dir)
 {
-    struct statvfs st;
-    if (statvfs(dir, &st) != 0) return UINT64_MAX;
-    return (uint64_t)st.f_bavail * st.f_frsize;
+    uint64_t bytes = 0;
+    if (io == NULL) io = disk_io_posix();
+    return io->free_bytes(io->ctx, dir, &bytes) == 0 ? bytes : UINT64_MAX;
 }

@@ -2,7 +2,7 @@
  *
  * PURPOSE  The two things node needs of the operating system at start and once a second.
  * OWNS     Nothing.
- * USES     wal.h, poll(2), statvfs(3).
+ * USES     wal.h, disk_io.h, poll(2).
  * THREADS  wal_wait: the loop thread while it does not run its loop. disk_free_bytes: any, blocks.
  * LIMITS   None.
  * ERRORS   None: a disk that cannot be asked has UINT64_MAX free bytes.
@@ -14,6 +14,7 @@
 
 /* Returns when wal_poll may have something, or after max_ms. */
 void wal_wait(struct wal *wal, int max_ms);
-uint64_t disk_free_bytes(const char *dir); /* for ordinary users */
+/* For ordinary users. io NULL: the kernel's. */
+uint64_t disk_free_bytes(const struct disk_io *io, const char *dir);
 
 #endif

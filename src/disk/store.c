@@ -30,11 +30,22 @@ void store_fatal(const struct store *s, const char *format, ...)
     _exit(STORE_EXIT_CODE);
 }
 
+void store_write_failed(struct store *s, const char *what, const struct errmsg *why)
+{
+    if (!s->options.manual || s->options.on_fatal == NULL) store_fatal(s, "%s%s", what, why->text);
+    struct errmsg text;
+    errmsg_set(&text, "%s%.400s", what, why->text);
+    s->options.on_fatal(s->options.on_fatal_ctx, text.text);
+    s->dead = true;
+}
+
 static void write_synced(struct store *s, struct store_db *db, leveldb_writebatch_t *batch)
 {
     struct errmsg em;
+    if (s->dead) return;
     if (store_db_write(db, batch, &em) != OK) {
-        store_fatal(s, "write failed, nothing is lost, the log has it: %s", em.text);
+        store_write_failed(s, "write failed, nothing is lost, the log has it: ", &em);
+        return;
     }
     STORE_STAT_ADD(s, write_count, 1);
 }
@@ -61,20 +72,27 @@ enum err store_table_read_db(void *ctx, uint64_t first_rev, uint32_t first_n, st
     return found ? OK : ERR_CORRUPT;
 }
 
-void store_check_files(struct store *s, bool now)
+static bool files_check_is_due(struct store *s, bool now)
 {
     struct timespec clock;
     clock_gettime(CLOCK_MONOTONIC_COARSE, &clock);
     int64_t now_ms = (int64_t)clock.tv_sec * 1000 + clock.tv_nsec / 1000000;
-    if (!now && now_ms - s->files_checked_ms < FILES_CHECK_MS) return;
+    if (!now && now_ms - s->files_checked_ms < FILES_CHECK_MS) return false;
     s->files_checked_ms = now_ms;
+    return true;
+}
+
+/* In manual mode nothing follows a clock: each check is due. */
+void store_check_files(struct store *s, bool now)
+{
+    if (s->dead || (!s->options.manual && !files_check_is_due(s, now))) return;
     uint64_t meta_bytes = 0;
     struct errmsg em;
     enum err e = store_db_files(&s->rows, &s->rows_bytes, &em);
     if (e == OK) e = store_db_files(&s->meta, &meta_bytes, &em);
-    if (e != OK) store_fatal(s, "%s", em.text);
+    if (e != OK) store_write_failed(s, "", &em);
     STORE_STAT_SET(s, disk_bytes, s->rows_bytes + meta_bytes);
-    store_memory_limit(STORE_MAPPED_BYTES_MAX);
+    if (!s->options.manual) store_memory_limit(STORE_MAPPED_BYTES_MAX);
 }
 
 /* --- the thread ------------------------------------------------------------ */
@@ -132,9 +150,13 @@ static void add_meta(leveldb_writebatch_t *out, const struct store_batch *b)
 }
 
 /* The packs of a batch, durable before the marker that names them. */
-static void write_packs(struct store *s, const struct store_batch *b, struct store_marker *next)
+static void write_packs(struct store *s)
 {
+    const struct store_batch *b = s->batches;
+    struct store_marker *next = &s->next;
     struct store_batch_pack pack;
+    *next = store_marker_after(&s->marker);
+    s->rows_written = true;
     if (b->packs.len == 0) return;
     leveldb_writebatch_t *out = leveldb_writebatch_create();
     for (size_t at = 0; at < b->packs.len; at += sizeof pack) {
@@ -151,24 +173,31 @@ static void write_packs(struct store *s, const struct store_batch *b, struct sto
     leveldb_writebatch_destroy(out);
 }
 
-static void write_batch(struct store *s)
+static void write_meta(struct store *s)
 {
     struct store_batch *b = s->batches;
-    s->batches = b->next;
-    struct store_marker next = store_marker_after(&s->marker);
-    write_packs(s, b, &next);
-    next.index = b->cut.applied_index;
-    next.term = b->cut.applied_term;
-    next.compacted_rev = b->cut.compacted_rev;
-    next.pack_sum = s->table.sum;
-    next.pack_sum_before = s->table.sum;
+    struct store_marker *next = &s->next;
+    next->index = b->cut.applied_index;
+    next->term = b->cut.applied_term;
+    next->compacted_rev = b->cut.compacted_rev;
+    next->pack_sum = s->table.sum;
+    next->pack_sum_before = s->table.sum;
     leveldb_writebatch_t *out = leveldb_writebatch_create();
     add_meta(out, b);
-    store_write_meta(s, out, &next);
+    store_write_meta(s, out, next);
     leveldb_writebatch_destroy(out);
+    if (s->dead) return;
+    s->rows_written = false;
+    s->batches = b->next;
     store_check_files(s, false);
     __atomic_fetch_sub(&s->backlog_bytes, b->bytes, __ATOMIC_RELAXED);
     done_queue_push(&s->done, &b->work);
+}
+
+static void write_batch(struct store *s)
+{
+    write_packs(s);
+    write_meta(s);
 }
 
 static void adjust_priority(struct store *s)
@@ -177,6 +206,12 @@ static void adjust_priority(struct store *s)
     if (low == s->low_priority) return;
     s->low_priority = low;
     store_priority_set(low);
+}
+
+static bool is_behind(const struct store *s)
+{
+    return __atomic_load_n(&s->stopping, __ATOMIC_SEQ_CST) ||
+           store_backlog_bytes(s) > STORE_BACKLOG_BYTES_NORMAL;
 }
 
 /* One batch, then one step of compaction, in turn; compaction waits while much is to be written. */
@@ -191,8 +226,7 @@ static void run(struct store *s)
         adjust_priority(s);
         bool busy = s->batches != NULL;
         if (busy) write_batch(s);
-        bool behind = stopping || store_backlog_bytes(s) > STORE_BACKLOG_BYTES_NORMAL;
-        if (!behind) busy = store_compact_step(s) || busy;
+        if (!is_behind(s)) busy = store_compact_step(s) || busy;
         if (busy) idle_checks = 0;
         if (busy) continue;
         if (stopping && s->batches == NULL && seen == doorbell_seen(&s->bell)) return;
@@ -206,6 +240,24 @@ static void run(struct store *s)
         doorbell_wait_ms(&s->bell, seen, FILES_CHECK_MS);
         store_check_files(s, false);
     }
+}
+
+bool store_step(struct store *s)
+{
+    ASSERT(s->options.manual);
+    if (s->dead || !s->started) return false;
+    take_batches(s);
+    bool compact = !s->rows_written && (s->batches == NULL || s->compact_next) && !is_behind(s);
+    s->compact_next = false;
+    if (compact && store_compact_step(s)) return true;
+    if (s->batches == NULL) return false;
+    if (s->rows_written) {
+        s->compact_next = true;
+        write_meta(s);
+    } else {
+        write_packs(s);
+    }
+    return true;
 }
 
 static void *store_main(void *arg)
@@ -231,12 +283,14 @@ static void *store_main(void *arg)
 
 /* --- open and close -------------------------------------------------------- */
 
-static uint64_t make_seed(const void *salt)
+/* Of hashes in memory. */
+static uint64_t make_seed(const struct store *s)
 {
+    if (s->options.manual) return 1; /* the same run every time */
     struct timespec clock;
     clock_gettime(CLOCK_REALTIME, &clock);
     uint64_t seed = u64_mix((uint64_t)clock.tv_sec ^ ((uint64_t)clock.tv_nsec << 32));
-    return u64_mix(seed ^ (uint64_t)(uintptr_t)salt ^ ((uint64_t)getpid() << 40));
+    return u64_mix(seed ^ (uint64_t)(uintptr_t)s ^ ((uint64_t)getpid() << 40));
 }
 
 static void store_free(struct store *s)
@@ -257,6 +311,14 @@ static void wait_opened(struct store *s)
     }
 }
 
+static enum err start_thread(struct store *s, struct errmsg *em)
+{
+    TRY(thread_start(&s->thread, STORE_THREAD_NAME, store_main, s, em));
+    wait_opened(s);
+    if (s->open_result != OK) pthread_join(s->thread, NULL);
+    return s->open_result;
+}
+
 enum err store_open(const struct store_options *options, struct store **out,
                     struct store_info *info, struct errmsg *em)
 {
@@ -264,10 +326,15 @@ enum err store_open(const struct store_options *options, struct store **out,
     struct errmsg own_em;
     struct store_info found = { 0 };
     if (em == NULL) em = &own_em;
-    TRY(done_queue_init(&done, em));
+    if (options->manual) {
+        done_queue_init_manual(&done);
+    } else {
+        TRY(done_queue_init(&done, em));
+    }
     struct store *s = mem_zalloc(sizeof *s);
     s->options = *options;
     s->options.dir = mem_copy(options->dir, strlen(options->dir) + 1);
+    if (options->io == NULL) s->options.io = disk_io_posix();
     size_t buffer_bytes = options->write_buffer_bytes;
     s->options.write_buffer_bytes = buffer_bytes != 0 ? buffer_bytes : STORE_WRITE_BUFFER_BYTES;
     s->done = done;
@@ -276,12 +343,7 @@ enum err store_open(const struct store_options *options, struct store **out,
     s->table.hash_seed = make_seed(s);
     s->table.read = store_table_read_db;
     s->table.read_ctx = s;
-    enum err e = thread_start(&s->thread, STORE_THREAD_NAME, store_main, s, em);
-    if (e == OK) {
-        wait_opened(s);
-        e = s->open_result;
-        if (e != OK) pthread_join(s->thread, NULL);
-    }
+    enum err e = options->manual ? open_db(s, &found, em) : start_thread(s, em);
     if (e != OK) {
         store_free(s);
         return e;
@@ -319,20 +381,61 @@ static void free_reads(struct store *s)
     }
 }
 
+static void finish_thread(struct store *s)
+{
+    if (s->options.manual) {
+        while (store_step(s)) {
+        }
+        return;
+    }
+    doorbell_ring(&s->bell);
+    pthread_join(s->thread, NULL);
+}
+
+/* Waits for a read; in manual mode it runs what comes next on the workers. */
+static void wait_read(struct store *s)
+{
+    if (s->options.manual) {
+        bool ran = workers_step(s->options.workers);
+        ASSERT(ran);
+        return;
+    }
+    nanosleep(&(struct timespec){ .tv_nsec = CLOSE_POLL_NS }, NULL);
+}
+
+static void free_batches(struct store *s)
+{
+    while (s->batches != NULL) {
+        struct store_batch *b = s->batches;
+        s->batches = b->next;
+        store_batch_free(b);
+    }
+}
+
 void store_close(struct store *s)
 {
     if (s == NULL) return;
     __atomic_store_n(&s->stopping, true, __ATOMIC_SEQ_CST);
-    doorbell_ring(&s->bell);
-    pthread_join(s->thread, NULL);
+    finish_thread(s);
     for (;;) {
         free_reads(s);
         if (s->reads_out == 0) break;
-        nanosleep(&(struct timespec){ .tv_nsec = CLOSE_POLL_NS }, NULL);
+        wait_read(s);
+    }
+    if (s->dead) {
+        take_batches(s);
+        free_batches(s);
     }
     ASSERT(s->batches == NULL && s->inbox == NULL);
     store_close_both(s);
     store_free(s);
+}
+
+void store_abandon(struct store *s)
+{
+    ASSERT(s->options.manual);
+    s->dead = true;
+    store_close(s);
 }
 
 /* --- batches --------------------------------------------------------------- */

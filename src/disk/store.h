@@ -5,7 +5,7 @@
  *          meta names mean, or which revision is compacted.
  * OWNS     struct store: both databases, its thread, the pack table, a done queue. Batches and
  *          reads from submit until store_poll. Blobs of a batch are released on the loop.
- * USES     base/, mvcc/mvcc_row.h, workers.h, LevelDB.
+ * USES     base/, mvcc/mvcc_row.h, disk_io.h, workers.h, LevelDB.
  * THREADS  Everything here is called by the loop thread (store_open, store_scan and store_close
  *          block it). One store thread writes; workers read.
  * LIMITS   STORE_META_NAME_BYTES_MAX; STORE_MARKERS; STORE_BACKLOG_BYTES_NORMAL (there the thread
@@ -44,6 +44,7 @@
 #define DISK_STORE_H
 
 #include "base/buf.h"
+#include "disk/disk_io.h"
 #include "disk/workers.h"
 #include "mvcc/mvcc_row.h"
 
@@ -63,6 +64,10 @@ struct store_options {
     void (*on_fatal)(void *ctx, const char *text);
     void *on_fatal_ctx;
     size_t write_buffer_bytes; /* of rows/; 0: STORE_WRITE_BUFFER_BYTES; tests make it small */
+    const struct disk_io *io; /* NULL: the kernel's. Another one needs a LevelDB on the same files */
+    /* No thread: store_step() does what it would; `workers` are manual too. on_fatal may return when
+     * a write failed: then nothing is ever written or reported as durable again. */
+    bool manual;
 };
 #define STORE_WRITE_BUFFER_BYTES (8u << 20)
 #define STORE_META_BUFFER_BYTES_MAX (1u << 20) /* of meta/, if that of rows/ is not smaller */
@@ -233,7 +238,7 @@ struct store_read *store_read_after(const struct store_read *r);
 void store_poll(struct store *s, struct store_done *out);
 
 /* Readable when store_poll has news, if store_about_to_sleep said true. */
-int store_fd(const struct store *s);
+int store_fd(const struct store *s); /* -1 if manual */
 bool store_about_to_sleep(struct store *s); /* false: there is news, do not sleep */
 void store_woke(struct store *s);
 
@@ -257,5 +262,11 @@ uint64_t store_disk_bytes(const struct store *s);
 /* Writes everything submitted, waits for reads, ends the thread, closes. Reads that were finished
  * and not taken are freed. NULL is allowed. */
 void store_close(struct store *s);
+
+/* Manual only: half a batch (rows/ or meta/), or one step of compaction; false: there is nothing to
+ * do. */
+bool store_step(struct store *s);
+/* Manual only: frees as a crash would, writing nothing. After workers_abandon. */
+void store_abandon(struct store *s);
 
 #endif

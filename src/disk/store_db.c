@@ -1,24 +1,16 @@
 /* disk/store_db.c - see store_db.h. */
 #include "disk/store_db.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "disk/store_log.h"
 
 /* There while a database is being made: what it holds then is nobody's state. */
 #define MAKING_NAME "MAKING"
-
-static enum err io_error(struct errmsg *em, const char *path, const char *what)
-{
-    errmsg_set(em, "%s: cannot %s: %s", path, what, strerror(errno));
-    return ERR_IO;
-}
 
 /* Takes LevelDB's text. */
 static enum err db_error(struct errmsg *em, const char *dir, char *text)
@@ -41,11 +33,6 @@ static void path_of(struct buf *out, const char *dir, const char *name)
 
 /* --- the directory --------------------------------------------------------- */
 
-static void dir_close(DIR **dir)
-{
-    if (*dir != NULL) closedir(*dir);
-}
-
 static bool ends_with(const char *name, const char *end)
 {
     size_t name_len = strlen(name);
@@ -61,63 +48,73 @@ struct files {
     uint64_t bytes;      /* only if asked */
 };
 
-static enum err list_files(const char *path, bool with_bytes, struct files *out, struct errmsg *em)
+/* What list_files collects. */
+struct listing {
+    const struct disk_io *io;
+    const char *dir;
+    bool with_bytes;
+    struct files files;
+    struct buf path;
+};
+
+static int list_one(void *ctx, const char *name)
 {
-    struct files files = { 0 };
-    CLEANUP(dir_close) DIR *dir = opendir(path);
-    if (dir == NULL) return io_error(em, path, "list");
-    for (;;) {
-        errno = 0;
-        const struct dirent *entry = readdir(dir);
-        if (entry == NULL) break;
-        const char *name = entry->d_name;
-        uint64_t number = 0;
-        bool log = ends_with(name, ".log") && sscanf(name, "%" SCNu64, &number) == 1;
-        if (log) files.log_number = MAX(files.log_number, number);
-        files.making = files.making || strcmp(name, MAKING_NAME) == 0;
-        files.current = files.current || strcmp(name, "CURRENT") == 0;
-        files.data = files.data || log || ends_with(name, ".ldb") ||
-                     strncmp(name, "MANIFEST-", 9) == 0;
-        struct stat st;
-        if (!with_bytes || fstatat(dirfd(dir), name, &st, 0) != 0) continue; /* just deleted */
-        if (S_ISREG(st.st_mode)) files.bytes += (uint64_t)st.st_size;
-    }
-    if (errno != 0) return io_error(em, path, "list");
-    *out = files;
+    struct listing *l = ctx;
+    struct files *files = &l->files;
+    uint64_t number = 0;
+    bool log = ends_with(name, ".log") && sscanf(name, "%" SCNu64, &number) == 1;
+    if (log) files->log_number = MAX(files->log_number, number);
+    files->making = files->making || strcmp(name, MAKING_NAME) == 0;
+    files->current = files->current || strcmp(name, "CURRENT") == 0;
+    files->data = files->data || log || ends_with(name, ".ldb") ||
+                  strncmp(name, "MANIFEST-", 9) == 0;
+    if (!l->with_bytes) return 0;
+    uint64_t bytes = 0;
+    path_of(&l->path, l->dir, name);
+    int answer = l->io->path_size(l->io->ctx, (const char *)l->path.at, &bytes);
+    if (answer == 0) files->bytes += bytes; /* else it was just deleted */
+    return 0;
+}
+
+static enum err list_files(const struct disk_io *io, const char *dir, bool with_bytes,
+                           struct files *out, struct errmsg *em)
+{
+    struct listing l = { .io = io, .dir = dir, .with_bytes = with_bytes };
+    int answer = io->list(io->ctx, dir, list_one, &l);
+    buf_deinit(&l.path);
+    if (answer < 0) return disk_error(em, "list", dir, answer);
+    *out = l.files;
     return OK;
 }
 
-static enum err sync_path(const char *path, struct errmsg *em)
+static enum err sync_dir(const struct disk_io *io, const char *dir, struct errmsg *em)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return io_error(em, path, "open");
-    int failed = fsync(fd);
-    close(fd);
-    return failed == 0 ? OK : io_error(em, path, "sync");
+    int answer = io->dirsync(io->ctx, dir);
+    return answer < 0 ? disk_error(em, "sync directory", dir, answer) : OK;
 }
 
-enum err store_db_sync_parent(const char *dir, struct errmsg *em)
+static enum err make_file(const struct disk_io *io, const char *path, struct errmsg *em)
 {
-    CLEANUP(buf_deinit) struct buf parent = { 0 };
-    path_of(&parent, dir, "..");
-    return sync_path((const char *)parent.at, em);
+    int fd = -1;
+    int answer = io->open(io->ctx, path, DISK_WRITE | DISK_CREATE, &fd);
+    if (answer < 0) return disk_error(em, "make", path, answer);
+    io->close(io->ctx, fd);
+    return OK;
 }
 
 /* Finds out whether a database is there, and removes one that was never finished. */
-static enum err prepare(const char *dir, bool *fresh, struct errmsg *em)
+static enum err prepare(const struct disk_io *io, const char *dir, bool *fresh, struct errmsg *em)
 {
     struct files files;
-    TRY(list_files(dir, false, &files, em));
+    TRY(list_files(io, dir, false, &files, em));
     CLEANUP(buf_deinit) struct buf path = { 0 };
     path_of(&path, dir, MAKING_NAME);
     if (!files.making) {
         *fresh = !files.current && !files.data;
         if (files.current == files.data) {
             if (!*fresh) return OK;
-            int fd = open((const char *)path.at, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-            if (fd < 0) return io_error(em, (const char *)path.at, "make");
-            close(fd);
-            return sync_path(dir, em);
+            TRY(make_file(io, (const char *)path.at, em));
+            return sync_dir(io, dir, em);
         }
         errmsg_set(em, "%s: %s", dir, files.current ? "CURRENT exists, but nothing else does"
                                                     : "the file CURRENT is missing");
@@ -129,7 +126,7 @@ static enum err prepare(const char *dir, bool *fresh, struct errmsg *em)
     leveldb_options_destroy(options);
     if (text != NULL) return db_error(em, dir, text);
     *fresh = true;
-    return sync_path(dir, em);
+    return sync_dir(io, dir, em);
 }
 
 /* --- open and close -------------------------------------------------------- */
@@ -153,14 +150,14 @@ static void set_options(struct store_db *db, size_t write_buffer_bytes, bool fre
     leveldb_readoptions_set_fill_cache(db->read_checked, 0);
 }
 
-/* Takes LevelDB's own lock, in its way, so that the logs of a running process are not touched.
+/* Takes LevelDB's own lock, in its way (it is the kernel's in any case), so that the logs of a running process are not touched.
  * Closing *fd gives it back: right before LevelDB takes it. */
 static enum err lock_take(const char *dir, int *fd, struct errmsg *em)
 {
     CLEANUP(buf_deinit) struct buf path = { 0 };
     path_of(&path, dir, "LOCK");
     *fd = open((const char *)path.at, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (*fd < 0) return io_error(em, (const char *)path.at, "open");
+    if (*fd < 0) return disk_error(em, "open", (const char *)path.at, -errno);
     struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
     if (fcntl(*fd, F_SETLK, &lock) == 0) return OK;
     errmsg_set(em, "%s: held by another process", (const char *)path.at);
@@ -172,25 +169,22 @@ static void fd_close(int *fd)
     if (*fd >= 0) close(*fd);
 }
 
-static enum err prepare_locked(const char *dir, bool *fresh, uint64_t *trimmed_bytes,
-                               struct errmsg *em)
+static enum err prepare_locked(const struct disk_io *io, const char *dir, bool *fresh,
+                               uint64_t *trimmed_bytes, struct errmsg *em)
 {
-    if (mkdir(dir, 0700) == 0) {
-        TRY(store_db_sync_parent(dir, em));
-    } else if (errno != EEXIST) {
-        return io_error(em, dir, "make");
-    }
+    TRY(disk_make_dir(io, dir, em));
     CLEANUP(fd_close) int lock_fd = -1;
-    TRY(lock_take(dir, &lock_fd, em));
-    TRY(prepare(dir, fresh, em));
-    return store_log_trim(dir, trimmed_bytes, em);
+    if (io->real_fds) TRY(lock_take(dir, &lock_fd, em));
+    TRY(prepare(io, dir, fresh, em));
+    return store_log_trim(io, dir, trimmed_bytes, em);
 }
 
-enum err store_db_open(struct store_db *db, const char *dir, size_t write_buffer_bytes,
-                       bool *fresh, uint64_t *trimmed_bytes, struct errmsg *em)
+enum err store_db_open(struct store_db *db, const struct disk_io *io, const char *dir,
+                       size_t write_buffer_bytes, bool *fresh, uint64_t *trimmed_bytes,
+                       struct errmsg *em)
 {
-    TRY(prepare_locked(dir, fresh, trimmed_bytes, em));
-    *db = (struct store_db){ .dir = mem_copy(dir, strlen(dir) + 1) };
+    TRY(prepare_locked(io, dir, fresh, trimmed_bytes, em));
+    *db = (struct store_db){ .io = io, .dir = mem_copy(dir, strlen(dir) + 1) };
     set_options(db, write_buffer_bytes, *fresh);
     char *text = NULL;
     db->db = leveldb_open(db->options, dir, &text);
@@ -207,11 +201,12 @@ enum err store_db_open(struct store_db *db, const char *dir, size_t write_buffer
 
 enum err store_db_made(struct store_db *db, struct errmsg *em)
 {
-    TRY(sync_path(db->dir, em));
+    TRY(sync_dir(db->io, db->dir, em));
     CLEANUP(buf_deinit) struct buf path = { 0 };
     path_of(&path, db->dir, MAKING_NAME);
-    if (unlink((const char *)path.at) != 0) return io_error(em, (const char *)path.at, "remove");
-    return sync_path(db->dir, em);
+    int answer = db->io->unlink(db->io->ctx, (const char *)path.at);
+    if (answer < 0) return disk_error(em, "remove", (const char *)path.at, answer);
+    return sync_dir(db->io, db->dir, em);
 }
 
 void store_db_close(struct store_db *db)
@@ -233,9 +228,9 @@ enum err store_db_write(struct store_db *db, leveldb_writebatch_t *batch, struct
     leveldb_write(db->db, db->write_synced, batch, &text);
     if (text != NULL) return db_error(em, db->dir, text);
     struct files files;
-    TRY(list_files(db->dir, false, &files, em));
+    TRY(list_files(db->io, db->dir, false, &files, em));
     if (files.log_number == db->log_number) return OK;
-    TRY(sync_path(db->dir, em));
+    TRY(sync_dir(db->io, db->dir, em));
     db->log_number = files.log_number;
     return OK;
 }
@@ -275,16 +270,27 @@ struct slice store_db_iter_value(const leveldb_iterator_t *it)
     return (struct slice){ (const uint8_t *)at, len };
 }
 
+/* LevelDB's log of what it does; LevelDB appends to it, whatever its length. */
+static enum err empty_info_log(const struct disk_io *io, const char *path, struct errmsg *em)
+{
+    int fd = -1;
+    int answer = io->open(io->ctx, path, DISK_WRITE, &fd);
+    if (answer < 0) return disk_error(em, "open", path, answer);
+    answer = io->truncate(io->ctx, fd, 0);
+    io->close(io->ctx, fd);
+    return answer < 0 ? disk_error(em, "truncate", path, answer) : OK;
+}
+
 enum err store_db_files(const struct store_db *db, uint64_t *bytes, struct errmsg *em)
 {
     struct files files;
-    TRY(list_files(db->dir, true, &files, em));
+    TRY(list_files(db->io, db->dir, true, &files, em));
     CLEANUP(buf_deinit) struct buf path = { 0 };
     path_of(&path, db->dir, "LOG");
-    struct stat st;
-    bool long_log = stat((const char *)path.at, &st) == 0 && st.st_size > STORE_INFO_LOG_BYTES_MAX;
-    if (long_log && truncate((const char *)path.at, 0) != 0) {
-        return io_error(em, (const char *)path.at, "truncate");
+    uint64_t log_bytes = 0;
+    int answer = db->io->path_size(db->io->ctx, (const char *)path.at, &log_bytes);
+    if (answer == 0 && log_bytes > STORE_INFO_LOG_BYTES_MAX) {
+        TRY(empty_info_log(db->io, (const char *)path.at, em));
     }
     *bytes = files.bytes;
     return OK;

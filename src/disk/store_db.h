@@ -3,7 +3,7 @@
  * PURPOSE  Keep LevelDB's hazards behind a few calls. Does not know what the keys mean, except
  *          how a pack's key is built.
  * OWNS     The open database and its options.
- * USES     base/, store_log.h, LevelDB, the files of one directory.
+ * USES     base/, store_log.h, disk_io.h, LevelDB, the files of one directory.
  * THREADS  open, write, compact, files, close: one thread at a time. get and iterators: any.
  * LIMITS   STORE_TABLE_BYTES a table, STORE_INFO_LOG_BYTES_MAX for LevelDB's own log file.
  * ERRORS   ERR_CORRUPT, ERR_LOCKED (another process has it), ERR_IO, with a text.
@@ -14,6 +14,7 @@
 #include <leveldb/c.h>
 
 #include "base/buf.h"
+#include "disk/disk_io.h"
 
 #define STORE_TABLE_BYTES (16u << 20)
 #define STORE_TABLES_OPEN_MAX 2000
@@ -22,6 +23,7 @@
 #define STORE_INFO_LOG_BYTES_MAX (1u << 20)
 
 struct store_db {
+    const struct disk_io *io; /* the files that LevelDB has too */
     char *dir;
     leveldb_t *db;
     leveldb_options_t *options;
@@ -33,14 +35,12 @@ struct store_db {
 
 /* Trims, opens; with a new or half-made directory *fresh is true: the database is empty, and
  * store_db_made must follow the first write. On error *db needs no close. */
-enum err store_db_open(struct store_db *db, const char *dir, size_t write_buffer_bytes,
-                       bool *fresh, uint64_t *trimmed_bytes, struct errmsg *em) MUST_USE;
+enum err store_db_open(struct store_db *db, const struct disk_io *io, const char *dir,
+                       size_t write_buffer_bytes, bool *fresh, uint64_t *trimmed_bytes,
+                       struct errmsg *em) MUST_USE;
 enum err store_db_made(struct store_db *db, struct errmsg *em) MUST_USE;
 /* All iterators and snapshots must be gone. */
 void store_db_close(struct store_db *db);
-
-/* Makes the entry of a new directory durable. */
-enum err store_db_sync_parent(const char *dir, struct errmsg *em) MUST_USE;
 
 /* Synced; also the directory, when LevelDB has begun a new log. After an error the database must
  * not be used any more. */

@@ -120,6 +120,10 @@ struct store {
     struct store_batch *batches; /* taken from the inbox, oldest first */
     int64_t files_checked_ms;
     bool low_priority;
+    struct store_marker next; /* of batches[0], whose packs are written if rows_written */
+    bool rows_written;
+    bool compact_next; /* manual: whose turn it is */
+    bool dead;         /* manual: a write failed, and on_fatal returned */
 
     /* result of opening */
     enum err open_result;
@@ -130,12 +134,15 @@ struct store {
 _Noreturn void store_fatal(const struct store *s, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+/* The same for a failed write, but in manual mode it returns when on_fatal does: s->dead. */
+void store_write_failed(struct store *s, const char *what, const struct errmsg *why);
+
 /* Opens both databases, makes them if they are new, and leaves only what the newest marker names:
  * s->rows, s->meta, s->marker, the floor record. Nothing remains open on error. */
 enum err store_open_both(struct store *s, uint64_t *trimmed_bytes, struct errmsg *em) MUST_USE;
 void store_close_both(struct store *s);
 
-/* Synced; fatal if it fails. */
+/* Synced; fatal if it fails. Once s->dead they do nothing. */
 void store_write_rows(struct store *s, leveldb_writebatch_t *batch);
 /* Adds `next`, which is behind s->marker, and writes to meta/. */
 void store_write_meta(struct store *s, leveldb_writebatch_t *batch,

@@ -39,7 +39,7 @@ static enum err scan_pack(struct scan *scan, struct slice key, struct slice pack
     scan->unchecked_bytes += pack.len;
     if (scan->unchecked_bytes < STORE_MAPPED_CHECK_BYTES) return OK;
     scan->unchecked_bytes = 0;
-    store_memory_limit(STORE_MAPPED_SCAN_BYTES_MAX);
+    if (!scan->s->options.manual) store_memory_limit(STORE_MAPPED_SCAN_BYTES_MAX);
     return OK;
 }
 

@@ -1,14 +1,9 @@
 /* disk/store_log.c - see store_log.h. */
 #include "disk/store_log.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/buf.h"
 
@@ -166,20 +161,15 @@ enum err store_log_scan(struct slice log, struct store_log_scan *out, size_t *ba
 
 /* --- files ----------------------------------------------------------------- */
 
-static void file_close(int *fd)
-{
-    if (*fd >= 0) close(*fd);
-}
+struct open_file {
+    const struct disk_io *io;
+    int fd;
+    const char *path;
+};
 
-static void dir_close(DIR **dir)
+static void file_close(struct open_file *f)
 {
-    if (*dir != NULL) closedir(*dir);
-}
-
-static enum err io_error(struct errmsg *em, const char *path, const char *what)
-{
-    errmsg_set(em, "%s: cannot %s: %s", path, what, strerror(errno));
-    return ERR_IO;
+    f->io->close(f->io->ctx, f->fd);
 }
 
 static int number_order(const void *a, const void *b)
@@ -189,58 +179,59 @@ static int number_order(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* The numbers of all logs, ascending, as u64 in *numbers. */
-static enum err list_logs(const char *path, struct buf *numbers, struct errmsg *em)
+static int add_log_number(void *numbers, const char *name)
 {
-    CLEANUP(dir_close) DIR *dir = opendir(path);
-    if (dir == NULL) return io_error(em, path, "list");
-    for (;;) {
-        errno = 0;
-        const struct dirent *entry = readdir(dir);
-        if (entry == NULL) break;
-        uint64_t number = 0;
-        int end = 0;
-        int got = sscanf(entry->d_name, "%" SCNu64 ".log%n", &number, &end);
-        if (got == 1 && end != 0 && entry->d_name[end] == '\0') buf_append_u64(numbers, number);
-    }
-    if (errno != 0) return io_error(em, path, "list");
+    uint64_t number = 0;
+    int end = 0;
+    int got = sscanf(name, "%" SCNu64 ".log%n", &number, &end);
+    if (got == 1 && end != 0 && name[end] == '\0') buf_append_u64(numbers, number);
+    return 0;
+}
+
+/* The numbers of all logs, ascending, as u64 in *numbers. */
+static enum err list_logs(const struct disk_io *io, const char *dir, struct buf *numbers,
+                          struct errmsg *em)
+{
+    int answer = io->list(io->ctx, dir, add_log_number, numbers);
+    if (answer < 0) return disk_error(em, "list", dir, answer);
     if (numbers->len != 0) {
         qsort(numbers->at, numbers->len / sizeof(uint64_t), sizeof(uint64_t), number_order);
     }
     return OK;
 }
 
-static enum err read_file(int fd, const char *path, struct buf *out, struct errmsg *em)
+static enum err read_file(const struct open_file *f, struct buf *out, struct errmsg *em)
 {
-    struct stat st;
-    if (fstat(fd, &st) != 0) return io_error(em, path, "stat");
-    buf_reserve(out, (size_t)st.st_size + 1);
-    for (;;) {
-        ssize_t got = read(fd, out->at + out->len, out->cap - out->len);
-        if (got < 0) return io_error(em, path, "read");
-        if (got == 0) return OK;
-        out->len += (size_t)got;
-        buf_reserve(out, 1);
-    }
+    uint64_t bytes = 0;
+    int answer = f->io->size(f->io->ctx, f->fd, &bytes);
+    if (answer < 0) return disk_error(em, "size", f->path, answer);
+    if (bytes == 0) return OK;
+    TRY(disk_read_all(f->io, f->fd, f->path, buf_reserve(out, (size_t)bytes), (size_t)bytes, 0, em));
+    out->len = (size_t)bytes;
+    return OK;
 }
 
-static enum err cut(int fd, const char *path, const struct store_log_scan *scan, size_t file_bytes,
-                    uint64_t *trimmed_bytes, struct errmsg *em)
+static enum err cut(const struct open_file *f, const struct store_log_scan *scan,
+                    size_t file_bytes, uint64_t *trimmed_bytes, struct errmsg *em)
 {
-    if (ftruncate(fd, (off_t)scan->valid_bytes) != 0) return io_error(em, path, "truncate");
-    if (fsync(fd) != 0) return io_error(em, path, "sync");
+    int answer = f->io->truncate(f->io->ctx, f->fd, scan->valid_bytes);
+    if (answer < 0) return disk_error(em, "truncate", f->path, answer);
+    answer = f->io->sync(f->io->ctx, f->fd);
+    if (answer < 0) return disk_error(em, "sync", f->path, answer);
     *trimmed_bytes = file_bytes - scan->valid_bytes;
     return OK;
 }
 
 /* Checks one log; *next_seq goes from log to log. */
-static enum err check_log(const char *path, bool last, uint64_t *next_seq,
-                          uint64_t *trimmed_bytes, struct errmsg *em)
+static enum err check_log(const struct disk_io *io, const char *path, bool last,
+                          uint64_t *next_seq, uint64_t *trimmed_bytes, struct errmsg *em)
 {
-    CLEANUP(file_close) int fd = open(path, (last ? O_RDWR : O_RDONLY) | O_CLOEXEC);
-    if (fd < 0) return io_error(em, path, "open");
+    int fd = -1;
+    int answer = io->open(io->ctx, path, last ? DISK_WRITE : DISK_READ, &fd);
+    if (answer < 0) return disk_error(em, "open", path, answer);
+    CLEANUP(file_close) struct open_file file = { io, fd, path };
     CLEANUP(buf_deinit) struct buf bytes = { 0 };
-    TRY(read_file(fd, path, &bytes, em));
+    TRY(read_file(&file, &bytes, em));
 
     struct store_log_scan scan;
     size_t bad_at = 0;
@@ -257,16 +248,17 @@ static enum err check_log(const char *path, bool last, uint64_t *next_seq,
         *next_seq = scan.next_seq;
     }
     if (!scan.torn) return OK;
-    if (last) return cut(fd, path, &scan, bytes.len, trimmed_bytes, em);
+    if (last) return cut(&file, &scan, bytes.len, trimmed_bytes, em);
     errmsg_set(em, "%s offset %zu: cut short, though a newer log exists", path, scan.valid_bytes);
     return ERR_CORRUPT;
 }
 
-enum err store_log_trim(const char *dir, uint64_t *trimmed_bytes, struct errmsg *em)
+enum err store_log_trim(const struct disk_io *io, const char *dir, uint64_t *trimmed_bytes,
+                        struct errmsg *em)
 {
     CLEANUP(buf_deinit) struct buf numbers = { 0 };
     CLEANUP(buf_deinit) struct buf path = { 0 };
-    TRY(list_logs(dir, &numbers, em));
+    TRY(list_logs(io, dir, &numbers, em));
     uint64_t next_seq = 0;
     uint64_t trimmed = 0;
     for (size_t at = 0; at < numbers.len; at += sizeof(uint64_t)) {
@@ -274,7 +266,7 @@ enum err store_log_trim(const char *dir, uint64_t *trimmed_bytes, struct errmsg 
         buf_printf(&path, "%s/%06" PRIu64 ".log", dir, u64_le(numbers.at + at));
         buf_append_u8(&path, 0);
         bool last = at + sizeof(uint64_t) == numbers.len;
-        TRY(check_log((const char *)path.at, last, &next_seq, &trimmed, em));
+        TRY(check_log(io, (const char *)path.at, last, &next_seq, &trimmed, em));
     }
     *trimmed_bytes = trimmed;
     return OK;

@@ -4,7 +4,7 @@
  *          refuses some torn ends, skips zeroed regions in silence, and takes a log that was cut
  *          in the middle of its life for a whole one.
  * OWNS     Nothing; opens and closes the files of one directory. LevelDB must not have it open.
- * USES     base/.
+ * USES     base/, disk_io.h.
  * THREADS  Any; blocks.
  * LIMITS   None: a log is at most a write buffer and a batch.
  * ERRORS   ERR_CORRUPT (file, offset), ERR_IO.
@@ -16,7 +16,7 @@
 #ifndef DISK_STORE_LOG_H
 #define DISK_STORE_LOG_H
 
-#include "base/base.h"
+#include "disk/disk_io.h"
 
 #define STORE_LOG_BLOCK_BYTES 32768u
 #define STORE_LOG_HEAD_BYTES 7u
@@ -36,6 +36,7 @@ enum err store_log_scan(struct slice log, struct store_log_scan *out, size_t *ba
 
 /* Checks every log of the directory and cuts a torn end off the newest, synced. *trimmed_bytes is
  * what was cut. A directory without logs is fine. */
-enum err store_log_trim(const char *dir, uint64_t *trimmed_bytes, struct errmsg *em) MUST_USE;
+enum err store_log_trim(const struct disk_io *io, const char *dir, uint64_t *trimmed_bytes,
+                        struct errmsg *em) MUST_USE;
 
 #endif

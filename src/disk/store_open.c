@@ -5,8 +5,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "disk/store.h"
 #include "disk/store_int.h"
@@ -19,11 +17,14 @@ static void path_of(struct buf *out, const char *dir, const char *name)
 }
 
 /* Format 1 had one database, where the two directories are now. */
-static enum err refuse_format_1(const char *dir, struct errmsg *em)
+static enum err refuse_format_1(const struct disk_io *io, const char *dir, struct errmsg *em)
 {
     CLEANUP(buf_deinit) struct buf path = { 0 };
     path_of(&path, dir, "CURRENT");
-    if (access((const char *)path.at, F_OK) != 0) return OK;
+    uint64_t bytes = 0;
+    int answer = io->path_size(io->ctx, (const char *)path.at, &bytes);
+    if (answer == -ENOENT) return OK;
+    if (answer < 0) return disk_error(em, "look at", (const char *)path.at, answer);
     errmsg_set(em, "%s: format 1, this program knows %d", dir, STORE_FORMAT);
     return ERR_UNSUPPORTED;
 }
@@ -35,7 +36,8 @@ static enum err open_one(const struct store *s, struct store_db *db, const char 
     CLEANUP(buf_deinit) struct buf path = { 0 };
     uint64_t trimmed = 0;
     path_of(&path, s->options.dir, name);
-    TRY(store_db_open(db, (const char *)path.at, buffer_bytes, fresh, &trimmed, em));
+    TRY(store_db_open(db, s->options.io, (const char *)path.at, buffer_bytes, fresh, &trimmed,
+                      em));
     *trimmed_bytes += trimmed;
     return OK;
 }
@@ -135,13 +137,8 @@ static enum err open_rows(struct store *s, bool meta_fresh, uint64_t *trimmed_by
 enum err store_open_both(struct store *s, uint64_t *trimmed_bytes, struct errmsg *em)
 {
     const char *dir = s->options.dir;
-    if (mkdir(dir, 0700) == 0) {
-        TRY(store_db_sync_parent(dir, em));
-    } else if (errno != EEXIST) {
-        errmsg_set(em, "%s: cannot make: %s", dir, strerror(errno));
-        return ERR_IO;
-    }
-    TRY(refuse_format_1(dir, em));
+    TRY(disk_make_dir(s->options.io, dir, em));
+    TRY(refuse_format_1(s->options.io, dir, em));
     bool fresh = false;
     size_t buffer_bytes = MIN(s->options.write_buffer_bytes, STORE_META_BUFFER_BYTES_MAX);
     TRY(open_one(s, &s->meta, STORE_META_NAME, buffer_bytes, &fresh, trimmed_bytes, em));

@@ -96,11 +96,16 @@ enum err done_queue_init(struct done_queue *q, struct errmsg *em)
     return OK;
 }
 
+void done_queue_init_manual(struct done_queue *q)
+{
+    *q = (struct done_queue){ .fd = -1 };
+}
+
 void done_queue_deinit(struct done_queue *q)
 {
     while (__atomic_load_n(&q->pushing, __ATOMIC_SEQ_CST) != 0) sched_yield();
     ASSERT(q->head == NULL);
-    close(q->fd);
+    if (q->fd >= 0) close(q->fd);
 }
 
 static void stack_push(struct work **stack, struct work *w)
@@ -128,6 +133,7 @@ static void wake_sleeper(struct done_queue *q)
 {
     if (__atomic_load_n(&q->sleeping, __ATOMIC_SEQ_CST) == 0) return;
     if (__atomic_exchange_n(&q->sleeping, 0, __ATOMIC_SEQ_CST) == 0) return; /* another one wrote */
+    if (q->fd < 0) return;
     uint64_t one = 1;
     ssize_t written = write(q->fd, &one, sizeof one);
     ASSERT(written == (ssize_t)sizeof one);
@@ -164,6 +170,7 @@ bool done_queue_about_to_sleep(struct done_queue *q)
 void done_queue_woke(struct done_queue *q)
 {
     __atomic_store_n(&q->sleeping, 0, __ATOMIC_SEQ_CST);
+    if (q->fd < 0) return;
     uint64_t count;
     ssize_t got = read(q->fd, &count, sizeof count);
     ASSERT(got == (ssize_t)sizeof count || (got < 0 && errno == EAGAIN));
@@ -190,28 +197,31 @@ static struct work *next_job(struct workers *ws)
     return job;
 }
 
+static bool run_next(struct workers *ws)
+{
+    struct work *job = next_job(ws);
+    if (job == NULL) return false;
+    struct done_queue *done = job->done;
+    job->run(job);
+    done_queue_push(done, job);
+    return true;
+}
+
 static void *worker_main(void *arg)
 {
     struct workers *ws = arg;
     for (;;) {
         uint32_t seen = doorbell_seen(&ws->bell);
         bool stopping = __atomic_load_n(&ws->stopping, __ATOMIC_SEQ_CST);
-        struct work *job = next_job(ws);
-        if (job != NULL) {
-            struct done_queue *done = job->done;
-            job->run(job);
-            done_queue_push(done, job);
-        } else if (stopping) {
-            return NULL;
-        } else {
-            doorbell_wait(&ws->bell, seen);
-        }
+        if (run_next(ws)) continue;
+        if (stopping) return NULL;
+        doorbell_wait(&ws->bell, seen);
     }
 }
 
 enum err workers_new(size_t count, struct workers **out, struct errmsg *em)
 {
-    ASSERT(count >= 1 && count <= WORKERS_COUNT_MAX);
+    ASSERT(count <= WORKERS_COUNT_MAX);
     struct workers *ws = mem_zalloc(sizeof *ws);
     pthread_mutex_init(&ws->lock, NULL);
     for (size_t i = 0; i < count; i++) {
@@ -232,6 +242,8 @@ void workers_free(struct workers *ws)
     __atomic_store_n(&ws->stopping, true, __ATOMIC_SEQ_CST);
     doorbell_ring_all(&ws->bell);
     for (size_t i = 0; i < ws->count; i++) pthread_join(ws->threads[i], NULL);
+    while (ws->count == 0 && run_next(ws)) {
+    }
     ASSERT(ws->inbox == NULL && ws->ready == NULL);
     pthread_mutex_destroy(&ws->lock);
     mem_free(ws);
@@ -242,4 +254,17 @@ void workers_submit(struct workers *ws, struct work *w)
     ASSERT(w->run != NULL && w->done != NULL);
     stack_push(&ws->inbox, w);
     doorbell_ring(&ws->bell);
+}
+
+bool workers_step(struct workers *ws)
+{
+    ASSERT(ws->count == 0);
+    return run_next(ws);
+}
+
+void workers_abandon(struct workers *ws)
+{
+    ASSERT(ws->count == 0);
+    for (struct work *w; (w = next_job(ws)) != NULL;) done_queue_push(w->done, w);
+    workers_free(ws);
 }

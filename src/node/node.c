@@ -32,7 +32,7 @@ uint64_t node_random_id(const struct node *n, uint64_t salt)
 
 static enum err identity_begin(struct node *n, bool *fresh, struct errmsg *em)
 {
-    const struct disk_io *io = disk_io_posix();
+    const struct disk_io *io = n->cfg.io;
     enum err e = identity_load(io, n->cfg.dir, &n->identity, em);
     if (e != OK && e != ERR_NOT_FOUND) return e;
     *fresh = e == ERR_NOT_FOUND || !n->identity.ready;
@@ -57,7 +57,7 @@ static enum err identity_ready(struct node *n, struct errmsg *em)
 {
     if (n->identity.ready) return OK;
     n->identity.ready = true;
-    return identity_save(disk_io_posix(), n->cfg.dir, &n->identity, em);
+    return identity_save(n->cfg.io, n->cfg.dir, &n->identity, em);
 }
 
 /* Files without an identity are not ours to write over. */
@@ -71,7 +71,7 @@ static int count_name(void *arg, const char *name)
 
 static enum err refuse_strangers(struct node *n, struct errmsg *em)
 {
-    const struct disk_io *io = disk_io_posix();
+    const struct disk_io *io = n->cfg.io;
     struct identity id;
     if (identity_load(io, n->cfg.dir, &id, em) != ERR_NOT_FOUND) return OK;
     size_t count = 0;
@@ -122,12 +122,13 @@ static struct wal_options wal_options_of(struct node *n, const char *dir)
 {
     return (struct wal_options){
         .dir = dir,
+        .io = n->cfg.io,
         .cluster_id = n->identity.cluster_id,
         .member_id = n->identity.member_id,
         .salt = u64_mix(n->cfg.random[0] + 1),
         .segment_bytes = n->cfg.wal_segment_bytes,
         .keep_bytes = n->cfg.wal_keep_bytes,
-        .backend = n->cfg.wal_backend,
+        .backend = n->cfg.manual ? WAL_BACKEND_MANUAL : n->cfg.wal_backend,
         .replay_from = state_applied_index(n->state) + 1,
         .on_entry = replay_entry,
         .on_fatal = n->cfg.on_fatal != NULL ? log_fatal : NULL,
@@ -159,7 +160,7 @@ static enum err bootstrap_log(struct node *n, const char *dir, struct errmsg *em
     struct wal_options options = wal_options_of(n, dir);
     options.create = true;
     options.on_entry = NULL;
-    options.backend = WAL_BACKEND_THREAD;
+    options.backend = n->cfg.manual ? WAL_BACKEND_MANUAL : WAL_BACKEND_THREAD;
     struct wal *wal = NULL;
     TRY(wal_open(&options, &wal, em));
     if (wal_found(wal)->last.index == 0 && !waits) {
@@ -252,7 +253,7 @@ static enum err with_place(const struct node *n, enum err e, struct errmsg *em)
 
 static enum err open_store(struct node *n, struct raft_members *members, struct errmsg *em)
 {
-    TRY(workers_new(n->cfg.worker_count, &n->workers, em));
+    TRY(workers_new(n->cfg.manual ? 0 : n->cfg.worker_count, &n->workers, em));
     char dir[DISK_PATH_BYTES_MAX];
     path_of(n, "db", dir);
     struct store_options options = {
@@ -261,6 +262,8 @@ static enum err open_store(struct node *n, struct raft_members *members, struct 
         .on_fatal = n->cfg.on_fatal,
         .on_fatal_ctx = n->cfg.on_fatal_ctx,
         .write_buffer_bytes = n->cfg.store_buffer_bytes,
+        .io = n->cfg.io,
+        .manual = n->cfg.manual,
     };
     struct store_info info;
     TRY(with_place(n, store_open(&options, &n->store, &info, em), em));
@@ -281,7 +284,7 @@ static bool log_is_stuck(struct node *n)
     return st.next_segment_err != OK && st.in_flight_us == 0;
 }
 
-static bool is_sole_voter(const struct node *n)
+bool node_is_sole_voter(const struct node *n)
 {
     return raft_is_voter(n->raft) && raft_members_voter_count(raft_members(n->raft)) == 1;
 }
@@ -290,7 +293,7 @@ static bool is_sole_voter(const struct node *n)
  * on the disk, the end of the process does not: what is left was never answered. */
 static void replay_run(struct node *n, bool closing)
 {
-    if (!is_sole_voter(n)) { /* what is committed is known by the others */
+    if (!node_is_sole_voter(n)) { /* what is committed is known by the others */
         node_update(n);
         return;
     }
@@ -299,7 +302,8 @@ static void replay_run(struct node *n, bool closing)
         node_update(n);
         struct wal_done done;
         if (!wal_poll(n->wal, &done)) {
-            wal_wait(n->wal, REPLAY_POLL_MS);
+            if (n->cfg.manual) node_disk_step(n);
+            else wal_wait(n->wal, REPLAY_POLL_MS);
             if (closing && log_is_stuck(n)) return;
             continue;
         }
@@ -337,8 +341,8 @@ static void serve_begin(struct node *n)
 
 static enum err open_all(struct node *n, int64_t mono_ms, struct errmsg *em)
 {
-    TRY(disk_make_dir(disk_io_posix(), n->cfg.dir, em));
-    TRY(dirlock_take(n->cfg.dir, &n->lock, em));
+    TRY(disk_make_dir(n->cfg.io, n->cfg.dir, em));
+    if (!n->cfg.manual) TRY(dirlock_take(n->cfg.dir, &n->lock, em));
     TRY(refuse_strangers(n, em));
     bool fresh = false;
     TRY(identity_begin(n, &fresh, em));
@@ -367,6 +371,7 @@ enum err node_open(const struct node_config *cfg, const struct node_hooks *hooks
     ASSERT(cfg->election_timeout_ms >= 2 * cfg->heartbeat_ms);
     struct node *n = mem_zalloc(sizeof *n);
     n->cfg = *cfg;
+    if (n->cfg.io == NULL) n->cfg.io = disk_io_posix();
     n->hooks = *hooks;
     n->mono_us = mono_ms * 1000;
     n->wall_ms = wall_ms;
@@ -391,26 +396,26 @@ static void drain(struct node *n)
     node_seal(n);
     node_forward(n);
     replay_run(n, true);
-    while (n->mark_count >= NODE_CHECKPOINTS_IN_FLIGHT) node_store_poll(n);
+    while (n->mark_count >= NODE_CHECKPOINTS_IN_FLIGHT) {
+        if (n->cfg.manual) node_disk_step(n);
+        node_store_poll(n);
+    }
     node_checkpoint_if_due(n, true);
 }
 
-void node_close(struct node *n)
+static void free_memory(struct node *n)
 {
-    if (n->open) {
-        drain(n);
-        node_fail_tickets(n, ERR_TIMEOUT);
-        node_members_fail(n);
-    }
-    wal_close(n->wal);
-    store_close(n->store);
-    workers_free(n->workers);
     node_probe_free(n);
     while (n->refs != NULL) {
         struct read_refs *next = n->refs->next;
         for (size_t i = 0; i < n->refs->count; i++) blob_unref(n->refs->packs[i]);
         mem_free(n->refs);
         n->refs = next;
+    }
+    while (n->member_waits != NULL) {
+        struct member_wait *next = n->member_waits->next;
+        mem_free(n->member_waits);
+        n->member_waits = next;
     }
     raft_free(n->raft);
     state_free(n->state);
@@ -430,6 +435,36 @@ void node_close(struct node *n)
     mem_free(n);
 }
 
+void node_close(struct node *n)
+{
+    if (n->open) {
+        drain(n);
+        node_fail_tickets(n, ERR_TIMEOUT);
+        node_members_fail(n);
+    }
+    wal_close(n->wal);
+    store_close(n->store);
+    workers_free(n->workers);
+    free_memory(n);
+}
+
+void node_abandon(struct node *n)
+{
+    ASSERT(n->cfg.manual);
+    node_fail_tickets(n, ERR_TIMEOUT);
+    node_members_fail(n);
+    wal_abandon(n->wal);
+    workers_abandon(n->workers);
+    store_abandon(n->store);
+    free_memory(n);
+}
+
+bool node_disk_step(struct node *n)
+{
+    ASSERT(n->cfg.manual);
+    return wal_step(n->wal) || store_step(n->store) || workers_step(n->workers);
+}
+
 /* --- looking ---------------------------------------------------------------------------------------- */
 
 const struct state *node_state(const struct node *n) { return n->state; }
@@ -445,10 +480,7 @@ enum err node_read_check(const struct node *n)
     return UNLIKELY(n->diverged) ? ERR_DIVERGED : OK;
 }
 
-bool node_read_at_once(const struct node *n)
-{
-    return node_leads(n) && is_sole_voter(n);
-}
+bool node_read_at_once(const struct node *n) { return n->at_once; }
 
 void node_stats_get(struct node *n, struct node_stats *out)
 {

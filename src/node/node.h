@@ -148,6 +148,8 @@ void node_close(struct node *n);
 
 /* One turn: publishes what was proposed, takes completions, applies, expires, checkpoints. */
 void node_turn(struct node *n, int64_t mono_us, int64_t wall_ms);
+/* Tests: ends as a crash would, writing nothing. Open tickets are finished with ERR_TIMEOUT. */
+void node_abandon(struct node *n);
 /* Tests: carries out one thing that a thread would do; false: there is none. Only with manual. */
 bool node_disk_step(struct node *n);
 /* How long the loop may sleep at most, in us; -1 for ever. */

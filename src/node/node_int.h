@@ -152,6 +152,7 @@ struct node {
     uint64_t known_term;
     int64_t leader_seen_ms; /* when there was a leader last */
     bool leaderless_told;
+    bool at_once;           /* leads, and is the only voter */
     bool diverged;          /* P9: the others agree on another state */
 
     /* reads */
@@ -275,6 +276,7 @@ enum err node_on_member_request(struct node *n, uint64_t peer, struct slice in) 
 enum err node_on_member_answer(struct node *n, uint64_t peer, struct slice in) MUST_USE;
 void node_members_fail(struct node *n); /* the end of the process */
 void node_members_applied(struct node *n, uint64_t index, uint64_t term);
+bool node_is_sole_voter(const struct node *n);
 uint64_t node_random_id(const struct node *n, uint64_t salt); /* node.c */
 
 /* node_wish.c */

@@ -455,7 +455,6 @@ enum err node_propose_internal(struct node *n, const struct op *op)
 void node_local(struct node *n, const struct ticket *t)
 {
     ASSERT(t->row != NULL);
-    ASSERT(ticket_ring_count(&n->tickets) > 0);
     ticket_ring_push(&n->tickets, t, 0);
 }
 

@@ -137,6 +137,7 @@ void node_read(struct node *n, struct store_read *read_taken)
 struct node_disk_probe {
     struct work work;
     struct done_queue done;
+    const struct disk_io *io;
     char dir[DISK_PATH_BYTES_MAX];
     uint64_t free_bytes;
     bool busy;
@@ -145,7 +146,7 @@ struct node_disk_probe {
 static void probe_run(struct work *w)
 {
     struct node_disk_probe *p = CONTAINER_OF(w, struct node_disk_probe, work);
-    p->free_bytes = disk_free_bytes(p->dir);
+    p->free_bytes = disk_free_bytes(p->io, p->dir);
 }
 
 static void probe_take(struct node *n)
@@ -166,10 +167,15 @@ void node_probe_start(struct node *n)
 {
     if (n->probe == NULL) {
         n->probe = mem_zalloc(sizeof *n->probe);
+        n->probe->io = n->cfg.io;
         snprintf(n->probe->dir, sizeof n->probe->dir, "%s", n->cfg.dir);
-        struct errmsg em;
-        enum err e = done_queue_init(&n->probe->done, &em);
-        ASSERT(e == OK);
+        if (n->cfg.manual) {
+            done_queue_init_manual(&n->probe->done);
+        } else {
+            struct errmsg em;
+            enum err e = done_queue_init(&n->probe->done, &em);
+            ASSERT(e == OK);
+        }
     }
     probe_take(n);
     if (n->probe->busy) return;

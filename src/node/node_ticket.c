@@ -94,7 +94,7 @@ static void sink_result(void *ctx, const struct apply_origin *o, const struct op
 {
     struct node *n = ctx;
     n->stats.applied_ops++;
-    if (!is_ours(n, o)) return;
+    if (!is_ours(n, o) || o->seq <= n->done_seq) return; /* given twice, or answered without */
     node_run_locals(n);
     struct node_ticket t = ticket_ring_pop(&n->tickets);
     ASSERT(t.seq == o->seq);
@@ -112,7 +112,7 @@ static void sink_element(void *ctx, const struct apply_origin *o, uint32_t ordin
                          const struct op *op, const struct op_result *res, const struct view *v)
 {
     struct node *n = ctx;
-    if (!is_ours(n, o)) return;
+    if (!is_ours(n, o) || o->seq <= n->done_seq) return;
     node_run_locals(n);
     const struct node_ticket *t = ticket_ring_head(&n->tickets);
     ASSERT(t != NULL && t->seq == o->seq);

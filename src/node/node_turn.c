@@ -264,6 +264,7 @@ void node_update(struct node *n)
     struct raft_update up;
     while (raft_update_take(n->raft, &up)) update_once(n, &up);
     n->in_update = false;
+    n->at_once = node_leads(n) && node_is_sole_voter(n);
     node_members_step(n);
 }
 
@@ -360,8 +361,20 @@ static void every_second(struct node *n)
 
 /* --- the turn ---------------------------------------------------------------------------------- */
 
+/* Reads that were put in front of an operation which was then refused: apply passes them at the
+ * next operation of ours, so there must be one. */
+static void locals_carry(struct node *n)
+{
+    const struct node_ticket *head = ticket_ring_head(&n->tickets);
+    if (LIKELY(head == NULL || head->seq != 0 || n->next_seq != n->done_seq + 1)) return;
+    struct op op = { .kind = OP_NOOP };
+    enum err e = node_propose_internal(n, &op);
+    ASSERT(e == OK);
+}
+
 static void publish(struct node *n)
 {
+    locals_carry(n);
     node_seal(n);
     node_forward(n);
     barrier_ask(n);

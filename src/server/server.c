@@ -93,6 +93,7 @@ static void limits_take(struct server *s)
     l->watches_per_client_max = (uint32_t)c->watches_per_client;
     l->subscriptions_per_client_max = (uint32_t)c->subscriptions_per_client;
     l->slowlog_us = c->slowlog_slower_than_us;
+    l->request_timeout_ms = 5000;
     l->slowlog_count_max = (uint32_t)c->slowlog_max_len;
     s->env.password = c->requirepass;
     log_level_set((enum log_level)c->loglevel);

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "../unit/disk/test_wal_disk.h"
+#include "../sim/sim_disk.h"
 #include "disk/wal_int.h"
 
 #define DIR_NAME        "/d"
@@ -26,11 +26,11 @@ static enum err on_entry(void *ctx, const struct wal_entry *e)
     return OK;
 }
 
-static enum err reopen(struct model_disk *m, uint64_t *last, struct wal **out)
+static enum err reopen(struct sim_disk *m, uint64_t *last, struct wal **out)
 {
     *last = 0;
     struct wal_options o = { .dir = DIR_NAME,
-                             .io = &m->io,
+                             .io = sim_disk_io(m),
                              .create = true,
                              .cluster_id = 1,
                              .member_id = 2,
@@ -67,51 +67,51 @@ static void append(struct wal *wal)
     wal_check(wal);
 }
 
-static struct model_disk *good_log(uint64_t *last)
+static struct sim_disk *good_log(uint64_t *last)
 {
-    struct model_disk *m = model_new(1);
+    struct sim_disk *m = sim_disk_new("/d", 1);
     struct wal *wal = NULL;
     enum err e = reopen(m, last, &wal);
     ASSERT(e == OK);
     for (int i = 0; i < BATCHES; i++) append(wal);
     *last = wal_last_durable(wal).index;
     wal_close(wal); /* so that the last batch is proven */
-    model_settle(m);
+    sim_disk_settle(m);
     return m;
 }
 
 /* Eight bytes a change: which file, what, where. Returns whether a tail was zeroed, which looks as
  * if nothing had been written there. */
-static bool changes_apply(struct model_disk *m, const uint8_t *data, size_t size)
+static bool changes_apply(struct sim_disk *m, const uint8_t *data, size_t size)
 {
     bool tail_zeroed = false;
     for (; size >= 8; data += 8, size -= 8) {
         char path[DISK_PATH_BYTES_MAX];
         wal_segment_path(DIR_NAME, 1 + data[0] % 3, path);
-        struct model_file *f = model_get(m, path);
+        struct sim_file *f = sim_disk_get(m, path);
         if (f == NULL || f->now_bytes == 0) continue;
         size_t at = u32_le(data + 4) % f->now_bytes;
         uint8_t what = data[1] % 6;
         if (what == 0) f->now[at] ^= (uint8_t)(1u << data[2] % 8);
         if (what == 1) f->now[at] = data[2];
         if (what == 2) memset(f->now + at / 512 * 512, 0, 512);
-        if (what == 3) model_resize(f, at);
+        if (what == 3) sim_disk_resize(m, f, at);
         if (what == 4) memset(f->now + at, 0, f->now_bytes - at);
-        if (what == 5) m->io.unlink(m->io.ctx, path);
+        if (what == 5) sim_disk_io(m)->unlink(m, path);
         tail_zeroed |= what >= 4;
     }
-    model_settle(m);
+    sim_disk_settle(m);
     return tail_zeroed;
 }
 
 /* The input as the first segment, its header and first batch's checksums repaired, so that what is
  * behind the checksums is met too. */
-static void segment_put(struct model_disk *m, const uint8_t *data, size_t size)
+static void segment_put(struct sim_disk *m, const uint8_t *data, size_t size)
 {
     int fd = -1;
     char path[DISK_PATH_BYTES_MAX];
     wal_segment_path(DIR_NAME, 1, path);
-    int answer = m->io.open(m, path, DISK_WRITE | DISK_CREATE, &fd);
+    int answer = sim_disk_io(m)->open(m, path, DISK_WRITE | DISK_CREATE, &fd);
     ASSERT(answer == 0);
     struct wal_segment_head head = { .version = WAL_VERSION,
                                      .block_bytes = 4096,
@@ -122,10 +122,10 @@ static void segment_put(struct model_disk *m, const uint8_t *data, size_t size)
                                      .salt = 3 };
     uint8_t raw[WAL_SEGMENT_HEAD_BYTES];
     wal_segment_head_encode(&head, raw);
-    m->io.allocate(m, fd, WAL_SEGMENT_BYTES_MIN);
-    m->io.pwrite(m, fd, raw, sizeof raw, 0);
-    m->io.pwrite(m, fd, data, MIN(size, (size_t)WAL_SEGMENT_BYTES_MIN - 4096), 4096);
-    struct model_file *f = model_get(m, path);
+    sim_disk_io(m)->allocate(m, fd, WAL_SEGMENT_BYTES_MIN);
+    sim_disk_io(m)->pwrite(m, fd, raw, sizeof raw, 0);
+    sim_disk_io(m)->pwrite(m, fd, data, MIN(size, (size_t)WAL_SEGMENT_BYTES_MIN - 4096), 4096);
+    struct sim_file *f = sim_disk_get(m, path);
     uint32_t seed = wal_seed(3, 1);
     uint32_t prev_crc = 0;
     for (size_t at = 4096; at + WAL_BATCH_HEAD_BYTES < WAL_SEGMENT_BYTES_MIN; at += 4096) {
@@ -137,11 +137,11 @@ static void segment_put(struct model_disk *m, const uint8_t *data, size_t size)
         u32_le_put(batch + 4, crc32c(seed, batch + 8, WAL_BATCH_HEAD_BYTES - 8 + heads));
         prev_crc = u32_le(batch + 4);
     }
-    m->io.close(m, fd);
-    model_settle(m);
+    sim_disk_io(m)->close(m, fd);
+    sim_disk_settle(m);
 }
 
-static void check(struct model_disk *m, uint64_t proven_last)
+static void check(struct sim_disk *m, uint64_t proven_last)
 {
     uint64_t last = 0;
     struct wal *wal = NULL;
@@ -161,16 +161,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 1 || size > INPUT_BYTES_MAX) return 0;
     uint64_t proven_last = 0;
-    struct model_disk *m;
+    struct sim_disk *m;
     if (data[0] % 2 == 0) {
         m = good_log(&proven_last);
         if (changes_apply(m, data + 1, size - 1)) proven_last = 0;
     } else {
-        m = model_new(1);
+        m = sim_disk_new("/d", 1);
         segment_put(m, data + 1, size - 1);
     }
     check(m, proven_last);
-    model_free(m);
+    sim_disk_free(m);
     return 0;
 }
 

@@ -18,7 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "disk/store.h"
+#include "disk/store_int.h"
 
 #define KIT_UNUSED __attribute__((unused))
 
@@ -342,7 +342,10 @@ KIT_UNUSED static uint64_t kit_submit(struct kit_model *m, struct store *s)
 static void kit_poll(struct store *s, struct store_done *done)
 {
     struct pollfd ready = { .fd = store_fd(s), .events = POLLIN };
-    if (store_about_to_sleep(s)) {
+    if (s->options.manual) {
+        bool ran = workers_step(s->options.workers) || store_step(s);
+        assert_true(ran);
+    } else if (store_about_to_sleep(s)) {
         assert_int_equal(poll(&ready, 1, -1), 1);
         store_woke(s);
     }

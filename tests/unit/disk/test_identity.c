@@ -6,7 +6,7 @@
 
 #include "base/buf.h"
 #include "disk/identity.h"
-#include "test_wal_disk.h"
+#include "../../sim/sim_disk.h"
 
 #define DIR_NAME "/d"
 #define FILE_NAME "/d/identity"
@@ -21,28 +21,28 @@ static bool same(const struct identity *a, const struct identity *b)
            a->ready == b->ready;
 }
 
-static struct model_disk *disk_with(const struct identity *id)
+static struct sim_disk *disk_with(const struct identity *id)
 {
-    struct model_disk *m = model_new(1);
+    struct sim_disk *m = sim_disk_new("/d", 1);
     struct errmsg em = { "" };
-    assert_int_equal(identity_save(&m->io, DIR_NAME, id, &em), OK);
+    assert_int_equal(identity_save(sim_disk_io(m), DIR_NAME, id, &em), OK);
     return m;
 }
 
 /* Replaces the file's bytes. */
-static void put(struct model_disk *m, struct slice text)
+static void put(struct sim_disk *m, struct slice text)
 {
     int fd = -1;
-    m->io.unlink(m, FILE_NAME);
-    assert_int_equal(m->io.open(m, FILE_NAME, DISK_WRITE | DISK_CREATE, &fd), 0);
-    if (text.len > 0) assert_int_equal(m->io.pwrite(m, fd, text.at, text.len, 0), text.len);
-    m->io.close(m, fd);
-    assert_int_equal(m->io.dirsync(m, DIR_NAME), 0);
+    sim_disk_io(m)->unlink(m, FILE_NAME);
+    assert_int_equal(sim_disk_io(m)->open(m, FILE_NAME, DISK_WRITE | DISK_CREATE, &fd), 0);
+    if (text.len > 0) assert_int_equal(sim_disk_io(m)->pwrite(m, fd, text.at, text.len, 0), text.len);
+    sim_disk_io(m)->close(m, fd);
+    assert_int_equal(sim_disk_io(m)->dirsync(m, DIR_NAME), 0);
 }
 
-static enum err load(struct model_disk *m, struct identity *out, struct errmsg *em)
+static enum err load(struct sim_disk *m, struct identity *out, struct errmsg *em)
 {
-    return identity_load(&m->io, DIR_NAME, out, em);
+    return identity_load(sim_disk_io(m), DIR_NAME, out, em);
 }
 
 static void test_what_was_saved_is_loaded(void **state)
@@ -53,22 +53,22 @@ static void test_what_was_saved_is_loaded(void **state)
         { 1, 2, 3, 4, true },
         { UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, true },
     };
-    struct model_disk *m = model_new(1);
+    struct sim_disk *m = sim_disk_new("/d", 1);
     for (size_t i = 0; i < ARRAY_LEN(ids); i++) {
         struct errmsg em = { "" };
         struct identity got;
-        assert_int_equal(identity_save(&m->io, DIR_NAME, &ids[i], &em), OK);
+        assert_int_equal(identity_save(sim_disk_io(m), DIR_NAME, &ids[i], &em), OK);
         assert_int_equal(load(m, &got, &em), OK);
         assert_true(same(&got, &ids[i]));
     }
-    model_free(m);
+    sim_disk_free(m);
 }
 
 static void test_the_file_is_text_with_pinned_bytes(void **state)
 {
     (void)state;
-    struct model_disk *m = disk_with(&old_id);
-    const struct model_file *f = model_get(m, FILE_NAME);
+    struct sim_disk *m = disk_with(&old_id);
+    const struct sim_file *f = sim_disk_get(m, FILE_NAME);
     assert_non_null(f);
     static const char want[] = "cordis-identity 1\ncluster 11\nmember 22\ndirectory 33\n"
                                "incarnation 4\nready 1\ncrc ";
@@ -77,22 +77,22 @@ static void test_the_file_is_text_with_pinned_bytes(void **state)
     char crc[16];
     snprintf(crc, sizeof crc, "%08x\n", crc32c(0, want, sizeof want - 1 - 4));
     assert_memory_equal(f->now + sizeof want - 1, crc, 9);
-    model_free(m);
+    sim_disk_free(m);
 }
 
 static void test_a_directory_without_one_says_so(void **state)
 {
     (void)state;
-    struct model_disk *m = model_new(1);
+    struct sim_disk *m = sim_disk_new("/d", 1);
     struct errmsg em = { "" };
     struct identity got = old_id;
     assert_int_equal(load(m, &got, &em), ERR_NOT_FOUND);
     assert_non_null(strstr(em.text, FILE_NAME));
     assert_true(same(&got, &old_id)); /* unchanged on error */
-    model_free(m);
+    sim_disk_free(m);
 }
 
-static void check_damaged(struct model_disk *m, struct slice text, const char *what, size_t at)
+static void check_damaged(struct sim_disk *m, struct slice text, const char *what, size_t at)
 {
     put(m, text);
     struct errmsg em = { "" };
@@ -106,8 +106,8 @@ static void check_damaged(struct model_disk *m, struct slice text, const char *w
 static void test_every_flipped_bit_and_every_cut_is_damage(void **state)
 {
     (void)state;
-    struct model_disk *m = disk_with(&old_id);
-    const struct model_file *f = model_get(m, FILE_NAME);
+    struct sim_disk *m = disk_with(&old_id);
+    const struct sim_file *f = sim_disk_get(m, FILE_NAME);
     size_t len = f->now_bytes;
     uint8_t *good = mem_copy(f->now, len);
     uint8_t *bad = mem_copy(good, len);
@@ -123,7 +123,7 @@ static void test_every_flipped_bit_and_every_cut_is_damage(void **state)
     assert_int_equal(load(m, &got, &em), OK);
     mem_free(good);
     mem_free(bad);
-    model_free(m);
+    sim_disk_free(m);
 }
 
 /* With a right checksum, so that only the meaning is wrong. */
@@ -146,7 +146,7 @@ static const char *const wrong[] = {
 static void test_wrong_contents_under_a_right_checksum(void **state)
 {
     (void)state;
-    struct model_disk *m = model_new(1);
+    struct sim_disk *m = sim_disk_new("/d", 1);
     struct buf text = { 0 };
     for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
         buf_clear(&text);
@@ -166,22 +166,20 @@ static void test_wrong_contents_under_a_right_checksum(void **state)
     while (text.len <= IDENTITY_BYTES_MAX) buf_append_u8(&text, 'x');
     check_damaged(m, buf_slice(&text), "behind the end", 2);
     buf_deinit(&text);
-    model_free(m);
+    sim_disk_free(m);
 }
 
 /* Saves the new identity with the n-th writing operation failing; false when there are fewer. */
-static bool save_failing_at(uint64_t n, enum model_fault fault, uint64_t seed, bool power_lost)
+static bool save_failing_at(uint64_t n, enum sim_fault fault, uint64_t seed, bool power_lost)
 {
-    struct model_disk *m = disk_with(&old_id);
-    m->random = seed;
-    m->fault_at = m->op_count + n;
-    m->fault = fault;
-    m->fault_errno = EIO;
+    struct sim_disk *m = disk_with(&old_id);
+    sim_disk_seed(m, seed);
+    sim_disk_fail_nth(m, n, fault, EIO);
     struct errmsg em = { "" };
-    enum err saved = identity_save(&m->io, DIR_NAME, &new_id, &em);
-    bool hit = m->fault_hit;
-    m->fault_at = 0;
-    if (fault == MODEL_CRASH || power_lost) model_crash(m);
+    enum err saved = identity_save(sim_disk_io(m), DIR_NAME, &new_id, &em);
+    bool hit = sim_disk_fault_hit(m);
+    sim_disk_fail_nth(m, 0, SIM_FAIL, 0);
+    if (fault == SIM_CRASH || power_lost) sim_disk_crash(m, 0);
     struct identity got;
     enum err e = load(m, &got, &em);
     if (e != OK) fail_msg("operation %llu: %s", (unsigned long long)n, em.text);
@@ -190,18 +188,18 @@ static bool save_failing_at(uint64_t n, enum model_fault fault, uint64_t seed, b
     if (saved == OK) assert_true(is_new); /* what was said to be kept is kept */
 
     /* And the next start goes on, whatever was left lying about. */
-    assert_int_equal(identity_save(&m->io, DIR_NAME, &new_id, &em), OK);
-    model_crash(m);
+    assert_int_equal(identity_save(sim_disk_io(m), DIR_NAME, &new_id, &em), OK);
+    sim_disk_crash(m, 0);
     assert_int_equal(load(m, &got, &em), OK);
     assert_true(same(&got, &new_id));
-    model_free(m);
+    sim_disk_free(m);
     return hit;
 }
 
 static void test_a_failure_or_crash_at_any_operation_leaves_one_of_the_two(void **state)
 {
     (void)state;
-    static const enum model_fault faults[] = { MODEL_FAIL, MODEL_SHORT, MODEL_CRASH };
+    static const enum sim_fault faults[] = { SIM_FAIL, SIM_SHORT, SIM_CRASH };
     for (size_t i = 0; i < ARRAY_LEN(faults); i++) {
         for (uint64_t seed = 1; seed <= 40; seed++) {
             uint64_t n = 1;
@@ -214,20 +212,17 @@ static void test_a_failure_or_crash_at_any_operation_leaves_one_of_the_two(void 
 static void test_a_failed_operation_names_the_file(void **state)
 {
     (void)state;
-    struct model_disk *m = disk_with(&old_id);
-    uint64_t from = m->op_count;
-    for (uint64_t n = 1;; n++) {
-        m->fault_at = m->op_count + n;
-        m->fault = MODEL_FAIL;
-        m->fault_errno = EIO;
-        m->fault_hit = false;
+    struct sim_disk *m = disk_with(&old_id);
+    uint64_t n = 1;
+    for (;; n++) {
+        sim_disk_fail_nth(m, n, SIM_FAIL, EIO);
         struct errmsg em = { "" };
-        enum err e = identity_save(&m->io, DIR_NAME, &new_id, &em);
-        if (!m->fault_hit) break;
+        enum err e = identity_save(sim_disk_io(m), DIR_NAME, &new_id, &em);
+        if (!sim_disk_fault_hit(m)) break;
         if (e != OK) assert_non_null(strstr(em.text, DIR_NAME));
     }
-    assert_true(m->op_count > from);
-    model_free(m);
+    assert_true(n > 4);
+    sim_disk_free(m);
 }
 
 int main(void)

@@ -366,7 +366,7 @@ static void test_the_info_log_stays_small(void **state)
     bool fresh = false;
     uint64_t trimmed = 0;
     uint64_t bytes = 0;
-    assert_int_equal(store_db_open(&db, dir, 64 << 10, &fresh, &trimmed, NULL), OK);
+    assert_int_equal(store_db_open(&db, disk_io_posix(), dir, 64 << 10, &fresh, &trimmed, NULL), OK);
     assert_true(fresh);
     assert_int_equal(store_db_made(&db, NULL), OK);
     char *path = kit_join(dir, "LOG");

@@ -21,7 +21,7 @@ static void put(const char *dir, const char *name, struct slice key, struct slic
     bool fresh = false;
     uint64_t trimmed = 0;
     char *path = kit_join(dir, name);
-    assert_int_equal(store_db_open(&db, path, 128 << 10, &fresh, &trimmed, NULL), OK);
+    assert_int_equal(store_db_open(&db, disk_io_posix(), path, 128 << 10, &fresh, &trimmed, NULL), OK);
     mem_free(path);
     leveldb_writebatch_t *batch = leveldb_writebatch_create();
     leveldb_writebatch_put(batch, (const char *)key.at, key.len, (const char *)value.at, value.len);

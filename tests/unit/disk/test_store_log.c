@@ -227,28 +227,28 @@ static void test_only_the_newest_log_is_trimmed(void **state)
     put_batch(&b, &seq, 2, 100);
     size_t b_begin_last = b.len;
     put_batch(&b, &seq, 2, 100);
-    assert_int_equal(store_log_trim(dir, &trimmed, &em), OK);
+    assert_int_equal(store_log_trim(disk_io_posix(), dir, &trimmed, &em), OK);
     assert_int_equal(trimmed, 0);
 
     write_log(dir, "000099.log", &a, a.len);
     write_log(dir, "000100.log", &b, b.len - 3);
     write_log(dir, "LOG", &b, 5);
-    assert_int_equal(store_log_trim(dir, &trimmed, &em), OK);
+    assert_int_equal(store_log_trim(disk_io_posix(), dir, &trimmed, &em), OK);
     assert_int_equal(trimmed, b.len - 3 - b_begin_last);
     assert_int_equal(file_bytes(dir, "000100.log"), b_begin_last);
     assert_int_equal(file_bytes(dir, "000099.log"), a.len);
-    assert_int_equal(store_log_trim(dir, &trimmed, &em), OK);
+    assert_int_equal(store_log_trim(disk_io_posix(), dir, &trimmed, &em), OK);
     assert_int_equal(trimmed, 0);
 
     write_log(dir, "000099.log", &a, a.len - 3);
-    assert_int_equal(store_log_trim(dir, &trimmed, &em), ERR_CORRUPT);
+    assert_int_equal(store_log_trim(disk_io_posix(), dir, &trimmed, &em), ERR_CORRUPT);
     assert_non_null(strstr(em.text, "000099.log"));
     /* Cut between two batches it cannot be seen here: the markers tell. */
     write_log(dir, "000099.log", &a, a_begin_last);
-    assert_int_equal(store_log_trim(dir, &trimmed, &em), OK);
+    assert_int_equal(store_log_trim(disk_io_posix(), dir, &trimmed, &em), OK);
     /* The order of the logs does not fit. */
     write_log(dir, "000101.log", &a, a.len);
-    assert_int_equal(store_log_trim(dir, &trimmed, &em), ERR_CORRUPT);
+    assert_int_equal(store_log_trim(disk_io_posix(), dir, &trimmed, &em), ERR_CORRUPT);
     assert_non_null(strstr(em.text, "000101.log"));
     kit_remove(dir);
 }

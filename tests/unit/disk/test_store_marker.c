@@ -66,7 +66,7 @@ static void fixture_init(struct fixture *f)
     bool fresh = false;
     uint64_t trimmed = 0;
     *f = (struct fixture){ .dir = kit_dir() };
-    assert_int_equal(store_db_open(&f->db, f->dir, 1 << 20, &fresh, &trimmed, NULL), OK);
+    assert_int_equal(store_db_open(&f->db, disk_io_posix(), f->dir, 1 << 20, &fresh, &trimmed, NULL), OK);
     leveldb_writebatch_t *batch = leveldb_writebatch_create();
     store_marker_begin(batch, &f->newest);
     write_batch(f, batch);

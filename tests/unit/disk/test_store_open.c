@@ -278,7 +278,7 @@ static size_t remove_pack(const char *dir, size_t number)
     uint64_t trimmed = 0;
     CLEANUP(buf_deinit) struct buf keys = { 0 };
     char *path = kit_join(dir, "rows");
-    assert_int_equal(store_db_open(&db, path, 128 << 10, &fresh, &trimmed, NULL), OK);
+    assert_int_equal(store_db_open(&db, disk_io_posix(), path, 128 << 10, &fresh, &trimmed, NULL), OK);
     list_packs(&db, &keys);
     size_t count = keys.len / STORE_PACK_KEY_BYTES;
     if (number < count) {

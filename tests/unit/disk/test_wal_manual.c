@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "disk/wal.h"
-#include "test_wal_disk.h"
+#include "../../sim/sim_disk.h"
 
 #define DIR_NAME          "/d"
 #define ENTRIES_MAX       8192
@@ -35,7 +35,7 @@ struct pending {
 };
 
 struct world {
-    struct model_disk *disk;
+    struct sim_disk *disk;
     struct wal *wal;
     struct shadow sure;   /* reported as durable, or recovered */
     struct shadow newest; /* with everything submitted */
@@ -114,7 +114,7 @@ static void world_fatal(void *ctx, const char *line)
 static void world_warning(void *ctx, const char *line)
 {
     const struct world *w = ctx;
-    if (!w->disk->fault_hit) fail_msg("%s", line);
+    if (!sim_disk_fault_hit(w->disk)) fail_msg("%s", line);
 }
 
 static enum err world_entry(void *ctx, const struct wal_entry *e)
@@ -132,11 +132,11 @@ static enum err world_open(struct world *w, struct errmsg *em)
 {
     struct wal_options o = {
         .dir = DIR_NAME,
-        .io = &w->disk->io,
+        .io = sim_disk_io(w->disk),
         .create = true,
         .cluster_id = 11,
         .member_id = 22,
-        .salt = 1 + model_random(w->disk, UINT32_MAX),
+        .salt = 1 + sim_disk_random(w->disk, UINT32_MAX),
         .segment_bytes = WAL_SEGMENT_BYTES_MIN,
         .backend = WAL_BACKEND_MANUAL,
         .on_entry = world_entry,
@@ -199,9 +199,9 @@ static struct wal_entry entry_make(struct world *w, uint64_t term, uint64_t inde
 {
     struct wal_entry e = { .term = term,
                            .index = index,
-                           .type = (uint8_t)model_random(w->disk, 4) };
+                           .type = (uint8_t)sim_disk_random(w->disk, 4) };
     static const uint64_t sizes[] = { 8, 300, 5000, 20000 };
-    size_t bytes = (size_t)(8 + model_random(w->disk, sizes[model_random(w->disk, 4)]));
+    size_t bytes = (size_t)(8 + sim_disk_random(w->disk, sizes[sim_disk_random(w->disk, 4)]));
     e.blob = blob_new(bytes);
     e.blob->len = bytes;
     u64_le_put(e.blob->at, w->id_next++);
@@ -232,16 +232,16 @@ static void world_submit(struct world *w)
     if (w->pending_count == PENDING_MAX || w->newest.last + BATCH_ENTRIES_MAX + 200 > ENTRIES_MAX) {
         return;
     }
-    struct model_disk *m = w->disk;
+    struct sim_disk *m = w->disk;
     struct pending *p = &w->pending[w->pending_count++];
     memset(p, 0, sizeof *p);
     const struct shadow *s = &w->newest;
     p->hard = s->hard;
-    uint64_t kind = model_random(m, 20);
+    uint64_t kind = sim_disk_random(m, 20);
     if (kind == 0) p->what.snapshot_begin = (struct wal_mark){ s->last + 100, s->hard.term };
     uint64_t last = s->last;
     if (kind == 1) {
-        last = s->last + model_random(m, 30);
+        last = s->last + sim_disk_random(m, 30);
         if (last > 0 && last > s->hard.commit) {
             p->what.snapshot = (struct wal_mark){ last, MAX(s->hard.term, (uint64_t)1) };
         } else {
@@ -250,22 +250,22 @@ static void world_submit(struct world *w)
     }
     if (kind >= 2 && kind < 5 && s->last > MAX(s->hard.commit, s->floor)) {
         uint64_t low = MAX(s->hard.commit, s->floor) + 1;
-        p->what.truncate_from = low + model_random(m, s->last - low + 1);
+        p->what.truncate_from = low + sim_disk_random(m, s->last - low + 1);
         last = p->what.truncate_from - 1;
         p->what.truncate_term = shadow_term(s, last);
     }
     if (p->what.truncate_from != 0 || kind == 5 || p->hard.term == 0) {
         p->hard.term++;
-        p->hard.vote = model_random(m, 4);
+        p->hard.vote = sim_disk_random(m, 4);
         p->what.hard = &p->hard;
     }
     uint64_t term = MAX(p->hard.term, p->what.snapshot.term);
-    p->what.entry_count = (size_t)model_random(m, BATCH_ENTRIES_MAX + 1);
+    p->what.entry_count = (size_t)sim_disk_random(m, BATCH_ENTRIES_MAX + 1);
     for (size_t i = 0; i < p->what.entry_count; i++) {
         p->entries[i] = entry_make(w, term, ++last);
     }
-    if (model_random(m, 3) == 0 && last > p->hard.commit) {
-        p->hard.commit += model_random(m, last - p->hard.commit + 1);
+    if (sim_disk_random(m, 3) == 0 && last > p->hard.commit) {
+        p->hard.commit += sim_disk_random(m, last - p->hard.commit + 1);
         p->what.hard = &p->hard;
     }
     pending_submit(w, p);
@@ -275,7 +275,7 @@ static void world_poll(struct world *w)
 {
     struct wal_done done;
     if (!wal_poll(w->wal, &done)) return;
-    assert_false(w->fatal && !w->disk->fault_hit);
+    assert_false(w->fatal && !sim_disk_fault_hit(w->disk));
     size_t n = 0;
     while (n < w->pending_count && w->pending[n].seq <= done.seq) {
         shadow_apply(&w->sure, &w->pending[n++]);
@@ -310,7 +310,7 @@ static void world_read(struct world *w)
 {
     uint64_t first = MAX(wal_first_index(w->wal), w->sure.floor + 1);
     if (w->pending_count > 0 || first > w->sure.last) return;
-    uint64_t from = first + model_random(w->disk, w->sure.last - first + 1);
+    uint64_t from = first + sim_disk_random(w->disk, w->sure.last - first + 1);
     struct errmsg em;
     enum err e = wal_read(w->wal, from, w->sure.last, read_entry, w, &em);
     if (e != OK) fail_msg("seed %llu: read: %s", (unsigned long long)w->seed, em.text);
@@ -318,22 +318,22 @@ static void world_read(struct world *w)
 
 static void world_turn(struct world *w)
 {
-    uint64_t what = model_random(w->disk, 12);
+    uint64_t what = sim_disk_random(w->disk, 12);
     if (what < 4) world_submit(w);
     if (what >= 4 && what < 9) wal_step(w->wal);
     if (what == 9) wal_tick(w->wal, w->now_ms += 400);
-    if (what == 10 && model_random(w->disk, 4) == 0 && w->sure.last > w->sure.floor) {
+    if (what == 10 && sim_disk_random(w->disk, 4) == 0 && w->sure.last > w->sure.floor) {
         wal_drop_below(w->wal,
-                       w->sure.floor + 1 + model_random(w->disk, w->sure.last - w->sure.floor));
+                       w->sure.floor + 1 + sim_disk_random(w->disk, w->sure.last - w->sure.floor));
     }
-    if (what == 11 && !w->disk->crashed) world_read(w);
+    if (what == 11 && !sim_disk_is_crashed(w->disk)) world_read(w);
     world_poll(w);
 }
 
 /* The reads of a crashed disk fail, and then nothing may be compared. */
 static void world_live(struct world *w, uint64_t turns)
 {
-    for (uint64_t i = 0; i < turns && !w->disk->crashed && !w->fatal; i++) world_turn(w);
+    for (uint64_t i = 0; i < turns && !sim_disk_is_crashed(w->disk) && !w->fatal; i++) world_turn(w);
 }
 
 static void world_begin(struct world *w, uint64_t seed)
@@ -341,17 +341,17 @@ static void world_begin(struct world *w, uint64_t seed)
     memset(w, 0, sizeof *w);
     w->seed = seed;
     w->id_next = 1;
-    w->disk = model_new(seed);
+    w->disk = sim_disk_new("/d", seed);
 }
 
 /* Often only the process dies, and what is in the cache is found again: it must not be trusted
  * more than it deserves when the power goes later. */
 static void world_power_or_kill(struct world *w)
 {
-    if (model_random(w->disk, 2) == 0) {
-        model_crash(w->disk);
+    if (sim_disk_random(w->disk, 2) == 0) {
+        sim_disk_crash(w->disk, 0);
     } else {
-        model_kill(w->disk);
+        sim_disk_kill(w->disk);
     }
 }
 
@@ -362,7 +362,7 @@ static void world_restart(struct world *w, bool may_fail)
         enum err e = world_open(w, &em);
         if (e == OK) break;
         /* The only excuse is the fault that was asked for. */
-        if (!w->disk->fault_hit || !may_fail) {
+        if (!sim_disk_fault_hit(w->disk) || !may_fail) {
             fail_msg("seed %llu: open: %s", (unsigned long long)w->seed, em.text);
         }
         assert_true(e == ERR_IO || e == ERR_NOSPACE);
@@ -378,14 +378,13 @@ static void test_crash_anywhere_keeps_what_was_reported(void **state)
     for (uint64_t seed = 1; seed <= CRASH_SEEDS; seed++) {
         world_begin(&w, seed);
         for (int round = 0; round < CRASH_ROUNDS; round++) {
-            w.disk->fault = MODEL_CRASH;
             /* sometimes within recovery */
-            w.disk->fault_at =
-                w.disk->op_count + 1 + model_random(w.disk, 4 + 40u * (unsigned)round);
+            uint64_t n = 1 + sim_disk_random(w.disk, 4 + 40u * (unsigned)round);
+            sim_disk_fail_nth(w.disk, n, SIM_CRASH, EIO);
             world_restart(&w, true);
             world_live(&w, 400);
-            if (!w.disk->crashed && model_random(w.disk, 3) == 0) {
-                w.disk->fault_at = 0;
+            if (!sim_disk_is_crashed(w.disk) && sim_disk_random(w.disk, 3) == 0) {
+                sim_disk_fail_nth(w.disk, 0, SIM_FAIL, 0);
                 wal_close(w.wal);
                 w.sure = w.newest;
                 w.pending_count = 0;
@@ -394,29 +393,29 @@ static void test_crash_anywhere_keeps_what_was_reported(void **state)
             }
             world_power_or_kill(&w);
         }
-        model_free(w.disk);
+        sim_disk_free(w.disk);
     }
 }
 
 /* One script, and its n-th operation fails, for all n: the process would stop, or the operation is
  * one that is tried again; nothing that was reported is lost, nothing is reported afterwards. */
-static bool script_with_fault(uint64_t fault_at, enum model_fault fault, int fault_errno)
+static bool script_with_fault(uint64_t fault_at, enum sim_fault fault, int fault_errno)
 {
     static struct world w;
     world_begin(&w, FAULT_SCRIPT_SEED);
-    w.disk->fault = fault;
-    w.disk->fault_errno = fault_errno;
-    w.disk->fault_at = fault_at;
+    sim_disk_fail_nth(w.disk, fault_at, fault, fault_errno);
     world_restart(&w, true);
     /* Sizes are drawn from the disk's generator, which faults move on: so not the same script to
      * the byte, but the same for the same n. */
     world_live(&w, 250);
-    bool hit = w.disk->fault_hit || w.disk->op_count > fault_at;
+    struct sim_disk_stats stats;
+    sim_disk_stats_get(w.disk, &stats);
+    bool hit = sim_disk_fault_hit(w.disk) || stats.op_count > fault_at;
     wal_abandon(w.wal);
-    model_crash(w.disk);
+    sim_disk_crash(w.disk, 0);
     world_restart(&w, false);
     wal_close(w.wal);
-    model_free(w.disk);
+    sim_disk_free(w.disk);
     return hit;
 }
 
@@ -424,10 +423,10 @@ static void test_each_operation_fails_once(void **state)
 {
     (void)state;
     static const struct {
-        enum model_fault fault;
+        enum sim_fault fault;
         int fault_errno;
     } faults[] = {
-        { MODEL_FAIL, EIO }, { MODEL_FAIL, ENOSPC }, { MODEL_SHORT, EIO }, { MODEL_CRASH, EIO }
+        { SIM_FAIL, EIO }, { SIM_FAIL, ENOSPC }, { SIM_SHORT, EIO }, { SIM_CRASH, EIO }
     };
     for (size_t i = 0; i < ARRAY_LEN(faults); i++) {
         uint64_t n = 1;
@@ -449,13 +448,13 @@ static void test_step_reports_only_after_the_sync(void **state)
     blob_unref(e.blob);
     struct wal_done done = { 0 };
     assert_false(wal_poll(w.wal, &done));
-    w.disk->fault_at = w.disk->op_count + 2; /* the write passes, the sync fails */
+    sim_disk_fail_nth(w.disk, 2, SIM_FAIL, EIO); /* the write passes, the sync fails */
     wal_step(w.wal);
     assert_true(w.fatal);
     assert_false(wal_poll(w.wal, &done));
     assert_false(wal_step(w.wal));
     wal_abandon(w.wal);
-    model_free(w.disk);
+    sim_disk_free(w.disk);
 }
 
 static void test_tick_writes_one_empty_batch(void **state)
@@ -484,7 +483,7 @@ static void test_tick_writes_one_empty_batch(void **state)
     assert_int_equal(after.sync_count, before.sync_count + 1);
     assert_string_equal(after.backend, "manual");
     wal_close(w.wal);
-    model_free(w.disk);
+    sim_disk_free(w.disk);
 }
 
 int main(void)

@@ -6,12 +6,12 @@
 #include <cmocka.h>
 
 #include "disk/wal_int.h"
-#include "test_wal_disk.h"
+#include "../../sim/sim_disk.h"
 #include "test_wal_kit.h"
 
 #define DIR_NAME "/d"
 
-static struct model_disk *disk;
+static struct sim_disk *disk;
 static struct wal *wal;
 static char fatal_line[512];
 static char warning_line[512];
@@ -31,7 +31,7 @@ static void on_warning(void *ctx, const char *line)
 static struct wal *open_log(void)
 {
     struct wal_options o = { .dir = DIR_NAME,
-                             .io = &disk->io,
+                             .io = sim_disk_io(disk),
                              .create = true,
                              .cluster_id = 1,
                              .member_id = 2,
@@ -50,7 +50,7 @@ static int begin(void **state)
 {
     (void)state;
     fatal_line[0] = warning_line[0] = 0;
-    disk = model_new(1);
+    disk = sim_disk_new("/d", 1);
     wal = open_log();
     kit_run(wal);
     return 0;
@@ -60,7 +60,7 @@ static int end(void **state)
 {
     (void)state;
     wal_abandon(wal);
-    model_free(disk);
+    sim_disk_free(disk);
     return 0;
 }
 
@@ -177,7 +177,7 @@ static void test_damage_is_found_when_read(void **state)
     kit_run(wal);
     char path[DISK_PATH_BYTES_MAX];
     wal_segment_path(DIR_NAME, 1, path);
-    struct model_file *f = model_get(disk, path);
+    struct sim_file *f = sim_disk_get(disk, path);
     struct errmsg em;
     const struct wal_run *run = &wal->index.runs[wal->index.run_begin];
     for (size_t at = 0; at < WAL_BATCH_HEAD_BYTES + 3 * WAL_RECORD_HEAD_BYTES + 9000; at += 7) {

@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "disk/wal_int.h"
-#include "test_wal_disk.h"
+#include "../../sim/sim_disk.h"
 #include "test_wal_kit.h"
 
 #define DIR_NAME      "/d"
@@ -27,19 +27,19 @@ struct batch_place {
 };
 
 struct image {
-    struct model_disk *disk;
+    struct sim_disk *disk;
     struct batch_place places[BATCHES_MAX];
     size_t place_count;
     uint64_t last_index;
     uint64_t segments;
 };
 
-static struct wal_options options(struct model_disk *m)
+static struct wal_options options(struct sim_disk *m)
 {
     memset(&replayed, 0, sizeof replayed);
     return (struct wal_options){
         .dir = DIR_NAME,
-        .io = &m->io,
+        .io = sim_disk_io(m),
         .create = true,
         .cluster_id = KIT_CLUSTER,
         .member_id = KIT_MEMBER,
@@ -54,7 +54,7 @@ static struct wal_options options(struct model_disk *m)
 /* A log, one entry or more a batch; `closed`: with the proof at its end. */
 static struct image image_make(size_t batch_count, bool closed)
 {
-    struct image im = { .disk = model_new(1) };
+    struct image im = { .disk = sim_disk_new("/d", 1) };
     struct wal_options o = options(im.disk);
     struct wal *wal = NULL;
     struct errmsg em;
@@ -79,7 +79,7 @@ static struct image image_make(size_t batch_count, bool closed)
     } else {
         wal_abandon(wal);
     }
-    model_settle(im.disk);
+    sim_disk_settle(im.disk);
     return im;
 }
 
@@ -91,7 +91,7 @@ static char *segment_name(uint64_t seq)
 }
 
 /* Opens a damaged log. OK: the index of its last entry in *last, which was replayed whole. */
-static enum err reopen(struct model_disk *m, uint64_t *last, struct errmsg *em)
+static enum err reopen(struct sim_disk *m, uint64_t *last, struct errmsg *em)
 {
     struct wal_options o = options(m);
     o.create = false;
@@ -119,7 +119,7 @@ static struct saved image_save(const struct image *im)
     struct saved s = { .count = im->segments + 1 };
     ASSERT(s.count < ARRAY_LEN(s.bytes));
     for (uint64_t seq = 1; seq <= s.count; seq++) {
-        const struct model_file *f = model_get(im->disk, segment_name(seq));
+        const struct sim_file *f = sim_disk_get(im->disk, segment_name(seq));
         assert_non_null(f);
         s.bytes[seq] = mem_copy(f->now, f->now_bytes);
         s.sizes[seq] = f->now_bytes;
@@ -130,26 +130,27 @@ static struct saved image_save(const struct image *im)
 static void image_restore(struct image *im, const struct saved *s)
 {
     for (uint64_t seq = 1; seq <= s->count; seq++) {
-        if (model_get(im->disk, segment_name(seq)) == NULL) {
+        if (sim_disk_get(im->disk, segment_name(seq)) == NULL) {
             int fd = -1;
+            const struct disk_io *io = sim_disk_io(im->disk);
             assert_int_equal(
-                im->disk->io.open(im->disk, segment_name(seq), DISK_WRITE | DISK_CREATE, &fd), 0);
-            im->disk->io.close(im->disk, fd);
+                io->open(io->ctx, segment_name(seq), DISK_WRITE | DISK_CREATE, &fd), 0);
+            io->close(io->ctx, fd);
         }
-        struct model_file *f = model_get(im->disk, segment_name(seq));
-        model_resize(f, s->sizes[seq]);
+        struct sim_file *f = sim_disk_get(im->disk, segment_name(seq));
+        sim_disk_resize(im->disk, f, s->sizes[seq]);
         memcpy(f->now, s->bytes[seq], s->sizes[seq]);
     }
-    if (model_get(im->disk, segment_name(s->count + 1)) != NULL) {
-        im->disk->io.unlink(im->disk, segment_name(s->count + 1));
+    if (sim_disk_get(im->disk, segment_name(s->count + 1)) != NULL) {
+        sim_disk_io(im->disk)->unlink(im->disk, segment_name(s->count + 1));
     }
-    model_settle(im->disk);
+    sim_disk_settle(im->disk);
 }
 
 static void image_free(struct image *im, struct saved *s)
 {
     for (uint64_t seq = 1; seq <= s->count; seq++) mem_free(s->bytes[seq]);
-    model_free(im->disk);
+    sim_disk_free(im->disk);
 }
 
 /* What must be found at least: everything but the last batch, and that too if a proof follows. */
@@ -184,13 +185,13 @@ static void flips(bool closed)
     struct saved s = image_save(&im);
     size_t refused = 0;
     for (uint64_t seed = 0; seed < FLIPS; seed++) {
-        struct model_file *f = model_get(im.disk, segment_name(1 + model_random(im.disk, s.count)));
-        size_t at = (size_t)model_random(im.disk, f->now_bytes);
-        uint64_t kind = model_random(im.disk, 3);
-        if (kind == 0) f->now[at] ^= (uint8_t)(1u << model_random(im.disk, 8));
+        struct sim_file *f = sim_disk_get(im.disk, segment_name(1 + sim_disk_random(im.disk, s.count)));
+        size_t at = (size_t)sim_disk_random(im.disk, f->now_bytes);
+        uint64_t kind = sim_disk_random(im.disk, 3);
+        if (kind == 0) f->now[at] ^= (uint8_t)(1u << sim_disk_random(im.disk, 8));
         if (kind == 1) memset(f->now + at / 512 * 512, 0, 512);
         if (kind == 2) { /* the first bytes of a block are where the headers are */
-            f->now[at / 4096 * 4096 + model_random(im.disk, 200)] ^= 0x10;
+            f->now[at / 4096 * 4096 + sim_disk_random(im.disk, 200)] ^= 0x10;
         }
         check_damaged(&im, closed, "damage", seed);
         image_restore(&im, &s);
@@ -217,7 +218,7 @@ static void test_each_header_byte_of_a_synced_batch_refuses(void **state)
         const struct batch_place *p = &im.places[i];
         if (im.places[i + 1].segment_seq != p->segment_seq) continue;
         for (size_t byte = 0; byte < WAL_BATCH_HEAD_BYTES + WAL_RECORD_HEAD_BYTES; byte++) {
-            struct model_file *f = model_get(im.disk, segment_name(p->segment_seq));
+            struct sim_file *f = sim_disk_get(im.disk, segment_name(p->segment_seq));
             f->now[p->end + byte] ^= 0x40;
             uint64_t last = 0;
             struct errmsg em;
@@ -225,7 +226,7 @@ static void test_each_header_byte_of_a_synced_batch_refuses(void **state)
             char offset[64];
             snprintf(offset, sizeof offset, "offset %llu", (unsigned long long)p->end);
             if (strstr(em.text, offset) == NULL) fail_msg("no %s in: %s", offset, em.text);
-            f = model_get(im.disk, segment_name(p->segment_seq));
+            f = sim_disk_get(im.disk, segment_name(p->segment_seq));
             f->now[p->end + byte] ^= 0x40;
         }
         if (i % 8 != 0) i += 3;
@@ -240,7 +241,7 @@ static void test_every_shorter_file_is_refused(void **state)
     struct image im = image_make(BATCHES_SHORT, false);
     struct saved s = image_save(&im);
     for (uint64_t seq = 1; seq <= s.count; seq++) {
-        struct model_file *f = model_get(im.disk, segment_name(seq));
+        struct sim_file *f = sim_disk_get(im.disk, segment_name(seq));
         for (size_t len = 0; len < s.sizes[seq]; len++) {
             f->now_bytes = len;
             uint64_t last = 0;
@@ -267,7 +268,7 @@ static void test_every_torn_end_keeps_the_batches_before(void **state)
     uint64_t to = im.places[im.place_count - 1].end;
     assert_true(to - from > 8192);
     for (uint64_t cut = from; cut < to; cut += cut % 4096 < 200 ? 1 : 37) {
-        struct model_file *f = model_get(im.disk, segment_name(im.segments));
+        struct sim_file *f = sim_disk_get(im.disk, segment_name(im.segments));
         memset(f->now + cut, 0, f->now_bytes - cut);
         uint64_t want = im.places[first].last_index;
         uint64_t end = im.places[first].end;
@@ -286,7 +287,7 @@ static void test_every_torn_end_keeps_the_batches_before(void **state)
                      err_name(e), em.text, (unsigned long long)last, (unsigned long long)want);
         }
         /* What was dropped is gone from the disk, too: nothing of it comes back. */
-        f = model_get(im.disk, segment_name(im.segments));
+        f = sim_disk_get(im.disk, segment_name(im.segments));
         for (size_t i = (size_t)end; i < f->now_bytes; i++) assert_int_equal(f->now[i], 0);
         image_restore(&im, &s);
     }
@@ -308,7 +309,7 @@ static void test_files_missing_swapped_or_too_many(void **state)
     (void)state;
     struct image im = image_make(BATCHES, true);
     struct saved s = image_save(&im);
-    const struct disk_io *io = &im.disk->io;
+    const struct disk_io *io = sim_disk_io(im.disk);
 
     io->unlink(io->ctx, segment_name(2));
     expect_refusal(&im, "wal-0000000000000002 is missing");
@@ -326,12 +327,12 @@ static void test_files_missing_swapped_or_too_many(void **state)
     expect_refusal(&im, "the one before is sealed");
     image_restore(&im, &s);
 
-    struct model_file *f = model_get(im.disk, segment_name(2));
+    struct sim_file *f = sim_disk_get(im.disk, segment_name(2));
     f->now_bytes = 0;
     expect_refusal(&im, "it has 0 bytes");
     image_restore(&im, &s);
 
-    f = model_get(im.disk, segment_name(2));
+    f = sim_disk_get(im.disk, segment_name(2));
     memcpy(f->now, s.bytes[1], s.sizes[1]);
     expect_refusal(&im, "the sequence is 1, expected 2");
     image_restore(&im, &s);
@@ -356,7 +357,7 @@ static void test_files_missing_swapped_or_too_many(void **state)
     assert_int_equal(wal_segment_head_decode(s.bytes[1], &head, &em), OK);
     head.version = WAL_VERSION + 1;
     wal_segment_head_encode(&head, raw);
-    f = model_get(im.disk, segment_name(1));
+    f = sim_disk_get(im.disk, segment_name(1));
     memcpy(f->now, raw, sizeof raw);
     assert_int_equal(reopen(im.disk, &last, &em), ERR_UNSUPPORTED);
     image_free(&im, &s);
@@ -369,7 +370,7 @@ static void test_end_is_durable_before_it_is_reported(void **state)
     struct image im = image_make(BATCHES, false);
     struct saved s = image_save(&im);
     const struct batch_place *p = &im.places[im.place_count - 1];
-    struct model_file *f = model_get(im.disk, segment_name(p->segment_seq));
+    struct sim_file *f = sim_disk_get(im.disk, segment_name(p->segment_seq));
     uint64_t begin = p->begin;
     /* As after a failed sync: the cache has it and believes it to be clean, the disk does not. */
     memset(f->disk + begin, 0, (size_t)(p->end - begin));
@@ -377,7 +378,7 @@ static void test_end_is_durable_before_it_is_reported(void **state)
     struct errmsg em;
     assert_int_equal(reopen(im.disk, &last, &em), OK);
     assert_int_equal(last, im.last_index);
-    model_crash(im.disk);
+    sim_disk_crash(im.disk, 0);
     assert_int_equal(reopen(im.disk, &last, &em), OK);
     assert_int_equal(last, im.last_index);
     image_free(&im, &s);
@@ -387,7 +388,7 @@ static void test_end_is_durable_before_it_is_reported(void **state)
 static void test_a_batch_inside_a_value_proves_nothing(void **state)
 {
     (void)state;
-    struct model_disk *m = model_new(9);
+    struct sim_disk *m = sim_disk_new("/d", 9);
     struct wal_options o = options(m);
     o.on_entry = NULL;
     struct wal *wal = NULL;
@@ -411,12 +412,12 @@ static void test_a_batch_inside_a_value_proves_nothing(void **state)
     blob_unref(b);
     kit_run(wal);
     wal_abandon(wal);
-    memset(model_get(m, segment_name(1))->now + begin, 0, 512); /* torn: the header did not land */
+    memset(sim_disk_get(m, segment_name(1))->now + begin, 0, 512); /* torn: the header did not land */
     o = options(m);
     assert_int_equal(wal_open(&o, &wal, &em), OK);
     assert_int_equal(wal_found(wal)->last.index, 0);
     wal_abandon(wal);
-    model_free(m);
+    sim_disk_free(m);
 }
 
 int main(void)

@@ -6,12 +6,12 @@
 #include <cmocka.h>
 
 #include "disk/wal_int.h"
-#include "test_wal_disk.h"
+#include "../../sim/sim_disk.h"
 #include "test_wal_kit.h"
 
 #define DIR_NAME "/d"
 
-static struct model_disk *disk;
+static struct sim_disk *disk;
 static struct wal *wal;
 static char fatal_line[512];
 static char warning_line[512];
@@ -31,7 +31,7 @@ static void on_warning(void *ctx, const char *line)
 static struct wal *open_log(void)
 {
     struct wal_options o = { .dir = DIR_NAME,
-                             .io = &disk->io,
+                             .io = sim_disk_io(disk),
                              .create = true,
                              .cluster_id = 1,
                              .member_id = 2,
@@ -50,7 +50,7 @@ static int begin(void **state)
 {
     (void)state;
     fatal_line[0] = warning_line[0] = 0;
-    disk = model_new(1);
+    disk = sim_disk_new("/d", 1);
     wal = open_log();
     kit_run(wal);
     return 0;
@@ -60,7 +60,7 @@ static int end(void **state)
 {
     (void)state;
     wal_abandon(wal);
-    model_free(disk);
+    sim_disk_free(disk);
     return 0;
 }
 
@@ -68,7 +68,7 @@ static bool exists(uint64_t seq)
 {
     char path[DISK_PATH_BYTES_MAX];
     wal_segment_path(DIR_NAME, seq, path);
-    return model_get(disk, path) != NULL;
+    return sim_disk_get(disk, path) != NULL;
 }
 
 static void test_one_is_made_ahead(void **state)
@@ -101,9 +101,7 @@ static void test_old_segment_becomes_a_new_one(void **state)
     wal_stats_get(wal, &stats);
     assert_true(stats.recycled_count >= 5);
     assert_false(exists(1));
-    size_t files = 0;
-    for (size_t i = 0; i < MODEL_FILES_MAX; i++) files += disk->now[i].name[0] != 0;
-    assert_true(files <= 4); /* in use, ahead, waiting to be recycled */
+    assert_true(sim_disk_file_count(disk) <= 4); /* in use, ahead, waiting to be recycled */
     wal_abandon(wal);
     wal = open_log();
     assert_int_equal(wal_found(wal)->last.index, 60);
@@ -113,7 +111,6 @@ static void test_old_segment_becomes_a_new_one(void **state)
 static void test_no_room_for_the_next_segment(void **state)
 {
     (void)state;
-    disk->fault_errno = ENOSPC;
     uint64_t seq = 0;
     struct wal_done done = { 0 };
     struct wal_stats stats;
@@ -121,7 +118,7 @@ static void test_no_room_for_the_next_segment(void **state)
     for (int i = 0; i < 200; i++) {
         /* every creation of a file fails, nothing else */
         bool makes = wal->writer.phase == WAL_PHASE_FILL && wal->maker.spare == NULL;
-        disk->fault_at = makes ? disk->op_count + 2 : 0;
+        sim_disk_fail_nth(disk, makes ? 2 : 0, SIM_FAIL, ENOSPC);
         bool stepped = wal_step(wal);
         wal_poll(wal, &done);
         if (!stepped && fatal_line[0] == 0) break;
@@ -132,7 +129,7 @@ static void test_no_room_for_the_next_segment(void **state)
     assert_int_equal(stats.next_segment_err, ERR_NOSPACE);
     assert_false(stats.next_segment_ready);
     assert_true(done.seq < seq);
-    disk->fault_at = 0;
+    sim_disk_fail_nth(disk, 0, SIM_FAIL, 0);
     while (wal_step(wal)) {
     }
     assert_true(wal_poll(wal, &done));
@@ -148,14 +145,13 @@ static void test_segment_found_by_name_has_its_name_for_good(void **state)
     (void)state;
     size_t found_ahead = 0;
     for (uint64_t seed = 0; seed < 400; seed++) {
-        disk = model_new(seed);
+        disk = sim_disk_new("/d", seed);
         wal = open_log();
-        disk->fault = MODEL_CRASH;
-        disk->fault_at = disk->op_count + 1 + seed % 8;
-        while (!disk->crashed && wal_step(wal)) {
+        sim_disk_fail_nth(disk, 1 + seed % 8, SIM_CRASH, EIO);
+        while (!sim_disk_is_crashed(disk) && wal_step(wal)) {
         }
         wal_abandon(wal);
-        model_kill(disk);
+        sim_disk_kill(disk);
         wal = open_log();
         found_ahead += wal->maker.spare != NULL;
         for (uint64_t n = 1; n <= 4; n++) kit_submit(wal, 1, n, n, 20000);
@@ -165,11 +161,11 @@ static void test_segment_found_by_name_has_its_name_for_good(void **state)
             wal_poll(wal, &done);
         }
         wal_abandon(wal);
-        model_crash(disk);
+        sim_disk_crash(disk, 0);
         wal = open_log();
         assert_int_equal(wal_found(wal)->last.index, 4);
         wal_abandon(wal);
-        model_free(disk);
+        sim_disk_free(disk);
     }
     assert_true(found_ahead > 0);
     assert_true(found_ahead < 400);
@@ -179,11 +175,10 @@ static void test_creating_a_log_without_room_is_an_error(void **state)
 {
     (void)state;
     for (uint64_t n = 1; n < 20; n++) {
-        struct model_disk *full = model_new(n);
-        full->fault_errno = ENOSPC;
-        full->fault_at = n;
+        struct sim_disk *full = sim_disk_new("/d", n);
+        sim_disk_fail_nth(full, n, SIM_FAIL, ENOSPC);
         struct wal_options o = { .dir = DIR_NAME,
-                                 .io = &full->io,
+                                 .io = sim_disk_io(full),
                                  .create = true,
                                  .cluster_id = 1,
                                  .member_id = 2,
@@ -192,9 +187,9 @@ static void test_creating_a_log_without_room_is_an_error(void **state)
         struct wal *opened = NULL;
         struct errmsg em;
         enum err e = wal_open(&o, &opened, &em);
-        if (full->fault_hit) assert_int_equal(e, ERR_NOSPACE);
+        if (sim_disk_fault_hit(full)) assert_int_equal(e, ERR_NOSPACE);
         if (e == OK) wal_abandon(opened);
-        model_free(full);
+        sim_disk_free(full);
     }
 }
 

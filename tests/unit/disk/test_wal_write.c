@@ -6,12 +6,12 @@
 #include <cmocka.h>
 
 #include "disk/wal_int.h"
-#include "test_wal_disk.h"
+#include "../../sim/sim_disk.h"
 #include "test_wal_kit.h"
 
 #define DIR_NAME "/d"
 
-static struct model_disk *disk;
+static struct sim_disk *disk;
 static struct wal *wal;
 static char fatal_line[512];
 static char warning_line[512];
@@ -31,7 +31,7 @@ static void on_warning(void *ctx, const char *line)
 static struct wal *open_log(void)
 {
     struct wal_options o = { .dir = DIR_NAME,
-                             .io = &disk->io,
+                             .io = sim_disk_io(disk),
                              .create = true,
                              .cluster_id = 1,
                              .member_id = 2,
@@ -50,7 +50,7 @@ static int begin(void **state)
 {
     (void)state;
     fatal_line[0] = warning_line[0] = 0;
-    disk = model_new(1);
+    disk = sim_disk_new("/d", 1);
     wal = open_log();
     kit_run(wal);
     return 0;
@@ -60,7 +60,7 @@ static int end(void **state)
 {
     (void)state;
     wal_abandon(wal);
-    model_free(disk);
+    sim_disk_free(disk);
     return 0;
 }
 
@@ -147,23 +147,22 @@ static void test_failures_say_where_and_end_everything(void **state)
 {
     (void)state;
     static const struct {
-        enum model_fault fault;
+        enum sim_fault fault;
         uint64_t after; /* operations */
         const char *text;
     } cases[] = {
-        { MODEL_FAIL, 1,
+        { SIM_FAIL, 1,
           "log write failed: /d/wal-0000000000000001 offset 8192, 4096 bytes: "
           "Input/output error (errno 5); stopping" },
-        { MODEL_FAIL, 2,
+        { SIM_FAIL, 2,
           "log sync failed: /d/wal-0000000000000001 offset 8192, 4096 bytes: "
           "Input/output error (errno 5); stopping" },
-        { MODEL_SHORT, 1, "log write failed: /d/wal-0000000000000001 offset 8192, 4096 bytes: " },
+        { SIM_SHORT, 1, "log write failed: /d/wal-0000000000000001 offset 8192, 4096 bytes: " },
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         if (i > 0) begin(NULL);
         kit_submit(wal, 1, 1, 1, 100);
-        disk->fault = cases[i].fault;
-        disk->fault_at = disk->op_count + cases[i].after;
+        sim_disk_fail_nth(disk, cases[i].after, cases[i].fault, EIO);
         wal_step(wal);
         if (strstr(fatal_line, cases[i].text) == NULL) fail_msg("%s", fatal_line);
         struct wal_done done;

@@ -150,6 +150,41 @@ static void test_a_ring_is_not_lost(void **state)
     }
 }
 
+static void test_manual_workers_run_a_job_a_step(void **state)
+{
+    (void)state;
+    struct workers *ws;
+    struct done_queue q;
+    int runs = 0;
+    struct job jobs[3];
+    done_queue_init_manual(&q);
+    assert_int_equal(done_queue_fd(&q), -1);
+    assert_int_equal(workers_new(0, &ws, NULL), OK);
+    assert_false(workers_step(ws));
+    for (int i = 0; i < 3; i++) {
+        jobs[i] = (struct job){ .work = { .run = job_run, .done = &q }, .runs = &runs };
+        workers_submit(ws, &jobs[i].work);
+    }
+    assert_int_equal(runs, 0);
+    assert_true(done_queue_about_to_sleep(&q));
+    assert_true(workers_step(ws));
+    assert_int_equal(runs, 1);
+    done_queue_woke(&q);
+    assert_false(done_queue_about_to_sleep(&q));
+    assert_ptr_equal(done_queue_take(&q), &jobs[0].work);
+    workers_abandon(ws); /* the others come back as they are */
+    assert_int_equal(runs, 1);
+    struct work *w = done_queue_take(&q);
+    assert_ptr_equal(w, &jobs[1].work);
+    assert_ptr_equal(w->next, &jobs[2].work);
+    assert_int_equal(workers_new(0, &ws, NULL), OK);
+    workers_submit(ws, &jobs[0].work);
+    workers_free(ws); /* runs what was submitted */
+    assert_int_equal(runs, 2);
+    assert_ptr_equal(done_queue_take(&q), &jobs[0].work);
+    done_queue_deinit(&q);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -157,6 +192,7 @@ int main(void)
         cmocka_unit_test(test_free_runs_what_was_submitted),
         cmocka_unit_test(test_the_queue_keeps_order_and_wakes_only_a_sleeper),
         cmocka_unit_test(test_a_ring_is_not_lost),
+        cmocka_unit_test(test_manual_workers_run_a_job_a_step),
     };
     return cmocka_run_group_tests_name("disk/workers", tests, NULL, NULL);
 }

@@ -1,0 +1,353 @@
+/* Three members in one process, on real directories, whose payloads are carried by hand. */
+#include "node/node.h"
+
+#include "base/log.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define NODES 3
+#define QUEUE_MAX 100000
+
+struct packet {
+    uint64_t from, to;
+    struct blob *bytes;
+};
+
+struct lab;
+struct member {
+    struct lab *lab;
+    struct node *node;
+    char dir[256];
+    uint64_t id, directory_id;
+    bool cut; /* nothing goes in or out */
+    uint64_t done_ok, done_failed;
+    enum err last_err;
+    uint64_t last_id;
+    uint64_t barrier;
+};
+
+struct lab {
+    char root[128];
+    struct member at[NODES + 1];
+    size_t count;
+    struct packet queue[QUEUE_MAX];
+    size_t head, tail;
+    struct raft_members members;
+    int64_t skew_us; /* added to the clock: time travel */
+};
+
+static int64_t skew_us;
+static int64_t mono_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000 + skew_us;
+}
+
+static void on_done(void *ctx, const struct ticket *t, const struct op *op, const struct op_result *res,
+                    const struct view *v)
+{
+    struct member *m = ctx;
+    (void)t;
+    (void)op;
+    (void)v;
+    m->last_err = res == NULL ? OK : res->err;
+    if (m->last_err == OK) m->done_ok++;
+    else m->done_failed++;
+    if (res != NULL) m->last_id = res->id;
+}
+static bool wants_prev(void *ctx, struct slice key)
+{
+    (void)ctx;
+    (void)key;
+    return false;
+}
+static void on_event(void *ctx, const struct mvcc_event *ev)
+{
+    (void)ctx;
+    (void)ev;
+}
+static void on_life(void *ctx, struct slice key, const char *what)
+{
+    (void)ctx;
+    (void)key;
+    (void)what;
+}
+static void on_read(void *ctx, const struct store_read *r)
+{
+    (void)ctx;
+    (void)r;
+}
+static void on_uncongested(void *ctx) { (void)ctx; }
+static void on_barrier(void *ctx, uint64_t barrier)
+{
+    struct member *m = ctx;
+    assert_true(barrier >= m->barrier);
+    m->barrier = barrier;
+}
+static void on_send(void *ctx, uint64_t peer, enum node_channel channel, struct slice payload)
+{
+    struct member *m = ctx;
+    (void)channel;
+    if (m->cut) return;
+    struct lab *lab = m->lab;
+    assert_true(lab->tail - lab->head < QUEUE_MAX);
+    lab->queue[lab->tail++ % QUEUE_MAX] = (struct packet){ m->id, peer, blob_copy(payload) };
+}
+
+static void member_open(struct lab *lab, size_t i, bool waits)
+{
+    struct member *m = &lab->at[i];
+    char name[8];
+    snprintf(name, sizeof name, "n%zu", i);
+    struct node_config cfg = {
+        .dir = m->dir, .name = name, .peer_address = "127.0.0.1:1", .client_address = "127.0.0.1:2",
+        .random = { 1, 2 + i, 3 + i, 4 + i + (uint64_t)mono_us() },
+        .heartbeat_ms = 20, .election_timeout_ms = 200, .snapshot_count = 1000, .checkpoint_bytes = 1 << 20,
+        .checkpoint_ms = 100, .wal_backend = WAL_BACKEND_THREAD, .wal_segment_bytes = 1 << 20,
+        .store_buffer_bytes = 1 << 18, .store_backlog_bytes_max = 1 << 26, .uncommitted_bytes_max = 1 << 24,
+        .worker_count = 1, .request_timeout_ms = 1500, .mono_us = mono_us,
+        .group = { .cluster_id = 77, .member_id = m->id, .directory_id = m->directory_id,
+                   .members = waits ? NULL : &lab->members },
+    };
+    struct node_hooks hooks = {
+        .ctx = m, .done = on_done, .wants_prev = wants_prev, .event = on_event, .life = on_life,
+        .read_done = on_read, .uncongested = on_uncongested, .barrier = on_barrier, .send = on_send,
+    };
+    struct errmsg em = { "" };
+    enum err e = node_open(&cfg, &hooks, mono_us() / 1000, 1700000000000, &m->node, &em);
+    if (e != OK) print_message("%s\n", em.text);
+    assert_int_equal(e, OK);
+}
+
+static void lab_init(struct lab *lab)
+{
+    memset(lab, 0, sizeof *lab);
+    log_level_set(LOG_ERROR);
+    snprintf(lab->root, sizeof lab->root, "%s/node-group-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+    assert_non_null(mkdtemp(lab->root));
+    lab->count = NODES;
+    for (size_t i = 0; i <= NODES; i++) {
+        struct member *m = &lab->at[i];
+        m->lab = lab;
+        m->id = 101 + i;
+        m->directory_id = 201 + i;
+        snprintf(m->dir, sizeof m->dir, "%s/n%zu", lab->root, i);
+        if (i == NODES) break;
+        struct raft_member r = { .id = m->id, .directory_id = m->directory_id, .role = RAFT_VOTER };
+        snprintf(r.peer_address, sizeof r.peer_address, "127.0.0.1:%zu", 1000 + i);
+        assert_int_equal(raft_members_put(&lab->members, &r), OK);
+    }
+    for (size_t i = 0; i < NODES; i++) member_open(lab, i, false);
+}
+
+static void lab_deinit(struct lab *lab)
+{
+    for (size_t i = 0; i < lab->count; i++) {
+        if (lab->at[i].node != NULL) node_close(lab->at[i].node);
+    }
+    for (; lab->head != lab->tail; lab->head++) blob_unref(lab->queue[lab->head % QUEUE_MAX].bytes);
+    char command[256];
+    snprintf(command, sizeof command, "rm -rf '%s'", lab->root);
+    assert_int_equal(system(command), 0);
+}
+
+static struct member *by_id(struct lab *lab, uint64_t id)
+{
+    for (size_t i = 0; i < lab->count; i++) {
+        if (lab->at[i].id == id) return &lab->at[i];
+    }
+    return NULL;
+}
+
+static void turn(struct lab *lab)
+{
+    for (size_t i = 0; i < lab->count; i++) {
+        if (lab->at[i].node != NULL) node_turn(lab->at[i].node, mono_us(), 1700000000000);
+    }
+    size_t end = lab->tail;
+    for (; lab->head != end; lab->head++) {
+        struct packet p = lab->queue[lab->head % QUEUE_MAX];
+        struct member *to = by_id(lab, p.to);
+        if (to != NULL && to->node != NULL && !to->cut) {
+            enum err e = node_receive(to->node, p.from, blob_slice(p.bytes));
+            assert_int_equal(e, OK);
+        }
+        blob_unref(p.bytes);
+    }
+    usleep(200);
+}
+
+/* Turns until cond or 20 s. */
+#define UNTIL(lab, cond)                                          \
+    do {                                                          \
+        int64_t end_us = mono_us() + 20000000;                    \
+        while (!(cond) && mono_us() < end_us) turn(lab);          \
+        assert_true(cond);                                        \
+    } while (0)
+
+static struct member *leader(struct lab *lab)
+{
+    for (size_t i = 0; i < lab->count; i++) {
+        struct member *m = &lab->at[i];
+        if (m->node != NULL && !m->cut && raft_role(node_raft(m->node)) == RAFT_LEADER) return m;
+    }
+    return NULL;
+}
+
+static void put(struct member *m, const char *key, const char *value)
+{
+    static const char row = 0;
+    struct op op = { .kind = OP_PUT, .key = slice_of(key), .value = slice_of(value), .fields = FIELD_KEY | FIELD_VALUE };
+    struct ticket t = { .client_id = 1, .row = &row };
+    assert_int_equal(node_propose(m->node, &op, false, &t), OK);
+}
+
+static uint64_t applied(const struct member *m) { return state_applied_index(node_state(m->node)); }
+
+static bool level(struct lab *lab)
+{
+    for (size_t i = 1; i < lab->count; i++) {
+        if (lab->at[i].node == NULL) continue;
+        if (applied(&lab->at[i]) != applied(&lab->at[0])) return false;
+        if (state_hash(node_state(lab->at[i].node)) != state_hash(node_state(lab->at[0].node))) return false;
+    }
+    return true;
+}
+
+static void test_writes_on_any_node(void **arg)
+{
+    (void)arg;
+    struct lab *lab = malloc(sizeof *lab);
+    lab_init(lab);
+    /* Asked before anybody leads: they wait. */
+    for (size_t i = 0; i < NODES; i++) put(&lab->at[i], "early", "x");
+    UNTIL(lab, lab->at[0].done_ok + lab->at[1].done_ok + lab->at[2].done_ok == 3);
+    for (size_t round = 0; round < 50; round++) {
+        char key[32];
+        for (size_t i = 0; i < NODES; i++) {
+            snprintf(key, sizeof key, "k%zu-%zu", round, i);
+            put(&lab->at[i], key, "value");
+        }
+        turn(lab);
+    }
+    for (size_t i = 0; i < NODES; i++) UNTIL(lab, lab->at[i].done_ok == 51);
+    UNTIL(lab, level(lab));
+    assert_int_equal(mvcc_live_count(state_mvcc(node_state(lab->at[0].node))), 151);
+    for (size_t i = 0; i < NODES; i++) {
+        uint64_t barrier = node_barrier(lab->at[i].node);
+        UNTIL(lab, lab->at[i].barrier >= barrier);
+    }
+    lab_deinit(lab);
+    free(lab);
+}
+
+static void test_leader_is_cut_off(void **arg)
+{
+    (void)arg;
+    struct lab *lab = malloc(sizeof *lab);
+    lab_init(lab);
+    UNTIL(lab, leader(lab) != NULL);
+    struct member *old = leader(lab);
+    struct member *other = old == &lab->at[0] ? &lab->at[1] : &lab->at[0];
+    put(other, "a", "1");
+    UNTIL(lab, other->done_ok == 1);
+    /* What is forwarded to a leader that is gone is given to the next one: no error. */
+    old->cut = true;
+    put(other, "b", "1");
+    put(old, "lost", "1");
+    UNTIL(lab, other->done_ok == 2);
+    assert_int_equal(other->done_failed, 0);
+    struct member *next = leader(lab);
+    assert_ptr_not_equal(next, old);
+    /* The old one cannot know what became of its own. */
+    UNTIL(lab, old->done_failed == 1);
+    assert_int_equal(old->last_err, ERR_TIMEOUT);
+    old->cut = false;
+    put(old, "c", "1");
+    UNTIL(lab, old->done_ok == 1);
+    UNTIL(lab, level(lab));
+    struct view v = node_view(lab->at[0].node);
+    assert_int_equal(view_rev(&v), mvcc_rev(state_mvcc(node_state(lab->at[2].node))));
+    lab_deinit(lab);
+    free(lab);
+}
+
+static void test_restart_of_all(void **arg)
+{
+    (void)arg;
+    struct lab *lab = malloc(sizeof *lab);
+    lab_init(lab);
+    for (size_t i = 0; i < NODES; i++) put(&lab->at[i], "k", "v");
+    UNTIL(lab, lab->at[0].done_ok + lab->at[1].done_ok + lab->at[2].done_ok == 3);
+    uint64_t rev = mvcc_rev(state_mvcc(node_state(lab->at[0].node)));
+    for (size_t i = 0; i < NODES; i++) {
+        node_close(lab->at[i].node);
+        lab->at[i].node = NULL;
+    }
+    for (size_t i = 0; i < NODES; i++) member_open(lab, i, false);
+    put(&lab->at[1], "k", "w");
+    UNTIL(lab, lab->at[1].done_ok == 2);
+    UNTIL(lab, level(lab));
+    assert_int_equal(mvcc_rev(state_mvcc(node_state(lab->at[0].node))), rev + 1);
+    lab_deinit(lab);
+    free(lab);
+}
+
+static void test_members_come_and_go(void **arg)
+{
+    (void)arg;
+    static const char row = 0;
+    struct lab *lab = malloc(sizeof *lab);
+    lab_init(lab);
+    UNTIL(lab, leader(lab) != NULL);
+    struct member *old = leader(lab);
+    struct member *asker = old == &lab->at[0] ? &lab->at[1] : &lab->at[0];
+    struct ticket t = { .row = &row };
+    struct raft_member fourth = {
+        .id = lab->at[3].id, .directory_id = lab->at[3].directory_id, .role = RAFT_JOINING,
+        .peer_address = "127.0.0.1:1003",
+    };
+    node_member_change(asker->node, NODE_MEMBER_JOIN, &fourth, &t);
+    UNTIL(lab, asker->done_ok == 1);
+    assert_int_equal(asker->last_id, fourth.id);
+    node_member_change(asker->node, NODE_MEMBER_JOIN, &fourth, &t); /* again: the same */
+    UNTIL(lab, asker->done_ok == 2);
+    lab->count = 4;
+    member_open(lab, 3, true);
+    UNTIL(lab, raft_members_voter_count(raft_members(node_raft(lab->at[3].node))) == 4);
+    put(&lab->at[3], "from the new one", "1");
+    UNTIL(lab, lab->at[3].done_ok == 1);
+    struct raft_member target = { .id = lab->at[3].id };
+    node_member_change(asker->node, NODE_MEMBER_TRANSFER, &target, &t);
+    UNTIL(lab, asker->done_ok == 3);
+    UNTIL(lab, leader(lab) == &lab->at[3]);
+    struct raft_member gone = { .id = old->id };
+    node_member_change(asker->node, NODE_MEMBER_REMOVE, &gone, &t);
+    UNTIL(lab, asker->done_ok == 4);
+    assert_null(raft_members_find(raft_members(node_raft(asker->node)), old->id));
+    old->cut = true;
+    node_member_change(asker->node, NODE_MEMBER_REMOVE, &gone, &t);
+    UNTIL(lab, asker->done_failed == 1);
+    assert_int_equal(asker->last_err, ERR_MEMBER);
+    lab_deinit(lab);
+    free(lab);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_writes_on_any_node),
+        cmocka_unit_test(test_leader_is_cut_off),
+        cmocka_unit_test(test_restart_of_all),
+        cmocka_unit_test(test_members_come_and_go),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
