@@ -1,4 +1,7 @@
 #include "cli/run.h"
+
+#include <stdlib.h>
+
 #include "cli/text.h"
 
 /* --- list -------------------------------------------------------------------------- */
@@ -15,6 +18,16 @@ static void members_deinit(struct members *m)
     mem_free(m->at);
 }
 
+/* As people look for them; members without a name come first. */
+static int members_compare(const void *a, const void *b)
+{
+    const struct member *x = a;
+    const struct member *y = b;
+    int order = slice_cmp(x->name, y->name);
+    if (order != 0) return order;
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+
 static enum exit_code members_fetch(struct session *s, const char *command, struct members *out)
 {
     struct words request CLEANUP(words_deinit) = { 0 };
@@ -28,6 +41,7 @@ static enum exit_code members_fetch(struct session *s, const char *command, stru
         if (reply_member(out->reply->element[i], &out->at[i]) != OK)
             return session_not_understood(s);
     }
+    qsort(out->at, out->count, sizeof *out->at, members_compare);
     return EXIT_OK;
 }
 

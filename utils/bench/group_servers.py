@@ -99,7 +99,9 @@ class CordisGroup(Group):
             time.sleep(POLL_SECONDS)
             if wanted is not None and self.status(node).get("applied", 0) >= wanted:
                 return
-        raise RuntimeError(f"{node.name} did not catch up in {seconds_max} s, see {node.log_path}")
+        raise RuntimeError(f"{node.name} did not catch up in {seconds_max} s: it is at "
+                           f"{self.status(node).get('applied')}, the leader at "
+                           f"{self.status(leader).get('index')}; see {node.log_path}")
 
 
 class EtcdGroup(Group):
