@@ -47,15 +47,21 @@ LIBS_cli    := -lhiredis
 
 TESTS   := $(patsubst %.c,$(OUT)/%,$(wildcard tests/unit/*/test_*.c))
 SIMS    := $(patsubst %.c,$(OUT)/%,$(wildcard tests/sim/test_*.c))
+CHECKS  := $(patsubst %.c,$(OUT)/%,$(wildcard tests/check/test_*.c))
+LOADS   := $(OUT)/tests/load/group_load $(OUT)/tests/load/history_check
 FUZZERS := $(patsubst %.c,$(OUT)/%,$(wildcard tests/fuzz/*_fuzz.c))
 SIMKIT  := $(patsubst %.c,$(OUT)/%.o,$(filter-out tests/sim/test_%,$(wildcard tests/sim/*.c)))
+# The checkers of histories: for their own tests, the simulator and the load programs.
+CHECKKIT := $(patsubst %.c,$(OUT)/%.o,$(filter-out tests/check/test_%,$(wildcard tests/check/*.c)))
+LOADKIT  := $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/load/load_*.c))
 
-.PHONY: all bins archives check unit unit-bins fuzz-bins lint clean run cluster test bench \
-        bench-group fuzz soak deps
+.PHONY: all bins archives check unit unit-bins fuzz-bins load-bins lint clean run cluster test \
+        bench bench-group fuzz soak deps
 all: bins
 bins: $(OUT)/bin/cordis-server $(OUT)/bin/cordis
 archives: $(foreach m,$(MODULES),$(call lib,$(m)))
-unit-bins: $(TESTS) $(SIMS)
+unit-bins: $(TESTS) $(SIMS) $(CHECKS)
+load-bins: $(LOADS)
 fuzz-bins: $(FUZZERS)
 deps: ; @deps/install build test
 
@@ -78,7 +84,7 @@ install-bins: bins
 	@mkdir -p bin && cp -f $(OUT)/bin/cordis-server $(OUT)/bin/cordis bin/
 
 check: lint unit
-unit: $(TESTS:=.ok) $(SIMS:=.ok)
+unit: $(TESTS:=.ok) $(SIMS:=.ok) $(CHECKS:=.ok)
 lint: ; @utils/lint
 bench: ; @deps/install bench && exec utils/bench/run
 bench-group: ; @deps/install bench && exec utils/bench/group
@@ -95,8 +101,13 @@ $(OUT)/%.o: %.c
 $(TESTS): $(OUT)/%: $(OUT)/%.o $$(KIT_$$(word 3,$$(subst /, ,$$*))) \
 		$$(call closure,$$(word 3,$$(subst /, ,$$*)))
 	@$(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ $(LIBS_$(word 3,$(subst /, ,$*))) -lcmocka -lm
-$(SIMS): $(OUT)/%: $(OUT)/%.o $(SIMKIT) $(call closure,node)
-	@$(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ $(filter-out -lleveldb,$(LIBS_node)) -lcmocka -lm
+$(SIMS): $(OUT)/%: $(OUT)/%.o $(SIMKIT) $(filter-out %load_net.o,$(LOADKIT)) $(CHECKKIT) $(call closure,cmd)
+	@$(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ $(filter-out -lleveldb,$(LIBS_node)) -lcmocka -lhiredis -lm
+$(CHECKS): $(OUT)/%: $(OUT)/%.o $(CHECKKIT) $(call lib,base)
+	@$(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ -lcmocka
+$(LOADS): $(OUT)/%: $(OUT)/%.o $(LOADKIT) $(CHECKKIT) $(call lib,base)
+	@$(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ -lhiredis -lpthread
+$(OUT)/tests/check/%.o $(OUT)/tests/load/%.o $(OUT)/tests/sim/%.o: private EXTRA += -Itests
 # Fuzzers read whatever module's bytes they like; without libFuzzer they have a main of their own.
 $(OUT)/tests/fuzz/%.o: private EXTRA += $(if $(filter fuzz,$(BUILD)),,-DFUZZ_STANDALONE)
 $(FUZZERS): $(OUT)/%: $(OUT)/%.o $(KIT_disk) $(call closure,cmd) $(call closure,net)
@@ -109,4 +120,5 @@ $(OUT)/bin/cordis: $(call closure,cli)
 	@$< && touch $@
 
 .SECONDARY:
--include $(patsubst %.c,$(OUT)/%.d,$(wildcard src/*/*.c tests/unit/*/*.c tests/sim/*.c tests/fuzz/*.c))
+-include $(patsubst %.c,$(OUT)/%.d,$(wildcard src/*/*.c tests/unit/*/*.c tests/sim/*.c tests/check/*.c \
+    tests/load/*.c tests/fuzz/*.c))

@@ -246,6 +246,38 @@ enum err disk_write_all(const struct disk_io *io, int fd, const char *path, cons
     return OK;
 }
 
+static enum err write_synced(const struct disk_io *io, const char *path, struct slice bytes,
+                             struct errmsg *em)
+{
+    io->unlink(io->ctx, path); /* the remains of a crash, if any */
+    int fd = -1;
+    int failed = io->open(io->ctx, path, DISK_WRITE | DISK_CREATE, &fd);
+    if (failed < 0) return disk_error(em, "create", path, failed);
+    enum err e = disk_write_all(io, fd, path, bytes.at, bytes.len, 0, em);
+    if (e == OK) {
+        failed = io->sync(io->ctx, fd);
+        if (failed < 0) e = disk_error(em, "sync", path, failed);
+    }
+    io->close(io->ctx, fd);
+    return e;
+}
+
+enum err disk_replace_file(const struct disk_io *io, const char *dir, const char *name,
+                           struct slice bytes, struct errmsg *em)
+{
+    char path[DISK_PATH_BYTES_MAX];
+    char fresh[DISK_PATH_BYTES_MAX];
+    int len = snprintf(path, sizeof path, "%s/%s", dir, name);
+    ASSERT(len > 0 && len < DISK_PATH_BYTES_MAX);
+    len = snprintf(fresh, sizeof fresh, "%s/%s.tmp", dir, name);
+    ASSERT(len > 0 && len < DISK_PATH_BYTES_MAX);
+    TRY(write_synced(io, fresh, bytes, em));
+    int failed = io->rename(io->ctx, fresh, path);
+    if (failed < 0) return disk_error(em, "rename", fresh, failed);
+    failed = io->dirsync(io->ctx, dir);
+    return failed < 0 ? disk_error(em, "sync directory", dir, failed) : OK;
+}
+
 enum err disk_make_dir(const struct disk_io *io, const char *dir, struct errmsg *em)
 {
     char parent[DISK_PATH_BYTES_MAX];

@@ -58,6 +58,10 @@ enum err disk_read_all(const struct disk_io *io, int fd, const char *path, void 
 /* Writes all, in as many pieces as it takes. Batches of the WAL do not: a short write is fatal. */
 enum err disk_write_all(const struct disk_io *io, int fd, const char *path, const void *from,
                         size_t bytes, uint64_t offset, struct errmsg *em) MUST_USE;
+/* Puts `bytes` into <dir>/<name>: written beside it as <name>.tmp, synced, renamed over it, the
+ * directory synced. A crash leaves the old file or the new one. */
+enum err disk_replace_file(const struct disk_io *io, const char *dir, const char *name,
+                           struct slice bytes, struct errmsg *em) MUST_USE;
 /* Makes the directory and its parent's entry for it last. Only one level is made. */
 enum err disk_make_dir(const struct disk_io *io, const char *dir, struct errmsg *em) MUST_USE;
 /* Turns a negative errno into an enum err and a text "what path: reason". */

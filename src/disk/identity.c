@@ -74,22 +74,6 @@ enum err identity_load(const struct disk_io *io, const char *dir, struct identit
     return OK;
 }
 
-static enum err write_synced(const struct disk_io *io, const char *path, struct slice text,
-                             struct errmsg *em)
-{
-    io->unlink(io->ctx, path); /* the remains of a crash, if any */
-    int fd = -1;
-    int failed = io->open(io->ctx, path, DISK_WRITE | DISK_CREATE, &fd);
-    if (failed < 0) return disk_error(em, "create", path, failed);
-    enum err e = disk_write_all(io, fd, path, text.at, text.len, 0, em);
-    if (e == OK) {
-        failed = io->sync(io->ctx, fd);
-        if (failed < 0) e = disk_error(em, "sync", path, failed);
-    }
-    io->close(io->ctx, fd);
-    return e;
-}
-
 enum err identity_save(const struct disk_io *io, const char *dir, const struct identity *id,
                        struct errmsg *em)
 {
@@ -105,14 +89,40 @@ enum err identity_save(const struct disk_io *io, const char *dir, const struct i
     buf_printf(&text, "crc %08x\n", crc32c(0, text.at, text.len));
     ASSERT(text.len <= IDENTITY_BYTES_MAX);
 
-    char path[DISK_PATH_BYTES_MAX];
-    char fresh[DISK_PATH_BYTES_MAX];
-    identity_path(dir, "identity", path);
-    identity_path(dir, "identity.tmp", fresh);
-    TRY(write_synced(io, fresh, buf_slice(&text), em));
-    int failed = io->rename(io->ctx, fresh, path);
-    if (failed < 0) return disk_error(em, "rename", fresh, failed);
-    failed = io->dirsync(io->ctx, dir);
-    if (failed < 0) return disk_error(em, "sync directory", dir, failed);
+    return disk_replace_file(io, dir, "identity", buf_slice(&text), em);
+}
+
+/* --- claiming a directory ------------------------------------------------------------------- */
+
+static int count_name(void *arg, const char *name)
+{
+    if (strcmp(name, "LOCK") == 0 || strcmp(name, "identity.tmp") == 0) return 0;
+    size_t *count = arg;
+    *count += 1;
+    return 0;
+}
+
+static uint64_t id_of(uint64_t random)
+{
+    uint64_t id = u64_mix(random) & IDENTITY_ID_MAX;
+    return id == 0 ? 1 : id;
+}
+
+enum err identity_claim(const struct disk_io *io, const char *dir, const uint64_t random[3],
+                        struct identity *out, struct errmsg *em)
+{
+    enum err e = identity_load(io, dir, out, em);
+    if (e != ERR_NOT_FOUND) return e;
+    size_t count = 0;
+    int failed = io->list(io->ctx, dir, count_name, &count);
+    if (failed < 0) return disk_error(em, "list", dir, failed);
+    if (count > 0) {
+        errmsg_set(em, "%s is not empty and has no file 'identity': refusing to use it. "
+                   "Give --dir an empty directory, or put the identity file back", dir);
+        return ERR_CONFIG;
+    }
+    const struct identity fresh = { id_of(random[0]), id_of(random[1]), id_of(random[2]), 0, false };
+    TRY(identity_save(io, dir, &fresh, em));
+    *out = fresh;
     return OK;
 }

@@ -17,6 +17,7 @@
 #include "disk/disk_io.h"
 
 #define IDENTITY_BYTES_MAX 512
+#define IDENTITY_ID_MAX ((1ULL << 53) - 1) /* exact in a double: clients in JavaScript see ids */
 
 struct identity {
     uint64_t cluster_id;
@@ -31,5 +32,9 @@ enum err identity_load(const struct disk_io *io, const char *dir, struct identit
 /* Replaces the file: written beside it, synced, renamed, the directory synced. */
 enum err identity_save(const struct disk_io *io, const char *dir, const struct identity *id,
                        struct errmsg *em) MUST_USE;
+/* Loads it; or, in an empty directory, makes one with ids of these random numbers that is not ready,
+ * and saves it, so that the next start finds the same ids. ERR_CONFIG if there are files of others. */
+enum err identity_claim(const struct disk_io *io, const char *dir, const uint64_t random[3],
+                        struct identity *out, struct errmsg *em) MUST_USE;
 
 #endif

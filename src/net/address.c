@@ -40,26 +40,71 @@ const char *address_text(const struct sockaddr *addr, socklen_t len, char *out, 
     return out;
 }
 
-enum err net_resolve(const char *host, uint16_t port, struct net_addr *out, struct errmsg *em)
+/* 0 and *out, or a code of gai_strerror; EAI_NODATA if there is no internet address among them. */
+static int look_up(const char *host, uint16_t port, int flags, struct net_addr *out)
 {
     char service[8];
     snprintf(service, sizeof service, "%u", port);
     struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM,
-                              .ai_flags = AI_NUMERICSERV };
+                              .ai_flags = AI_NUMERICSERV | flags };
     struct addrinfo *found = NULL;
     int code = getaddrinfo(host, service, &hints, &found);
-    if (code != 0) {
-        errmsg_set(em, "address %s: %s", host, gai_strerror(code));
-        return ERR_CONFIG;
-    }
+    if (code != 0) return code;
     struct addrinfo *at = found;
     while (at != NULL && at->ai_addrlen > sizeof out->bytes) at = at->ai_next;
     if (at != NULL) {
         out->len = at->ai_addrlen;
         memcpy(out->bytes, at->ai_addr, at->ai_addrlen);
-    } else {
-        errmsg_set(em, "address %s: no internet address", host);
     }
     freeaddrinfo(found);
-    return at != NULL ? OK : ERR_CONFIG;
+    return at != NULL ? 0 : EAI_NODATA;
+}
+
+enum err net_resolve(const char *host, uint16_t port, struct net_addr *out, struct errmsg *em)
+{
+    int code = look_up(host, port, 0, out);
+    if (code == 0) return OK;
+    errmsg_set(em, "address %s: %s", host, gai_strerror(code));
+    return ERR_CONFIG;
+}
+
+enum err net_resolve_digits(const char *host, uint16_t port, struct net_addr *out)
+{
+    return look_up(host, port, AI_NUMERICHOST, out) == 0 ? OK : ERR_NOT_FOUND;
+}
+
+/* --- host and port -------------------------------------------------------------------------- */
+
+static bool is_host(struct slice host, bool bracketed)
+{
+    if (host.len == 0) return false;
+    for (size_t i = 0; i < host.len; i++) {
+        uint8_t c = host.at[i];
+        if (c <= ' ' || c >= 127 || c == '[' || c == ']' || c == ',' || c == '=') return false;
+        if (c == ':' && !bracketed) return false;
+    }
+    return true;
+}
+
+enum err net_split(const char *text, char *host, size_t host_bytes, uint16_t *port,
+                   struct errmsg *em)
+{
+    const char *colon = strrchr(text, ':');
+    uint64_t number = 0;
+    bool good = colon != NULL && u64_parse(slice_of(colon + 1), &number) == OK && number >= 1 &&
+                number <= UINT16_MAX;
+    if (good) {
+        struct slice name = { (const uint8_t *)text, (size_t)(colon - text) };
+        bool bracketed = name.len >= 2 && name.at[0] == '[' && name.at[name.len - 1] == ']';
+        if (bracketed) name = (struct slice){ name.at + 1, name.len - 2 };
+        good = is_host(name, bracketed) && name.len < host_bytes;
+        if (good) {
+            memcpy(host, name.at, name.len);
+            host[name.len] = '\0';
+            *port = (uint16_t)number;
+        }
+    }
+    if (good) return OK;
+    errmsg_set(em, "'%s' is not an address: write host:port, or [address]:port for IPv6", text);
+    return ERR_CONFIG;
 }

@@ -111,7 +111,7 @@ static size_t offer(struct conn *conn, struct slice in)
     conn->want = 0;
     size_t used = conn->callbacks->on_bytes(conn->user, conn, in);
     ASSERT(used <= in.len);
-    if (conn->want > conn->loop->cfg.input_bytes_max) conn_end(conn, CONN_CLOSE_INPUT_LIMIT, 0);
+    if (conn->want > conn->input_bytes_max) conn_end(conn, CONN_CLOSE_INPUT_LIMIT, 0);
     return has(conn, CONN_CLOSING | CONN_DRAINING) ? in.len : used;
 }
 
@@ -316,6 +316,7 @@ struct conn *conn_make(struct loop *loop, int fd, uint16_t flags)
     conn->loop = loop;
     conn->id = ++loop->last_conn_id;
     conn->flags = flags;
+    conn->input_bytes_max = loop->cfg.input_bytes_max;
     chain_init(&conn->out, &loop->pool);
     int failed = event_assign(&conn->event, loop->base, fd, EV_READ | EV_PERSIST, on_ready, conn);
     ASSERT(failed == 0);
@@ -370,6 +371,29 @@ enum err conn_open(struct loop *loop, const struct net_addr *addr,
     conn_start(conn, callbacks, user);
     *out = conn;
     return OK;
+}
+
+void conn_input_limit(struct conn *conn, uint32_t bytes_max) { conn->input_bytes_max = bytes_max; }
+
+void conn_watch_peer(struct conn *conn, int64_t silence_ms_max)
+{
+    ASSERT(silence_ms_max > 0);
+    ASSERT(silence_ms_max <= INT32_MAX);
+    int ms = (int)silence_ms_max;
+    int idle_s = MAX(ms / 2000, 1);
+    const struct {
+        int level, name, value;
+    } options[] = {
+        { SOL_SOCKET, SO_KEEPALIVE, 1 },
+        { IPPROTO_TCP, TCP_KEEPIDLE, idle_s },
+        { IPPROTO_TCP, TCP_KEEPINTVL, 1 },
+        { IPPROTO_TCP, TCP_KEEPCNT, MIN(MAX(idle_s, 1), 127) },
+        { IPPROTO_TCP, TCP_USER_TIMEOUT, ms },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(options); i++) {
+        setsockopt(conn_fd(conn), options[i].level, options[i].name, &options[i].value,
+                   sizeof(int));
+    }
 }
 
 void conn_end(struct conn *conn, enum conn_close_reason reason, int error)

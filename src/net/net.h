@@ -11,8 +11,8 @@
  *          net_resolve (any thread, may block). Other threads wake the loop through
  *          an eventfd given to loop_watch_fd.
  * LIMITS   NET_READ_BYTES_MAX read a connection and turn, NET_ACCEPT_COUNT_MAX
- *          accepts a listener and turn, loop_cfg.input_bytes_max kept of a
- *          connection's input, NET_PAUSED_BYTES_MAX while it is paused.
+ *          accepts a listener and turn, loop_cfg.input_bytes_max (or conn_input_limit)
+ *          kept of a connection's input, NET_PAUSED_BYTES_MAX while it is paused.
  * ERRORS   ERR_IO (em says what and why), ERR_CONFIG for an address that does not parse.
  * INVARIANTS
  *   I1  on_close is called exactly once for every connection that has callbacks, at
@@ -166,10 +166,23 @@ struct net_addr {
 /* Blocks if host is a name. The first address found. Any thread. */
 enum err net_resolve(const char *host, uint16_t port, struct net_addr *out,
                      struct errmsg *em) MUST_USE;
+/* Never blocks: ERR_NOT_FOUND if host is not an address in digits. */
+enum err net_resolve_digits(const char *host, uint16_t port, struct net_addr *out) MUST_USE;
+/* "host:port" or "[v6]:port": writes the host, terminated, without brackets. ERR_CONFIG; then
+ * nothing is written. */
+enum err net_split(const char *text, char *host, size_t host_bytes, uint16_t *port,
+                   struct errmsg *em) MUST_USE;
 /* Starts to connect; output may be appended at once. Failure comes as on_close. */
 enum err conn_open(struct loop *loop, const struct net_addr *addr,
                    const struct conn_callbacks *callbacks, void *user, struct conn **out,
                    struct errmsg *em) MUST_USE;
+
+/* The connection fails if for so long the other side acknowledges nothing of what was sent, or,
+ * when idle, of what the kernel probes with: a machine that is gone sends no reset. Whole seconds
+ * count when idle, at least 2. No effect on a Unix socket. */
+void conn_watch_peer(struct conn *conn, int64_t silence_ms_max);
+/* Instead of loop_cfg.input_bytes_max for this connection. */
+void conn_input_limit(struct conn *conn, uint32_t bytes_max);
 
 uint64_t conn_id(const struct conn *conn);                 /* from 1, never reused in this loop */
 /* NULL: gone, or conn_close was called, or it failed. Constant time. */

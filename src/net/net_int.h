@@ -49,6 +49,7 @@ struct conn {
     uint32_t input_begin;
     uint32_t input_end;
     uint32_t want;  /* deliver when so much is held */
+    uint32_t input_bytes_max;
     uint16_t flags; /* enum conn_flag */
     uint8_t interest; /* EV_READ, EV_WRITE as registered */
     uint8_t reason; /* enum conn_close_reason */

@@ -44,9 +44,22 @@ struct config {
     /* member */
     char *dir;
     char *name;
+    char *initial_cluster;
+    char *join;
     int64_t peer_port;
+    char *peer_bind;
+    char *peer_address;
+    char *client_address;
+    int64_t peer_reconnect_ms_min;
+    int64_t peer_reconnect_ms_max;
+    int64_t peer_handshake_ms;
+    int64_t peer_silence_ms;
+    int64_t peer_bulk_idle_ms;
+    int64_t peer_output_bytes_max;
+    int64_t peer_connections_max;
     int64_t heartbeat_ms;
     int64_t election_ms;
+    int64_t request_timeout_ms;
     /* disk */
     int wal_backend;
     int64_t wal_segment_bytes;

@@ -11,11 +11,45 @@ static bool waits_for_events(const struct client *c)
     return c->blocked && c->block.can_unblock;
 }
 
+/* The node is not open: every request is answered, none is executed. */
+static size_t link_loading(struct link *l, struct slice in)
+{
+    struct server *s = l->server;
+    char names[256];
+    group_waits_for(s->group, names, sizeof names);
+    struct slice rest = in;
+    for (;;) {
+        struct resp_request request = { .argc = 0 };
+        struct errmsg em = { "" };
+        enum err e = resp_decode(&l->decoder, &s->argv, rest, &request, &em);
+        struct reply r = reply_to(conn_out(l->conn), 2);
+        if (e == OK) {
+            reply_error(&r, "LOADING", "Cordis is waiting for the group: %s", names);
+        } else if (e == ERR_AGAIN) {
+            conn_want(l->conn, request.need_bytes);
+        } else if (e == ERR_PROTO) {
+            reply_error(&r, "ERR", "%s", em.text);
+        }
+        conn_dirty(l->conn);
+        bool flood = chain_bytes(conn_out(l->conn)) > s->env.limits.output_bytes_max;
+        if ((e != OK && e != ERR_AGAIN) || flood) {
+            client_close(&s->env, l->client, true);
+            return in.len;
+        }
+        rest = (struct slice){ rest.at + request.used_bytes, rest.len - request.used_bytes };
+        if (e == ERR_AGAIN) break;
+    }
+    l->partial_since_ms = rest.len == 0 ? 0 : l->partial_since_ms != 0 ? l->partial_since_ms : s->env.now_ms;
+    if (l->eof) client_close(&s->env, l->client, true);
+    return in.len - rest.len;
+}
+
 static size_t link_on_bytes(void *user, struct conn *conn, struct slice in)
 {
     struct link *l = user;
     struct server *s = l->server;
-    if (s->node == NULL) return in.len; /* stopping: too late to be executed */
+    if (s->closing) return in.len; /* too late to be executed */
+    if (s->node == NULL) return link_loading(l, in);
     size_t want = 0;
     bool waits = false;
     s->env.stats.net_input_bytes += in.len;
@@ -71,7 +105,7 @@ static void link_on_writable(void *user, struct conn *conn)
     struct link *l = user;
     (void)conn;
     l->over_soft_since_ms = 0;
-    if (l->server->node == NULL) return; /* stopping */
+    if (l->server->node == NULL) return; /* waiting or closing: nothing is owed */
     cmd_client_writable(&l->server->env, l->client);
 }
 

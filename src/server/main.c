@@ -105,10 +105,14 @@ static int run(struct config *cfg, const char *file, const char *executable)
         return EXIT_START;
     }
     struct loop_watch *watch = loop_watch_fd(server_loop(s), signal_fd, on_signal_fd, s);
-    server_run(s);
+    enum err e = server_run(s, &em);
     loop_unwatch(watch);
     server_close(s);
     if (cfg->pidfile[0] != '\0') unlink(cfg->pidfile);
+    if (e != OK) {
+        fprintf(stderr, "cordis-server: %s\n", em.text);
+        return EXIT_START;
+    }
     log_notice("stopped");
     return EXIT_SUCCESS;
 }

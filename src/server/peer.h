@@ -3,22 +3,34 @@
  * PURPOSE  Carry payloads of node/ between members whose identity was checked. Does not know what a
  *          payload says. A message may be lost, never altered, never reordered on one channel of one
  *          connection.
- * OWNS     struct peers: the listener, one outgoing connection a member and channel, all accepted
+ * OWNS     struct peers: the listeners, one outgoing connection a member and channel, all accepted
  *          connections.
- * USES     net, raft/raft_members.h, base.
+ * USES     net, server/dial.h, server/peer_frame.h, raft/raft_members.h, base.
  * THREADS  Loop thread only; names are resolved on a thread of its own.
- * LIMITS   PEER_FRAME_BYTES_MAX; PEER_OUTPUT_BYTES_MAX unsent a connection: what does not fit is
- *          dropped and told as unreachable; PEER_CONNS_MAX accepted; PEER_HANDSHAKE_MS_MAX.
+ * LIMITS   PEER_FRAME_BYTES_MAX; output_bytes_max unsent a connection: what does not fit (and is not
+ *          alone) is dropped and told as unreachable; conn_count_max accepted, of which those that
+ *          have not shaken hands give way; handshake_ms_max.
  * ERRORS   peers_new: ERR_IO, ERR_CONFIG. A peer that is refused is told why in words and shown in
- *          the log once.
+ *          the log, the same words once a minute.
  *
- * A connection carries one direction: who opened it sends. FORMAT: see peer_frame.h.
+ * A connection carries one direction: who opened it sends. FORMAT: see peer_frame.h. MAIN is kept
+ * open; so is URGENT, which is used only while MAIN is backed up; BULK is opened by the first
+ * payload, which waits for it, and closed when it was idle.
+ *
+ * INVARIANTS
+ *  I1  hooks.receive is called only for a connection whose hello was admitted, and never after that
+ *      connection was closed.
+ *  I2  Of one member and channel at most one accepted connection is heard: the newest.
+ *  I3  hooks.unreachable is called from peers_turn only, never from peers_send.
  */
 #ifndef SERVER_PEER_H
 #define SERVER_PEER_H
 
 #include "net/net.h"
 #include "node/node.h"
+#include "server/dial.h"
+
+#define PEER_MAIN_UNSENT_BYTES_MAX 65536 /* above it, what is urgent overtakes */
 
 struct peers;
 
@@ -45,6 +57,11 @@ struct peer_options {
     const char *bind; /* as the option `bind` */
     uint16_t port;    /* 0: the kernel chooses, see peers_port */
     int64_t reconnect_ms_min, reconnect_ms_max; /* doubling in between */
+    int64_t handshake_ms_max; /* to connect and be admitted, on either side */
+    int64_t silence_ms_max;   /* see conn_watch_peer */
+    int64_t bulk_idle_ms;     /* then the connection for BULK is closed */
+    size_t output_bytes_max;  /* unsent, a connection */
+    size_t conn_count_max;    /* accepted */
     uint64_t random;
 };
 
@@ -57,18 +74,35 @@ uint16_t peers_port(const struct peers *p);
 void peers_start(struct peers *p, const struct peer_identity *self, const struct peer_hooks *hooks);
 /* The members to keep connections to; others are closed. Call at every change. */
 void peers_members(struct peers *p, const struct raft_members *members);
-/* Never waits. The payload is copied. Urgent payloads go on the main connection unless it is backed
- * up; so order holds within a channel only. */
+/* Never waits; sent by peers_flush. The payload is copied. Urgent payloads go on the main connection
+ * unless it is backed up: then a later one may overtake an earlier one too. */
 void peers_send(struct peers *p, uint64_t member_id, enum node_channel channel, struct slice payload);
+/* Writes what peers_send collected, one write a connection. Call it before clients are written to. */
+void peers_flush(struct peers *p);
 /* Once a turn: back-off, deadlines of handshakes, what was resolved. */
 void peers_turn(struct peers *p, int64_t now_ms);
 int64_t peers_next_ms(const struct peers *p); /* loop time of the next thing to do, INT64_MAX none */
+
+/* --- founding a group: see bootstrap.h -------------------------------------------------------- */
+
+/* Somebody who founds a group says who he is. OK and the answer (borrowed until the next call), or
+ * a refusal in words; ERR_AGAIN if it may be different later. */
+struct peer_founder;
+typedef enum err peer_meet_fn(void *ctx, const struct peer_founder *who, struct peer_founder *answer,
+                              struct errmsg *em);
+void peers_meet(struct peers *p, peer_meet_fn *meet, void *ctx); /* meet NULL: refuses all */
+/* For connections of one's own; borrowed as long as p lives. */
+const struct dial_options *peers_dial_options(const struct peers *p);
+
+/* --- looking ---------------------------------------------------------------------------------- */
 
 struct peers_stats {
     uint64_t sent_bytes, sent_frames, received_bytes, received_frames;
     uint64_t dropped_frames, refused, reconnects;
     size_t connected_count; /* outgoing main connections that are up */
+    size_t accepted_count;  /* with and without a handshake */
 };
 void peers_stats_get(const struct peers *p, struct peers_stats *out);
+bool peers_connected(const struct peers *p, uint64_t member_id); /* its main connection is up */
 
 #endif

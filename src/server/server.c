@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #define SECOND_MS 1000
-#define FD_RESERVE 64 /* for files, peers, and the loop itself */
+#define FD_RESERVE 160 /* for files, the loop itself, and the connections to other members */
 
 static int64_t clock_us(clockid_t clock)
 {
@@ -93,7 +93,7 @@ static void limits_take(struct server *s)
     l->watches_per_client_max = (uint32_t)c->watches_per_client;
     l->subscriptions_per_client_max = (uint32_t)c->subscriptions_per_client;
     l->slowlog_us = c->slowlog_slower_than_us;
-    l->request_timeout_ms = 5000;
+    l->request_timeout_ms = c->request_timeout_ms;
     l->slowlog_count_max = (uint32_t)c->slowlog_max_len;
     s->env.password = c->requirepass;
     log_level_set((enum log_level)c->loglevel);
@@ -172,15 +172,42 @@ static enum err io_config_rewrite(void *ctx, struct errmsg *em)
     return file_replace(s->config_file, buf_slice(&fresh), em);
 }
 
+static void log_ready(const struct server *s)
+{
+    log_notice("ready port=%u version=%s pid=%ld", s->port, SERVER_VERSION, (long)getpid());
+}
+
 /* --- the turn ----------------------------------------------------------------------------------- */
+
+static enum err open_node(struct server *s, struct errmsg *em);
+
+/* The node is opened as soon as it is known which group it belongs to. */
+static void wait_for_group(struct server *s, int64_t now_ms)
+{
+    enum err e = group_turn(s->group, now_ms, &s->failed_em);
+    if (e == ERR_AGAIN) return;
+    if (e == OK) e = open_node(s, &s->failed_em);
+    if (e == OK) {
+        log_ready(s);
+        return;
+    }
+    s->failed = e;
+    loop_stop(s->loop);
+}
 
 static void turn_end(void *ctx)
 {
     struct server *s = ctx;
-    if (s->node == NULL) return; /* closing */
+    if (s->closing || s->failed != OK) return;
     int64_t now_us = loop_now_us(s->loop);
-    node_turn(s->node, now_us, wall_ms());
-    cmd_turn(&s->env, now_us);
+    member_turn(s, now_us / 1000);
+    if (s->node == NULL) {
+        wait_for_group(s, now_us / 1000);
+    } else {
+        node_turn(s->node, now_us, wall_ms());
+        peers_flush(s->peers); /* before clients: others wait for these */
+        cmd_turn(&s->env, now_us);
+    }
     if (s->env.now_ms - s->checked_ms >= SECOND_MS) {
         s->checked_ms = s->env.now_ms;
         links_check(s, s->env.now_ms);
@@ -190,10 +217,11 @@ static void turn_end(void *ctx)
 static int64_t sleep_us(void *ctx)
 {
     struct server *s = ctx;
-    if (s->node == NULL) return 0;
+    if (s->closing || s->failed != OK) return 0;
     int64_t now_us = clock_us(CLOCK_MONOTONIC);
-    int64_t node_us = node_sleep_us(s->node, now_us);
-    int64_t timer_ms = cmd_next_timer_ms(&s->env);
+    int64_t node_us = s->node == NULL ? SECOND_MS * 1000 : node_sleep_us(s->node, now_us);
+    int64_t timer_ms = s->node == NULL ? group_next_ms(s->group) : cmd_next_timer_ms(&s->env);
+    timer_ms = MIN(timer_ms, member_next_ms(s));
     if (timer_ms == INT64_MAX) return node_us;
     int64_t timer_us = MAX(timer_ms * 1000 - now_us, 0);
     return node_us < 0 ? timer_us : MIN(node_us, timer_us);
@@ -266,12 +294,13 @@ static void raise_fd_limit(struct server *s)
 {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-    rlim_t want = (rlim_t)s->cfg->maxclients + FD_RESERVE;
+    rlim_t reserve = FD_RESERVE + (rlim_t)s->cfg->peer_connections_max;
+    rlim_t want = (rlim_t)s->cfg->maxclients + reserve;
     if (limit.rlim_cur >= want) return;
     limit.rlim_cur = MIN(want, limit.rlim_max);
     if (setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < want) {
         getrlimit(RLIMIT_NOFILE, &limit);
-        s->cfg->maxclients = MAX((int64_t)limit.rlim_cur - FD_RESERVE, 1);
+        s->cfg->maxclients = MAX((int64_t)limit.rlim_cur - (int64_t)reserve, 1);
         log_warning("descriptors limit=%llu maxclients=%lld", (unsigned long long)limit.rlim_cur,
                     (long long)s->cfg->maxclients);
     }
@@ -295,6 +324,13 @@ static enum err seeds_take(struct server *s, struct slice *pairs, size_t *count,
     return OK;
 }
 
+static enum err random_take(uint64_t random[4], struct errmsg *em)
+{
+    if (getrandom(random, 4 * sizeof *random, 0) == (ssize_t)(4 * sizeof *random)) return OK;
+    errmsg_set(em, "no random numbers from the kernel: %s", strerror(errno));
+    return ERR_IO;
+}
+
 static enum err open_node(struct server *s, struct errmsg *em)
 {
     const struct config *c = s->cfg;
@@ -305,7 +341,8 @@ static enum err open_node(struct server *s, struct errmsg *em)
         .client_address = s->client_address,
         .heartbeat_ms = c->heartbeat_ms,
         .election_timeout_ms = c->election_ms,
-        .request_timeout_ms = 5000,
+        .request_timeout_ms = c->request_timeout_ms,
+        .version = SERVER_VERSION,
         .snapshot_count = (uint64_t)c->snapshot_count,
         .checkpoint_bytes = (uint64_t)c->checkpoint_bytes,
         .checkpoint_ms = c->checkpoint_ms,
@@ -319,10 +356,7 @@ static enum err open_node(struct server *s, struct errmsg *em)
         .worker_count = (uint32_t)c->io_threads,
         .mono_us = mono_us,
     };
-    if (getrandom(cfg.random, sizeof cfg.random, 0) != (ssize_t)sizeof cfg.random) {
-        errmsg_set(em, "no random numbers from the kernel: %s", strerror(errno));
-        return ERR_IO;
-    }
+    TRY(random_take(cfg.random, em));
     static const char digits[] = "0123456789abcdef";
     for (size_t i = 0; i < 40; i++) {
         s->env.info.run_id[i] = digits[u64_mix(cfg.random[3] + i) & 15];
@@ -332,6 +366,8 @@ static enum err open_node(struct server *s, struct errmsg *em)
     cfg.seed_settings = seeds;
     struct node_hooks hooks;
     cmd_env_hooks(&s->env, &hooks);
+    member_hooks(&hooks);
+    group_take(s->group, &cfg.group);
     int64_t begin_us = clock_us(CLOCK_MONOTONIC);
     TRY(node_open(&cfg, &hooks, begin_us / 1000, wall_ms(), &s->node, em));
     s->env.node = s->node;
@@ -344,7 +380,7 @@ static enum err open_node(struct server *s, struct errmsg *em)
     for (size_t i = 0; i < s->node_watch_count; i++) {
         s->node_watches[i] = loop_watch_fd(s->loop, fds[i], node_fd_ready, s);
     }
-    return OK;
+    return member_start(s, em);
 }
 
 static enum err open_loop(struct server *s, struct errmsg *em)
@@ -391,9 +427,11 @@ static enum err open_all(struct server *s, struct errmsg *em)
     /* Listening first says at once that a port is taken; nobody is accepted before the loop runs. */
     TRY(listen_all(s, em));
     s->env.info.port = s->port;
-    snprintf(s->client_address, sizeof s->client_address, "127.0.0.1:%u", s->port);
-    snprintf(s->peer_address, sizeof s->peer_address, "127.0.0.1:%u", (unsigned)s->cfg->peer_port);
-    return open_node(s, em);
+    uint64_t random[4];
+    TRY(random_take(random, em));
+    TRY(member_open(s, random, em));
+    enum err e = group_turn(s->group, clock_us(CLOCK_MONOTONIC) / 1000, em);
+    return e == ERR_AGAIN ? OK : e == OK ? open_node(s, em) : e;
 }
 
 enum err server_open(struct config *cfg, const char *config_file, const char *executable,
@@ -403,6 +441,7 @@ enum err server_open(struct config *cfg, const char *config_file, const char *ex
     s->cfg = cfg;
     s->config_file = config_file;
     s->executable = mem_copy(executable, strlen(executable) + 1);
+    resp_argv_init(&s->argv);
     enum err e = open_all(s, em);
     if (e != OK) {
         server_close(s);
@@ -412,15 +451,20 @@ enum err server_open(struct config *cfg, const char *config_file, const char *ex
     return OK;
 }
 
-void server_run(struct server *s)
+enum err server_run(struct server *s, struct errmsg *em)
 {
-    log_notice("ready port=%u version=%s pid=%ld", s->port, SERVER_VERSION, (long)getpid());
+    if (s->node != NULL) {
+        log_ready(s);
+    } else {
+        log_notice("waiting port=%u peer_port=%u pid=%ld", s->port, peers_port(s->peers), (long)getpid());
+    }
     loop_run(s->loop);
+    if (s->failed != OK) errmsg_set(em, "%s", s->failed_em.text);
+    return s->failed;
 }
 
 void server_stop(struct server *s)
 {
-    s->stopping = true;
     loop_stop(s->loop);
 }
 
@@ -433,11 +477,14 @@ static void close_conn(void *ctx, struct conn *conn)
 /* What was accepted is finished and answered first; then the connections go, then the rest. */
 void server_close(struct server *s)
 {
+    s->closing = true;
     for (size_t i = 0; i < s->listener_count; i++) listener_close(s->listeners[i]);
     for (size_t i = 0; i < s->node_watch_count; i++) loop_unwatch(s->node_watches[i]);
     if (s->node != NULL) node_close(s->node);
     s->node = NULL;
     s->env.node = NULL;
+    if (s->peers_started) peers_flush(s->peers); /* the last words of a leader */
+    member_close(s);
     if (s->loop != NULL) {
         loop_turn(s->loop, false); /* sends the last answers */
         conn_each(s->loop, close_conn, NULL);
@@ -445,6 +492,7 @@ void server_close(struct server *s)
     }
     if (s->env_ready) cmd_env_deinit(&s->env);
     loop_free(s->loop);
+    resp_argv_deinit(&s->argv);
     mem_free(s->executable);
     mem_free(s);
 }

@@ -19,10 +19,13 @@
 
 struct server;
 
-/* cfg is borrowed and changed by CONFIG SET; config_file NULL if there was none. */
+/* Without others to wait for the node is open on return; else server_run opens it when they were heard.
+ * cfg is borrowed and changed by CONFIG SET; config_file NULL if there was none. */
 enum err server_open(struct config *cfg, const char *config_file, const char *executable,
                      struct server **out, struct errmsg *em) MUST_USE;
-void server_run(struct server *s); /* until SHUTDOWN or server_stop */
+/* Until SHUTDOWN or server_stop; or an error, in em: the group that this node was to belong to cannot
+ * be founded or joined, or the node cannot be opened then. */
+enum err server_run(struct server *s, struct errmsg *em) MUST_USE;
 void server_stop(struct server *s); /* from the loop thread */
 void server_close(struct server *s);
 struct loop *server_loop(struct server *s);

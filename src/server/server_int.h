@@ -2,9 +2,13 @@
 #ifndef SERVER_SERVER_INT_H
 #define SERVER_SERVER_INT_H
 
+#include "server/group.h"
+#include "server/peer.h"
 #include "server/server.h"
 
 #define SERVER_LISTENERS_MAX 16
+#define SERVER_REMOVED_MAX 64 /* ids that are remembered as removed */
+#define SERVER_GROUP 1        /* the number of the only group a process serves */
 
 /* A client connection. */
 struct link {
@@ -32,10 +36,30 @@ struct server {
     struct loop_watch *node_watches[4];
     size_t node_watch_count;
     int64_t checked_ms;
-    char client_address[300], peer_address[300];
-    bool stopping, env_ready, awake_anyway;
+    char client_address[RAFT_ADDRESS_BYTES_MAX + 1], peer_address[RAFT_ADDRESS_BYTES_MAX + 1];
+    bool env_ready, awake_anyway;
+    bool closing;           /* node is NULL for ever */
+    enum err failed;        /* server_run's answer */
+    struct errmsg failed_em;
+    struct resp_argv argv;  /* of requests that are answered with LOADING */
+    /* member.c */
+    struct peers *peers;
+    struct group *group;
+    bool peers_started;
+    struct raft_members members; /* the configuration in force here */
+    uint64_t removed[SERVER_REMOVED_MAX];
+    size_t removed_count; /* all there ever were: the place of the next */
 };
 
+/* --- member.c: the others --- */
+enum err member_open(struct server *s, const uint64_t random[4], struct errmsg *em) MUST_USE;
+void member_hooks(struct node_hooks *hooks); /* the ctx must be &server.env */
+enum err member_start(struct server *s, struct errmsg *em) MUST_USE; /* the node is open */
+void member_turn(struct server *s, int64_t now_ms);
+int64_t member_next_ms(const struct server *s);
+void member_close(struct server *s);
+
+/* --- link.c --- */
 void link_accept(void *ctx, struct conn *conn);
 void link_resumed(struct link *l);
 void links_check(struct server *s, int64_t now_ms);

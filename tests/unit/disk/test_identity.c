@@ -225,6 +225,44 @@ static void test_a_failed_operation_names_the_file(void **state)
     sim_disk_free(m);
 }
 
+static void test_claiming_keeps_the_ids(void **state)
+{
+    (void)state;
+    static const uint64_t random[3] = { 7, 8, 9 };
+    static const uint64_t other[3] = { 70, 80, 90 };
+    struct model_disk *m = model_new(1);
+    struct errmsg em = { "" };
+    struct identity first, second;
+    assert_int_equal(m->io.mkdir(m, DIR_NAME), 0);
+    assert_int_equal(identity_claim(&m->io, DIR_NAME, random, &first, &em), OK);
+    assert_false(first.ready);
+    assert_true(first.member_id != 0 && first.member_id <= IDENTITY_ID_MAX);
+    assert_true(first.member_id != first.directory_id);
+    model_crash(m);
+    assert_int_equal(identity_claim(&m->io, DIR_NAME, other, &second, &em), OK);
+    assert_true(same(&first, &second));
+    model_free(m);
+}
+
+static void test_claiming_refuses_files_of_others(void **state)
+{
+    (void)state;
+    static const uint64_t random[3] = { 7, 8, 9 };
+    struct model_disk *m = model_new(1);
+    struct errmsg em = { "" };
+    struct identity got;
+    int fd = -1;
+    assert_int_equal(m->io.open(m, "/d/LOCK", DISK_WRITE | DISK_CREATE, &fd), 0);
+    m->io.close(m, fd);
+    assert_int_equal(m->io.open(m, "/d/photo.jpg", DISK_WRITE | DISK_CREATE, &fd), 0);
+    m->io.close(m, fd);
+    assert_int_equal(identity_claim(&m->io, DIR_NAME, random, &got, &em), ERR_CONFIG);
+    assert_non_null(strstr(em.text, DIR_NAME));
+    assert_int_equal(m->io.unlink(m, "/d/photo.jpg"), 0);
+    assert_int_equal(identity_claim(&m->io, DIR_NAME, random, &got, &em), OK);
+    model_free(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -235,6 +273,8 @@ int main(void)
         cmocka_unit_test(test_wrong_contents_under_a_right_checksum),
         cmocka_unit_test(test_a_failure_or_crash_at_any_operation_leaves_one_of_the_two),
         cmocka_unit_test(test_a_failed_operation_names_the_file),
+        cmocka_unit_test(test_claiming_keeps_the_ids),
+        cmocka_unit_test(test_claiming_refuses_files_of_others),
     };
     return cmocka_run_group_tests_name("disk/identity", tests, NULL, NULL);
 }

@@ -1,0 +1,123 @@
+/* tests/sim/sim_int.h - see sim_group.h: what its files share. */
+#ifndef TESTS_SIM_INT_H
+#define TESTS_SIM_INT_H
+
+#include "sim_group.h"
+
+enum event_kind { EVENT_TURN, EVENT_DISK, EVENT_PAYLOAD, EVENT_CLIENT_IN, EVENT_CLIENT_OUT, EVENT_CLIENT_CLOSED, EVENT_CALL };
+
+struct event {
+    int64_t at_us;
+    uint64_t seq; /* of equal times the first made comes first */
+    enum event_kind kind;
+    size_t node;
+    uint64_t id;   /* life of the node, or connection */
+    uint64_t from; /* member */
+    struct blob *bytes;
+    void (*fn)(void *ctx, uint64_t arg);
+    void *ctx;
+    uint64_t arg;
+};
+
+/* One end of a client's connection: the server's. */
+struct sim_conn {
+    struct sim_conn *next; /* of its node */
+    struct sim *sim;
+    uint64_t id;
+    size_t node;
+    struct client *client; /* NULL: closed on the server's side */
+    struct resp_decoder decoder;
+    struct chain out;
+    struct buf in;
+    size_t want;
+    bool paused, dirty, closing, after_flush;
+    int64_t in_us, out_us; /* last arrival on the way, each direction */
+    struct sim_conn_hooks hooks;
+    void *ctx;
+    bool client_gone;
+};
+
+struct sim_node {
+    struct sim *sim;
+    size_t at;
+    char dir[32];
+    char name[16];
+    struct sim_disk *disk;
+    uint64_t member_id, directory_id;
+    bool waits; /* joined: begins without members */
+    bool up, broken;
+    uint64_t life;
+    struct node *node;
+    struct cmd_env env;
+    struct chain_pool pool;
+    int64_t clock_offset_us;
+    int32_t clock_ppm;
+    int64_t clock_base_us, clock_base_sim_us; /* where the rate changed last */
+    int64_t wall_offset_ms;
+    int64_t paused_until_us;
+    int64_t turn_at_us; /* scheduled; INT64_MAX none */
+    bool disk_scheduled;
+    int64_t disk_us_min, disk_us_max;
+    struct blob **inbox;
+    uint64_t *inbox_from;
+    size_t inbox_count, inbox_cap;
+    struct sim_conn *conns;
+    /* what must never go back */
+    uint64_t term_sent;
+    uint64_t commit_seen; /* in this life */
+    uint64_t durable_at_end; /* when it went down */
+    uint64_t applied_seen;
+};
+
+struct sim {
+    struct sim_options options;
+    uint64_t random;
+    uint64_t trace;
+    int64_t now_us;
+    struct event *heap;
+    size_t heap_count, heap_cap;
+    uint64_t next_seq;
+    struct sim_node nodes[SIM_NODES_MAX];
+    size_t node_count;
+    struct raft_members members; /* the first ones */
+    struct sim_link links[SIM_NODES_MAX][SIM_NODES_MAX];
+    int64_t channel_us[SIM_NODES_MAX][SIM_NODES_MAX][NODE_CHANNEL_COUNT];
+    uint64_t next_conn;
+    struct sim_conn **conns; /* by id - 1; NULL: gone */
+    size_t conn_cap;
+    uint64_t next_member;
+    /* invariants */
+    uint64_t *term_leader; /* by term */
+    size_t term_count;
+    uint64_t *index_hash; /* state hash by applied index, 0 unknown */
+    size_t index_count;
+    struct sim_stats stats;
+};
+
+extern struct sim_node *sim_current; /* whose clock cfg.mono_us reads */
+
+void event_push(struct sim *s, const struct event *e);
+bool event_pop(struct sim *s, int64_t until_us, struct event *out);
+void sim_wake(struct sim *s, struct sim_node *n, int64_t at_us);
+int64_t node_mono_us(const struct sim_node *n);
+struct sim_node *node_by_member(struct sim *s, uint64_t member_id);
+
+/* sim_net.c */
+void net_send(struct sim_node *n, uint64_t peer, enum node_channel channel, struct slice payload);
+void net_unreachable_all(struct sim *s, uint64_t member_id);
+struct sim_conn *conn_find_id(struct sim *s, uint64_t id);
+void conn_deliver(struct sim_conn *c);
+void conn_flush(struct sim_conn *c);
+void conns_close_all(struct sim_node *n);
+void conns_reap(struct sim_node *n);
+void conn_release(struct sim *s, struct sim_conn *c); /* both ends are done with it */
+void conns_free(struct sim *s);
+void conn_io(struct sim_node *n); /* fills env.io */
+
+/* sim_check.c */
+void check_applied(struct sim_node *n, uint64_t index);
+void check_turn(struct sim_node *n);
+void check_started(struct sim_node *n);
+void check_free(struct sim *s);
+
+#endif

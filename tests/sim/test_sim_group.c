@@ -1,0 +1,82 @@
+/* Groups in the simulator: elections, crashes, partitions, and that equal seeds are equal runs. */
+#include "sim_group.h"
+
+#include "base/log.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+struct asker {
+    struct sim *s;
+    size_t replies;
+    uint64_t conn;
+    bool closed;
+    struct buf in;
+};
+
+static void on_bytes(void *ctx, uint64_t conn, struct slice in)
+{
+    struct asker *a = ctx;
+    (void)conn;
+    for (size_t i = 0; i < in.len; i++) a->replies += in.at[i] == '\n';
+    sim_log(a->s, "reply %.*s", (int)in.len, (const char *)in.at);
+}
+
+static void on_closed(void *ctx, uint64_t conn)
+{
+    struct asker *a = ctx;
+    (void)conn;
+    a->closed = true;
+}
+
+static uint64_t run(uint64_t seed, bool trace)
+{
+    struct sim *s = sim_new(&(struct sim_options){ .seed = seed, .node_count = 3, .trace = trace });
+    struct sim_conn_hooks hooks = { on_bytes, on_closed };
+    struct asker a = { .s = s };
+    sim_run_until(s, sim_now_us(s) + 5000000);
+    assert_true(sim_leader(s) < 3);
+    size_t follower = (sim_leader(s) + 1) % 3;
+    a.conn = sim_connect(s, follower, &hooks, &a);
+    sim_send(s, a.conn, SLICE_LIT("SET a 1\r\nGET a\r\n"));
+    sim_run_until(s, sim_now_us(s) + 100000);
+    assert_int_equal(a.replies, 3);
+    sim_send(s, a.conn, SLICE_LIT("GET a\r\nSET b 2\r\nGET b\r\nDBSIZE\r\n"));
+    sim_run_until(s, sim_now_us(s) + 100000);
+    assert_int_equal(a.replies, 3 + 6);
+    sim_power(s, sim_leader(s));
+    sim_send(s, a.conn, SLICE_LIT("GET a\r\nSET b 2\r\nGET b\r\n"));
+    sim_run_until(s, sim_now_us(s) + 4500000);
+    assert_int_equal(a.replies, 9 + 5);
+    for (size_t i = 0; i < 3; i++) {
+        if (!sim_is_up(s, i)) sim_start(s, i);
+    }
+    sim_run_until(s, sim_now_us(s) + 3000000);
+    uint64_t trace_hash = sim_trace(s);
+    if (trace) print_message("turns %llu events %llu\n", (unsigned long long)sim_stats(s)->turns, (unsigned long long)sim_stats(s)->events);
+    sim_free(s);
+    return trace_hash;
+}
+
+static void test_a_group(void **arg)
+{
+    (void)arg;
+    log_level_set(LOG_OFF);
+    bool trace = getenv("SIM_TRACE") != NULL;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        uint64_t first = run(seed, trace);
+        assert_int_equal(first, run(seed, false));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_group),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
