@@ -92,20 +92,20 @@ static void test_status_of_a_group_of_one(void **state)
 static void test_status_asks_all_members(void **state)
 {
     (void)state;
-    static const char answers[] = "[ " SELF " [ id :7 name n0 client 127.0.0.1:1 ]"
+    static const char answers[] = "[ " SELF " [ id :7 name n2 client 127.0.0.1:1 ]"
                                   " [ id :9 name n3 client '' ] ]" STATUS;
     struct fake_run r = fake_run("status", "", answers);
     assert_int_equal(r.code, EXIT_NO);
-    assert_non_null(strstr(r.out, "| n0   | 7  | unreachable | 127.0.0.1:1 "));
+    assert_non_null(strstr(r.out, "| n2   | 7  | unreachable | 127.0.0.1:1 "));
     assert_non_null(strstr(r.out, "127.0.0.1:1: Connection refused"));
     assert_non_null(strstr(r.out, "| n3   | 9  | unreachable | "));
     assert_non_null(strstr(r.out, "it has not told its address"));
     assert_string_equal((const char *)r.sent.at, "MEMBER LIST LOCAL\nMEMBER STATUS\n");
     fake_run_deinit(&r);
 
-    r = fake_run("status -w json", "", "[ [ id :7 name n0 client 127.0.0.1:1 ] ]");
+    r = fake_run("status -w json", "", "[ [ id :7 name n2 client 127.0.0.1:1 ] ]");
     assert_int_equal(r.code, EXIT_CONNECT);
-    assert_string_equal(r.out, "[{\"Endpoint\":\"127.0.0.1:1\",\"name\":\"n0\",\"role\":"
+    assert_string_equal(r.out, "[{\"Endpoint\":\"127.0.0.1:1\",\"name\":\"n2\",\"role\":"
                                "\"unreachable\",\"Error\":\"127.0.0.1:1: Connection refused\"}]\n");
     fake_run_deinit(&r);
 }
