@@ -122,9 +122,9 @@ class Bench:
         nodes_seconds = server.cpu_seconds() - before
         if done.returncode != 0:
             raise RuntimeError(f"{server.name}: {' '.join(arguments[1:])}: {done.stderr.strip()}")
-        self.write_log(server, arguments[1:], done.stdout)
         result = parse_report(done.stdout)
         result["nodes_us"] = nodes_seconds / result["ops"] * 1e6
+        self.write_log(server, arguments[1:], f"{done.stdout.strip()} nodes_us={result['nodes_us']:.2f}")
         if server.name == "cordis" and result["client_cpu"] > CLIENT_CPU_MAX:
             self.client_bound = True
         return result
