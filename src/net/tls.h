@@ -100,7 +100,8 @@ struct tls_names {
 };
 
 /* ERR_LIMIT: it does not fit. ERR_SYNTAX: nothing that can match. `names` is then unchanged. */
-enum err tls_names_add(struct tls_names *names, enum tls_name_kind kind, struct slice name) MUST_USE;
+enum err tls_names_add(struct tls_names *names, enum tls_name_kind kind,
+                       struct slice name) MUST_USE;
 /* RFC 6125: names without regard to case; "*" stands for one whole left-most label before at least
  * two others. A host that is an IP address matches only such a name of the certificate. The host
  * comes without port and brackets. */

@@ -84,7 +84,8 @@ bool tls_name_matches(const struct tls_names *names, struct slice host)
 {
     if (host.len == 0 || host.len > HOST_BYTES_MAX) return false;
     /* What stands for others in a certificate is no name of a host. */
-    if (memchr(host.at, '*', host.len) != NULL || memchr(host.at, 0, host.len) != NULL) return false;
+    if (memchr(host.at, '*', host.len) != NULL) return false;
+    if (memchr(host.at, 0, host.len) != NULL) return false;
     uint8_t address[V6_BYTES];
     struct slice ip = { address, host_address(host, address) };
     host = without_root(host);

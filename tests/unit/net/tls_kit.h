@@ -48,8 +48,9 @@ static int kit_teardown(void **state)
 /* "good/n1" with the CA of `ca`, "good" or "other". name NULL: no certificate. */
 static struct tls_config kit_config(struct kit *kit, const char *name, const char *ca)
 {
-    snprintf(kit->cert_file, sizeof kit->cert_file, "%s/%s.pem", kit_root, name == NULL ? "" : name);
-    snprintf(kit->key_file, sizeof kit->key_file, "%s/%s.key", kit_root, name == NULL ? "" : name);
+    const char *own = name == NULL ? "" : name;
+    snprintf(kit->cert_file, sizeof kit->cert_file, "%s/%s.pem", kit_root, own);
+    snprintf(kit->key_file, sizeof kit->key_file, "%s/%s.key", kit_root, own);
     snprintf(kit->ca_file, sizeof kit->ca_file, "%s/%s/ca.pem", kit_root, ca == NULL ? "" : ca);
     return (struct tls_config){
         .cert_file = name == NULL ? NULL : kit->cert_file,
