@@ -39,7 +39,7 @@ lib      = $(OUT)/lib$(1).a
 closure  = $(call lib,$(1)) $(foreach m,$(call uses,$(1)),$(call closure,$(m)))
 
 LIBS_disk   := -lleveldb -lpthread
-LIBS_net    := -levent_core
+LIBS_net    := -levent_core -lssl -lcrypto
 LIBS_node   := $(LIBS_disk)
 LIBS_cmd    := $(LIBS_disk) -lm
 LIBS_server := $(LIBS_disk) $(LIBS_net) -lm $(JEMALLOC_$(BUILD))

@@ -784,7 +784,7 @@ static void test_random_traffic(void **state)
 static void test_reason_names(void **state)
 {
     (void)state;
-    for (int i = CONN_CLOSE_LOCAL; i <= CONN_CLOSE_LOOP; i++) {
+    for (int i = CONN_CLOSE_LOCAL; i <= CONN_CLOSE_TLS; i++) {
         assert_string_not_equal(conn_close_reason_name((enum conn_close_reason)i), "?");
     }
 }
