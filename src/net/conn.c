@@ -407,7 +407,6 @@ enum err conn_open_tls(struct loop *loop, const struct net_addr *addr, struct tl
     return OK;
 }
 
-<<<<<<< HEAD
 void conn_input_limit(struct conn *conn, uint32_t bytes_max)
 {
     conn->input_mib_max = (uint16_t)((bytes_max + (1u << 20) - 1) >> 20);
@@ -432,13 +431,13 @@ void conn_watch_peer(struct conn *conn, int64_t silence_ms_max)
         setsockopt(conn_fd(conn), options[i].level, options[i].name, &options[i].value,
                    sizeof(int));
     }
-=======
+}
+
 enum err conn_open(struct loop *loop, const struct net_addr *addr,
                    const struct conn_callbacks *callbacks, void *user, struct conn **out,
                    struct errmsg *em)
 {
     return conn_open_tls(loop, addr, NULL, callbacks, user, out, em);
->>>>>>> w-tls
 }
 
 void conn_end(struct conn *conn, enum conn_close_reason reason, int error)
