@@ -445,29 +445,18 @@ void conn_end(struct conn *conn, enum conn_close_reason reason, int error)
     if (has(conn, CONN_CLOSING)) return;
     set(conn, CONN_CLOSING);
     conn->reason = (uint8_t)reason;
-<<<<<<< HEAD
     conn->error = (int16_t)error;
-    interest_update(conn);
-    conn_list_add(&loop_of(conn)->closing, conn);
-=======
-    conn->error = error;
     conn_interest_update(conn);
     conn_list_add(&loop_of(conn)->closing, conn);
->>>>>>> w-tls
 }
 
 void conn_free(struct conn *conn)
 {
     ASSERT(!has(conn, CONN_DIRTY | CONN_MORE));
     ASSERT(conn->interest == 0);
-<<<<<<< HEAD
-    conn_table_remove(&loop_of(conn)->table, conn);
-    loop_of(conn)->stats.conn_count--;
-=======
     conn_table_remove(&loop_of(conn)->table, conn);
     loop_of(conn)->stats.conn_count--;
     if (UNLIKELY(conn->tls != NULL)) conn_tls_free(conn);
->>>>>>> w-tls
     close(conn_fd(conn));
     chain_deinit(&conn->out);
     input_free(conn);
