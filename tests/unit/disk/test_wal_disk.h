@@ -158,6 +158,7 @@ static inline void model_resize(struct model_file *f, size_t bytes)
 
 static inline void model_store(struct model_file *f, const void *from, size_t bytes, size_t offset)
 {
+    if (bytes == 0) return;
     model_reserve(f, offset + bytes);
     memcpy(f->now + offset, from, bytes);
     if (offset + bytes > f->now_bytes) f->now_bytes = offset + bytes;
