@@ -212,6 +212,14 @@ static struct disk_io gated_io(void)
     return io;
 }
 
+/* Until a worker has finished, without taking it. */
+static void wait_news(struct node_snapshot *ns, bool expected)
+{
+    while (expected && __atomic_load_n(&ns->done.head, __ATOMIC_SEQ_CST) == NULL) {
+        done_queue_wait(&ns->done, 100);
+    }
+}
+
 /* Names and sizes of all files. */
 static void add_sign(void *ctx, const char *dir, const char *name)
 {
@@ -302,9 +310,9 @@ static void test_a_crash_at_any_step_leaves_one_or_the_other(void **state)
         /* Nobody writes while it is copied. */
         fake_settle_marks(&p.b);
         if (phase == IN_OPENING || phase == IN_RECEIVING || phase == IN_READING) {
-            while (p.b.ns->in.busy && p.b.ns->done.head == NULL) poll(NULL, 0, 1);
+            wait_news(p.b.ns, p.b.ns->in.busy);
         }
-        while (p.b.ns->disposal.busy && p.b.ns->done.head == NULL) poll(NULL, 0, 1);
+        wait_news(p.b.ns, p.b.ns->disposal.busy);
         crash(&p, old_hash, new_hash, names[phase]);
         if (phase == IN_REPLACING) gate_set(true);
     }
@@ -469,7 +477,7 @@ static void test_a_slow_start_is_waited_for(void **state)
     fake_serve(&p.b);
     pair_wish(&p);
     while (p.b.ns->in.phase != IN_OPENING) pair_step(&p);
-    while (p.b.ns->done.head == NULL) poll(NULL, 0, 1); /* it is open, and not taken yet */
+    wait_news(p.b.ns, true); /* it is open, and not taken yet */
     p.now_ms += NODE_SNAPSHOT_SIGN_MS;
     p.b.ns->now_ms = p.now_ms;
     in_turn(p.b.ns); /* says that it works */
