@@ -122,7 +122,7 @@ static size_t offer(struct conn *conn, struct slice in)
     size_t used = conn->callbacks->on_bytes(conn->user, conn, in);
     ASSERT(used <= in.len);
     size_t input_max = loop_of(conn)->cfg.input_bytes_max;
-    if (conn->input_mib_max != 0) input_max = (size_t)conn->input_mib_max << 20;
+    if (conn->input_max_4k != 0) input_max = (size_t)conn->input_max_4k << 12;
     if (conn->want > input_max) conn_end(conn, CONN_CLOSE_INPUT_LIMIT, 0);
     return has(conn, CONN_CLOSING | CONN_DRAINING) ? in.len : used;
 }
@@ -409,7 +409,7 @@ enum err conn_open_tls(struct loop *loop, const struct net_addr *addr, struct tl
 
 void conn_input_limit(struct conn *conn, uint32_t bytes_max)
 {
-    conn->input_mib_max = (uint16_t)((bytes_max + (1u << 20) - 1) >> 20);
+    conn->input_max_4k = (uint16_t)((bytes_max + (1u << 12) - 1) >> 12);
 }
 
 void conn_watch_peer(struct conn *conn, int64_t silence_ms_max)

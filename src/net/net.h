@@ -185,7 +185,7 @@ enum err conn_open(struct loop *loop, const struct net_addr *addr,
  * when idle, of what the kernel probes with: a machine that is gone sends no reset. Whole seconds
  * count when idle, at least 2. No effect on a Unix socket. */
 void conn_watch_peer(struct conn *conn, int64_t silence_ms_max);
-/* Instead of loop_cfg.input_bytes_max for this connection; rounded up to whole MiB. */
+/* Instead of loop_cfg.input_bytes_max for this connection; rounded up to 4 KiB. */
 void conn_input_limit(struct conn *conn, uint32_t bytes_max);
 
 uint64_t conn_id(const struct conn *conn);                 /* from 1, never reused in this loop */

@@ -56,7 +56,7 @@ struct conn {
     uint8_t interest; /* EV_READ, EV_WRITE as registered */
     uint8_t reason; /* enum conn_close_reason */
     int16_t error;  /* errno of CONN_CLOSE_RESET */
-    uint16_t input_mib_max; /* 0: as the loop's */
+    uint16_t input_max_4k; /* 0: as the loop's */
 };
 _Static_assert(sizeof(struct conn) <= 232, "an idle connection stays small");
 
