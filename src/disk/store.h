@@ -7,7 +7,8 @@
  *          reads from submit until store_poll. Blobs of a batch are released on the loop.
  * USES     base/, mvcc/mvcc_row.h, workers.h, LevelDB.
  * THREADS  Everything here is called by the loop thread (store_open, store_scan and store_close
- *          block it). One store thread writes; workers read.
+ *          block it). One store thread writes; workers read;
+ *          during store_scan a thread of its own reads ahead.
  * LIMITS   STORE_META_NAME_BYTES_MAX; STORE_MARKERS; STORE_BACKLOG_BYTES_NORMAL (there the thread
  *          gets normal priority, if the process may). The caller bounds the backlog.
  * ERRORS   store_open: ERR_CORRUPT (file and what), ERR_LOCKED, ERR_IO. store_scan: ERR_CORRUPT,

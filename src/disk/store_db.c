@@ -186,16 +186,24 @@ static enum err prepare_locked(const char *dir, bool *fresh, uint64_t *trimmed_b
     return store_log_trim(dir, trimmed_bytes, em);
 }
 
+static enum err open_files(struct store_db *db, struct errmsg *em)
+{
+    char *text = NULL;
+    db->db = leveldb_open(db->options, db->dir, &text);
+    db->log_number = 0;
+    if (text == NULL) return OK;
+    db->db = NULL;
+    return db_error(em, db->dir, text);
+}
+
 enum err store_db_open(struct store_db *db, const char *dir, size_t write_buffer_bytes,
                        bool *fresh, uint64_t *trimmed_bytes, struct errmsg *em)
 {
     TRY(prepare_locked(dir, fresh, trimmed_bytes, em));
     *db = (struct store_db){ .dir = mem_copy(dir, strlen(dir) + 1) };
     set_options(db, write_buffer_bytes, *fresh);
-    char *text = NULL;
-    db->db = leveldb_open(db->options, dir, &text);
-    if (text != NULL) {
-        enum err e = db_error(em, dir, text);
+    enum err e = open_files(db, em);
+    if (e != OK) {
         store_db_close(db);
         return e;
     }
@@ -203,6 +211,12 @@ enum err store_db_open(struct store_db *db, const char *dir, size_t write_buffer
      * this one's name, priority and signal mask, not those of whoever reads first. */
     leveldb_compact_range(db->db, "", 0, "", 0);
     return OK;
+}
+
+enum err store_db_reopen(struct store_db *db, struct errmsg *em)
+{
+    leveldb_close(db->db);
+    return open_files(db, em);
 }
 
 enum err store_db_made(struct store_db *db, struct errmsg *em)

@@ -36,7 +36,10 @@ struct store_db {
 enum err store_db_open(struct store_db *db, const char *dir, size_t write_buffer_bytes,
                        bool *fresh, uint64_t *trimmed_bytes, struct errmsg *em) MUST_USE;
 enum err store_db_made(struct store_db *db, struct errmsg *em) MUST_USE;
-/* All iterators and snapshots must be gone. */
+/* Closes and opens again, which lets go of all tables. All iterators and snapshots must be gone.
+ * After an error db must not be used but for store_db_close. */
+enum err store_db_reopen(struct store_db *db, struct errmsg *em) MUST_USE;
+/* Likewise. */
 void store_db_close(struct store_db *db);
 
 /* Makes the entry of a new directory durable. */

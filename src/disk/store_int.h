@@ -38,11 +38,10 @@
 #define STORE_RUN_PACKS_MAX 64u
 #define STORE_RECLAIM_SLICE_BYTES (32u << 20)
 #define STORE_RECLAIM_FREED_BYTES_MIN (1u << 20)
-/* Pages of mapped tables that may stay resident: while running, and during the scan at start, where
- * giving them back costs time that somebody waits for. */
+/* Pages of mapped tables that may stay resident: while running, and during the scan at start, which
+ * opens rows/ anew to let go of them. */
 #define STORE_MAPPED_BYTES_MAX (32u << 20)
-#define STORE_MAPPED_SCAN_BYTES_MAX (512u << 20)
-#define STORE_MAPPED_CHECK_BYTES (64u << 20) /* read between two looks */
+#define STORE_MAPPED_SCAN_BYTES_MAX (128u << 20)
 
 struct store_batch {
     struct work work; /* run is NULL: so that store_poll tells it from a read */
