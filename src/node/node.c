@@ -49,24 +49,33 @@ static enum err identity_ready(struct node *n, struct errmsg *em)
     return identity_save(disk_io_posix(), n->cfg.dir, &n->identity, em);
 }
 
-/* Files without an identity are not ours to write over. */
+struct names {
+    size_t strangers;
+    bool lock; /* another process is, or was, about to use the directory */
+};
+
+/* "lost+found" is what a file system of its own begins with. */
 static int count_name(void *arg, const char *name)
 {
-    if (strcmp(name, "LOCK") == 0 || strcmp(name, "identity.tmp") == 0) return 0;
-    size_t *count = arg;
-    *count += 1;
+    struct names *names = arg;
+    bool lock = strcmp(name, "LOCK") == 0;
+    names->lock = names->lock || lock;
+    bool known = lock || strcmp(name, "identity.tmp") == 0 || strcmp(name, "lost+found") == 0;
+    if (!known) names->strangers++;
     return 0;
 }
 
-static enum err refuse_strangers(struct node *n, struct errmsg *em)
+/* Files without an identity are not ours to write over. Asked before the directory is locked, so
+ * that not even a lock is left in a foreign one, and again when nobody else can be making it. */
+static enum err refuse_strangers(struct node *n, bool locked, struct errmsg *em)
 {
     const struct disk_io *io = disk_io_posix();
     struct identity id;
     if (identity_load(io, n->cfg.dir, &id, em) != ERR_NOT_FOUND) return OK;
-    size_t count = 0;
-    int failed = io->list(io->ctx, n->cfg.dir, count_name, &count);
+    struct names names = { 0 };
+    int failed = io->list(io->ctx, n->cfg.dir, count_name, &names);
     if (failed < 0) return disk_error(em, "list", n->cfg.dir, failed);
-    if (count == 0) return OK;
+    if (names.strangers == 0 || (!locked && names.lock)) return OK;
     errmsg_set(em, "%s is not empty and has no file 'identity': refusing to use it. "
                "Give --dir an empty directory, or put the identity file back", n->cfg.dir);
     return ERR_CONFIG;
@@ -179,8 +188,7 @@ static enum err check_joint(struct node *n, struct errmsg *em)
     return ERR_CORRUPT;
 }
 
-static enum err raft_begin(struct node *n, const struct raft_members *members, struct replay *r,
-                           int64_t mono_ms, struct errmsg *em)
+static enum err raft_begin(struct node *n, struct replay *r, int64_t mono_ms, struct errmsg *em)
 {
     const struct wal_found *found = wal_found(n->wal);
     struct raft_config cfg = {
@@ -194,7 +202,7 @@ static enum err raft_begin(struct node *n, const struct raft_members *members, s
         .hard = { found->hard.term, found->hard.vote, found->hard.commit },
         .applied_index = state_applied_index(n->state),
         .applied_term = state_applied_term(n->state),
-        .members = members,
+        .members = &n->members,
     };
     n->raft = raft_new(&cfg);
     for (size_t i = 0; i < r->count; i++) {
@@ -209,8 +217,7 @@ static enum err raft_begin(struct node *n, const struct raft_members *members, s
     return OK;
 }
 
-static enum err open_log(struct node *n, bool fresh, const struct raft_members *members,
-                         int64_t mono_ms, struct errmsg *em)
+static enum err open_log(struct node *n, bool fresh, int64_t mono_ms, struct errmsg *em)
 {
     char dir[DISK_PATH_BYTES_MAX];
     path_of(n, "wal", dir);
@@ -221,7 +228,7 @@ static enum err open_log(struct node *n, bool fresh, const struct raft_members *
     enum err e = wal_open(&options, &n->wal, em);
     n->replay = NULL;
     if (e == OK) e = check_joint(n, em);
-    if (e == OK) e = raft_begin(n, members, &r, mono_ms, em);
+    if (e == OK) e = raft_begin(n, &r, mono_ms, em);
     replay_free(&r);
     return e;
 }
@@ -310,13 +317,13 @@ static void seed_group(struct node *n, bool fresh)
 static enum err open_all(struct node *n, int64_t mono_ms, struct errmsg *em)
 {
     TRY(disk_make_dir(disk_io_posix(), n->cfg.dir, em));
+    TRY(refuse_strangers(n, false, em));
     TRY(dirlock_take(n->cfg.dir, &n->lock, em));
-    TRY(refuse_strangers(n, em));
+    TRY(refuse_strangers(n, true, em));
     bool fresh = false;
     TRY(identity_begin(n, &fresh, em));
-    struct raft_members members = { .count = 0 };
-    TRY(open_store(n, &members, em));
-    TRY(open_log(n, fresh, &members, mono_ms, em));
+    TRY(open_store(n, &n->members, em));
+    TRY(open_log(n, fresh, mono_ms, em));
     replay_run(n, false);
     n->stamp_ms = state_stamp_ms(n->state);
     n->clock_ms = n->stamp_ms;
@@ -355,10 +362,11 @@ enum err node_open(const struct node_config *cfg, const struct node_hooks *hooks
 
 static void drain(struct node *n)
 {
+    store_stop(n->store);
     node_seal(n);
     node_update(n);
     replay_run(n, true);
-    while (n->mark_count >= NODE_CHECKPOINTS_IN_FLIGHT) node_store_poll(n);
+    while (n->mark_count >= NODE_CHECKPOINTS_IN_FLIGHT && !store_gave_up(n->store)) node_store_poll(n);
     node_checkpoint_if_due(n, true);
 }
 

@@ -5,6 +5,7 @@
 #include "state/dedup.h"
 
 #define CLOCK_ENTRY_MS 1000
+#define CLOCK_OP_BYTES_MAX 64
 /* Of ours in the log and not yet applied: apply refuses what is beyond the window. The rest of it
  * is for what is proposed between two looks at node_is_congested. */
 #define PROPOSED_OPS_MAX (DEDUP_WINDOW - DEDUP_WINDOW / 8)
@@ -231,11 +232,39 @@ static void submit_write(struct node *n, const struct raft_update *up)
     writes_push(n, wal_submit(n->wal, &s), &up->write);
 }
 
+/* A batch that was applied: its form is known to be right. */
+static bool is_clock_only(struct slice body)
+{
+    size_t head_bytes = OP_BATCH_HEAD_BYTES + OP_RUN_HEAD_BYTES;
+    if (body.len < head_bytes || body.len > head_bytes + CLOCK_OP_BYTES_MAX) return false;
+    size_t offset = 0;
+    size_t op_offset = 0;
+    struct op_run run;
+    struct op op;
+    if (!op_batch_next_run(body, &offset, &run) || offset != body.len || run.op_count != 1) return false;
+    return op_decode(run.ops, &op_offset, &op) == OK && op.kind == OP_CLOCK;
+}
+
+static void members_applied(struct node *n, const struct raft_entry *e)
+{
+    enum err err = raft_members_decode(blob_slice(e->body), &n->members);
+    ASSERT(err == OK); /* raft has decoded it before */
+}
+
+/* What the next checkpoint is for. */
+static void mark_dirty(struct node *n, struct slice body)
+{
+    int64_t now_ms = MAX(n->mono_us / 1000, 1);
+    int64_t *since_ms = is_clock_only(body) ? &n->clock_since_ms : &n->dirty_since_ms;
+    if (*since_ms == 0) *since_ms = now_ms;
+    n->dirty_entries++;
+}
+
 static void apply_one(struct node *n, const struct raft_entry *e, const struct apply_sink *sink)
 {
     struct slice body = SLICE_NONE;
     if (e->type == RAFT_ENTRY_BATCH && e->body != NULL) body = blob_slice(e->body);
-    if (e->type == RAFT_ENTRY_MEMBERS) n->members_dirty = true;
+    if (e->type == RAFT_ENTRY_MEMBERS) members_applied(n, e);
     struct errmsg em = { "" };
     enum err err = state_apply(n->state, e->index, e->term, body, sink, &em);
     if (err != OK) {
@@ -243,7 +272,7 @@ static void apply_one(struct node *n, const struct raft_entry *e, const struct a
         ASSERT(err == OK);
     }
     n->stats.applied_entries++;
-    n->dirty_entries++;
+    mark_dirty(n, body);
     if (n->hooks.applied != NULL && n->open) n->hooks.applied(n->hooks.ctx, e->index);
 }
 
@@ -258,7 +287,6 @@ static void apply_range(struct node *n, uint64_t from, uint64_t to)
     enum err e = raft_step(n->raft, &ev);
     ASSERT(e == OK);
     pending_drop(&n->pending, to);
-    if (n->dirty_since_ms == 0) n->dirty_since_ms = MAX(n->mono_us / 1000, 1);
     raft_log_trim(n->raft, to);
 }
 
