@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "disk/store_int.h"
 #include "disk/store_process.h"
 
@@ -33,7 +34,14 @@ void store_fatal(const struct store *s, const char *format, ...)
 static void write_synced(struct store *s, struct store_db *db, leveldb_writebatch_t *batch)
 {
     struct errmsg em;
-    if (store_db_write(db, batch, &em) != OK) {
+    if (store_gave_up(s)) return;
+    enum err e = store_db_write(db, batch, &em);
+    if (e == ERR_NOSPACE && __atomic_load_n(&s->leaving, __ATOMIC_SEQ_CST)) {
+        log_warning("checkpoint skipped, nothing is lost, the log has it reason=\"%s\"", em.text);
+        __atomic_store_n(&s->gave_up, true, __ATOMIC_SEQ_CST);
+        return;
+    }
+    if (e != OK) {
         store_fatal(s, "write failed, nothing is lost, the log has it: %s", em.text);
     }
     STORE_STAT_ADD(s, write_count, 1);
@@ -69,9 +77,10 @@ void store_check_files(struct store *s, bool now)
     if (!now && now_ms - s->files_checked_ms < FILES_CHECK_MS) return;
     s->files_checked_ms = now_ms;
     uint64_t meta_bytes = 0;
+    uint64_t meta_log_bytes = 0;
     struct errmsg em;
-    enum err e = store_db_files(&s->rows, &s->rows_bytes, &em);
-    if (e == OK) e = store_db_files(&s->meta, &meta_bytes, &em);
+    enum err e = store_db_files(&s->rows, &s->rows_bytes, &s->rows_log_bytes, &em);
+    if (e == OK) e = store_db_files(&s->meta, &meta_bytes, &meta_log_bytes, &em);
     if (e != OK) store_fatal(s, "%s", em.text);
     STORE_STAT_SET(s, disk_bytes, s->rows_bytes + meta_bytes);
     store_memory_limit(STORE_MAPPED_BYTES_MAX);
@@ -166,6 +175,11 @@ static void write_batch(struct store *s)
     add_meta(out, b);
     store_write_meta(s, out, &next);
     leveldb_writebatch_destroy(out);
+    if (store_gave_up(s)) {
+        b->next = s->batches;
+        s->batches = b;
+        return;
+    }
     store_check_files(s, false);
     __atomic_fetch_sub(&s->backlog_bytes, b->bytes, __ATOMIC_RELAXED);
     done_queue_push(&s->done, &b->work);
@@ -177,6 +191,16 @@ static void adjust_priority(struct store *s)
     if (low == s->low_priority) return;
     s->low_priority = low;
     store_priority_set(low);
+}
+
+/* Memory is given back, and the next start has less of a log to read. */
+static void become_idle(struct store *s)
+{
+    if (s->rows_log_bytes > STORE_IDLE_LOG_BYTES_MAX) {
+        store_db_flush(&s->rows);
+        store_check_files(s, true);
+    }
+    store_memory_limit(0);
 }
 
 /* One batch, then one step of compaction, in turn; compaction waits while much is to be written. */
@@ -191,14 +215,17 @@ static void run(struct store *s)
         adjust_priority(s);
         bool busy = s->batches != NULL;
         if (busy) write_batch(s);
+        if (store_gave_up(s)) return;
         bool behind = stopping || store_backlog_bytes(s) > STORE_BACKLOG_BYTES_NORMAL;
         if (!behind) busy = store_compact_step(s) || busy;
+        if (store_gave_up(s)) return;
         if (busy) idle_checks = 0;
         if (busy) continue;
         if (stopping && s->batches == NULL && seen == doorbell_seen(&s->bell)) return;
         if (s->batches != NULL) continue;
         /* LevelDB's thread may still be at work on tables. */
         if (idle_checks >= IDLE_CHECKS_MAX) {
+            become_idle(s);
             doorbell_wait(&s->bell, seen);
             continue;
         }
@@ -319,6 +346,27 @@ static void free_reads(struct store *s)
     }
 }
 
+void store_stop(struct store *s)
+{
+    __atomic_store_n(&s->leaving, true, __ATOMIC_SEQ_CST);
+}
+
+bool store_gave_up(const struct store *s)
+{
+    return __atomic_load_n(&s->gave_up, __ATOMIC_SEQ_CST);
+}
+
+/* What there was no room for. */
+static void drop_batches(struct store *s)
+{
+    take_batches(s);
+    while (s->batches != NULL) {
+        struct store_batch *b = s->batches;
+        s->batches = b->next;
+        store_batch_free(b);
+    }
+}
+
 void store_close(struct store *s)
 {
     if (s == NULL) return;
@@ -330,7 +378,8 @@ void store_close(struct store *s)
         if (s->reads_out == 0) break;
         nanosleep(&(struct timespec){ .tv_nsec = CLOSE_POLL_NS }, NULL);
     }
-    ASSERT(s->batches == NULL && s->inbox == NULL);
+    ASSERT(store_gave_up(s) || (s->batches == NULL && s->inbox == NULL));
+    drop_batches(s);
     store_close_both(s);
     store_free(s);
 }

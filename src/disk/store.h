@@ -14,7 +14,8 @@
  * ERRORS   store_open: ERR_CORRUPT (file and what), ERR_LOCKED, ERR_IO. store_scan: ERR_CORRUPT,
  *          ERR_IO, or what a callback returned. A read: ERR_COMPACTED in its result. After start
  *          any failed write or read, and any damage found, calls on_fatal and ends the process
- *          with STORE_EXIT_CODE: LevelDB must not be used after a failed write.
+ *          with STORE_EXIT_CODE: LevelDB must not be used after a failed write. After store_stop
+ *          a write that finds no room is not fatal: it and what follows is dropped, the log has it.
  *
  * FORMAT   Two databases: rows come in ascending order, and alone in theirs LevelDB never needs to
  *          merge a table with another one. Integers are little-endian unless "be".
@@ -66,7 +67,7 @@ struct store_options {
     size_t write_buffer_bytes; /* of rows/; 0: STORE_WRITE_BUFFER_BYTES; tests make it small */
 };
 #define STORE_WRITE_BUFFER_BYTES (8u << 20)
-#define STORE_META_BUFFER_BYTES_MAX (1u << 20) /* of meta/, if that of rows/ is not smaller */
+#define STORE_META_BUFFER_BYTES_MAX (256u << 10) /* of meta/, if that of rows/ is not smaller */
 
 struct store_info {
     bool empty; /* made by this call, or no batch was ever written: all below is 0 */
@@ -255,7 +256,12 @@ struct store_stats {
 void store_stats_get(const struct store *s, struct store_stats *out);
 uint64_t store_disk_bytes(const struct store *s);
 
-/* Writes everything submitted, waits for reads, ends the thread, closes. Reads that were finished
+/* The process is about to end: see ERRORS. */
+void store_stop(struct store *s);
+/* After store_stop: nothing is written any more, no batch will become durable. */
+bool store_gave_up(const struct store *s);
+
+/* Writes everything submitted, as long as there is room (see ERRORS), waits for reads, ends the thread, closes. Reads that were finished
  * and not taken are freed. NULL is allowed. */
 void store_close(struct store *s);
 

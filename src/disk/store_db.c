@@ -16,8 +16,9 @@
 
 static enum err io_error(struct errmsg *em, const char *path, const char *what)
 {
+    enum err e = errno == ENOSPC || errno == EDQUOT ? ERR_NOSPACE : ERR_IO;
     errmsg_set(em, "%s: cannot %s: %s", path, what, strerror(errno));
-    return ERR_IO;
+    return e;
 }
 
 /* Takes LevelDB's text. */
@@ -28,6 +29,8 @@ static enum err db_error(struct errmsg *em, const char *dir, char *text)
     if (strncmp(text, "Corruption", 10) == 0) e = ERR_CORRUPT;
     if (strstr(text, "No such file") != NULL) e = ERR_CORRUPT; /* one that must be there */
     if (strncmp(text, "IO error: lock", 14) == 0) e = ERR_LOCKED;
+    if (strstr(text, strerror(ENOSPC)) != NULL) e = ERR_NOSPACE;
+    if (strstr(text, strerror(EDQUOT)) != NULL) e = ERR_NOSPACE;
     leveldb_free(text);
     return e;
 }
@@ -59,6 +62,7 @@ struct files {
     bool data; /* something of a database */
     uint64_t log_number; /* the newest; 0 none */
     uint64_t bytes;      /* only if asked */
+    uint64_t log_bytes;  /* of all logs, only if asked */
 };
 
 static enum err list_files(const char *path, bool with_bytes, struct files *out, struct errmsg *em)
@@ -80,7 +84,9 @@ static enum err list_files(const char *path, bool with_bytes, struct files *out,
                      strncmp(name, "MANIFEST-", 9) == 0;
         struct stat st;
         if (!with_bytes || fstatat(dirfd(dir), name, &st, 0) != 0) continue; /* just deleted */
-        if (S_ISREG(st.st_mode)) files.bytes += (uint64_t)st.st_size;
+        if (!S_ISREG(st.st_mode)) continue;
+        files.bytes += (uint64_t)st.st_size;
+        if (log) files.log_bytes += (uint64_t)st.st_size;
     }
     if (errno != 0) return io_error(em, path, "list");
     *out = files;
@@ -207,10 +213,15 @@ enum err store_db_open(struct store_db *db, const char *dir, size_t write_buffer
         store_db_close(db);
         return e;
     }
-    /* Nothing to compact there, but from now on LevelDB's thread exists, made by this one: it has
-     * this one's name, priority and signal mask, not those of whoever reads first. */
-    leveldb_compact_range(db->db, "", 0, "", 0);
+    /* From now on LevelDB's thread exists, made by this one: it has this one's name, priority and
+     * signal mask, not those of whoever reads first. */
+    store_db_flush(db);
     return OK;
+}
+
+void store_db_flush(struct store_db *db)
+{
+    leveldb_compact_range(db->db, "", 0, "", 0); /* no key is in there: nothing more to compact */
 }
 
 enum err store_db_reopen(struct store_db *db, struct errmsg *em)
@@ -289,7 +300,8 @@ struct slice store_db_iter_value(const leveldb_iterator_t *it)
     return (struct slice){ (const uint8_t *)at, len };
 }
 
-enum err store_db_files(const struct store_db *db, uint64_t *bytes, struct errmsg *em)
+enum err store_db_files(const struct store_db *db, uint64_t *bytes, uint64_t *log_bytes,
+                        struct errmsg *em)
 {
     struct files files;
     TRY(list_files(db->dir, true, &files, em));
@@ -301,5 +313,6 @@ enum err store_db_files(const struct store_db *db, uint64_t *bytes, struct errms
         return io_error(em, (const char *)path.at, "truncate");
     }
     *bytes = files.bytes;
+    *log_bytes = files.log_bytes;
     return OK;
 }

@@ -32,6 +32,9 @@
 #define STORE_ROWS_NAME "rows"
 #define STORE_META_NAME "meta"
 
+/* When nothing is to be done for a while, more than this goes from memory to a table. Less stays:
+ * tables are not merged, so they must not become many. */
+#define STORE_IDLE_LOG_BYTES_MAX (512u << 10)
 #define STORE_SLICE_BYTES (256u << 10)
 #define STORE_SLICE_KILLS 512u
 #define STORE_SLICE_DELETES 512u
@@ -104,6 +107,8 @@ struct store {
     size_t backlog_bytes;
     bool open_done;
     bool started;
+    bool leaving; /* store_stop was called */
+    bool gave_up; /* then a write found no room: nothing is written any more */
     bool stopping;
     struct store_stats stats;
     struct done_queue done;
@@ -113,6 +118,7 @@ struct store {
     struct store_db rows;
     struct store_db meta;
     uint64_t rows_bytes; /* of the files, as old as stats.disk_bytes */
+    uint64_t rows_log_bytes;
     struct store_marker marker; /* the newest written */
     struct store_table table;
     struct store_compactor compactor;
@@ -134,7 +140,7 @@ _Noreturn void store_fatal(const struct store *s, const char *format, ...)
 enum err store_open_both(struct store *s, uint64_t *trimmed_bytes, struct errmsg *em) MUST_USE;
 void store_close_both(struct store *s);
 
-/* Synced; fatal if it fails. */
+/* Synced; fatal if it fails, but for s->gave_up. */
 void store_write_rows(struct store *s, leveldb_writebatch_t *batch);
 /* Adds `next`, which is behind s->marker, and writes to meta/. */
 void store_write_meta(struct store *s, leveldb_writebatch_t *batch,

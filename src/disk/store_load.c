@@ -15,6 +15,7 @@
 #define READER_NAME "cordis-scan"
 #define CHUNKS 4u
 #define CHUNK_BYTES (256u << 10) /* and one pack more, whatever its size */
+#define MAPPED_LEFT_BYTES_MAX (4u << 20)
 
 struct chunk_pack {
     uint64_t first_rev;
@@ -175,7 +176,7 @@ static enum err read_rows(struct scan *scan)
     CLEANUP(buf_deinit) struct buf next = { 0 };
     do {
         TRY(read_part(scan, &next));
-        if (next.len != 0 || scan->mapped_bytes > STORE_MAPPED_BYTES_MAX) TRY(unmap(scan));
+        if (next.len != 0 || scan->mapped_bytes > MAPPED_LEFT_BYTES_MAX) TRY(unmap(scan));
     } while (next.len != 0);
     return OK;
 }
