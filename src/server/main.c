@@ -16,8 +16,8 @@
 #define EXIT_USAGE 2
 #define EXIT_START 1
 
-/* One arena: what one thread frees serves all. Threads allocate seldom enough for its locks, and two
- * keep half as much again after a burst. */
+/* One arena: what one thread frees serves all. With two, more stays resident after a burst, and
+ * the CPU a SET takes is the same. */
 const char *malloc_conf = "narenas:1,background_thread:true,dirty_decay_ms:5000,muzzy_decay_ms:0,metadata_thp:auto";
 
 static void print_help(void)
