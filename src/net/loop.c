@@ -162,6 +162,7 @@ void loop_free(struct loop *loop)
     mem_free(loop->closing.at);
     mem_free(loop->snapshot.at);
     mem_free(loop->read_buf);
+    mem_free(loop->tls_buf);
     mem_free(loop);
 }
 

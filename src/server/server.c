@@ -276,6 +276,28 @@ static void node_fd_ready(void *ctx)
     (void)ctx; /* the turn's end looks */
 }
 
+/* They change when a snapshot puts another store in the place of the present one, which is closed
+ * behind the hook below. */
+static void node_fds_watch(struct server *s)
+{
+    int fds[4] = { -1, -1, -1, -1 };
+    size_t count = node_fds(s->node, fds);
+    if (LIKELY(count == s->node_watch_count && memcmp(fds, s->node_watch_fds, sizeof fds) == 0)) return;
+    for (size_t i = 0; i < s->node_watch_count; i++) loop_unwatch(s->node_watches[i]);
+    s->node_watch_count = count;
+    memcpy(s->node_watch_fds, fds, sizeof fds);
+    for (size_t i = 0; i < count; i++) {
+        s->node_watches[i] = loop_watch_fd(s->loop, fds[i], node_fd_ready, s);
+    }
+}
+
+static void on_state_replaced(void *ctx, uint64_t old_rev, uint64_t new_rev)
+{
+    struct server *s = CONTAINER_OF(ctx, struct server, env);
+    node_fds_watch(s);
+    if (s->state_replaced != NULL) s->state_replaced(ctx, old_rev, new_rev);
+}
+
 /* --- opening ---------------------------------------------------------------------------------------- */
 
 static enum err listen_all(struct server *s, struct errmsg *em)
@@ -383,6 +405,8 @@ static enum err open_node(struct server *s, struct errmsg *em)
     struct node_hooks hooks;
     cmd_env_hooks(&s->env, &hooks);
     member_hooks(&hooks);
+    s->state_replaced = hooks.state_replaced;
+    hooks.state_replaced = on_state_replaced;
     group_take(s->group, &cfg.group);
     int64_t begin_us = clock_us(CLOCK_MONOTONIC);
     TRY(node_open(&cfg, &hooks, begin_us / 1000, wall_ms(), &s->node, em));
@@ -391,11 +415,7 @@ static enum err open_node(struct server *s, struct errmsg *em)
                (unsigned long long)mvcc_rev(state_mvcc(node_state(s->node))),
                (unsigned long long)mvcc_live_count(state_mvcc(node_state(s->node))),
                (long long)((clock_us(CLOCK_MONOTONIC) - begin_us) / 1000));
-    int fds[4];
-    s->node_watch_count = node_fds(s->node, fds);
-    for (size_t i = 0; i < s->node_watch_count; i++) {
-        s->node_watches[i] = loop_watch_fd(s->loop, fds[i], node_fd_ready, s);
-    }
+    node_fds_watch(s);
     return member_start(s, em);
 }
 

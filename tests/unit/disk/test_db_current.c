@@ -119,8 +119,7 @@ static bool save_failing_at(uint64_t n, enum sim_fault fault, uint64_t seed)
     sim_disk_fail_nth(m, n, fault, EIO);
     struct errmsg em;
     enum err prepared = db_current_prepare(sim_disk_io(m), DIR_NAME, &new_db, &em);
-    enum err replaced = prepared;
-    if (prepared == OK) replaced = db_current_replace(sim_disk_io(m), DIR_NAME, &em);
+    enum err replaced = prepared == OK ? db_current_replace(sim_disk_io(m), DIR_NAME, &em) : prepared;
     bool hit = sim_disk_fault_hit(m);
     sim_disk_crash(m, seed);
     struct db_current got;
@@ -130,7 +129,7 @@ static bool save_failing_at(uint64_t n, enum sim_fault fault, uint64_t seed)
     if (replaced == OK) assert_true(same(&got, &new_db));
     if (prepared != OK) assert_true(same(&got, &old_db));
     assert_int_equal(save(m, &new_db), OK);
-    sim_disk_crash(m, seed);
+    sim_disk_crash(m, seed + 1);
     assert_int_equal(db_current_load(sim_disk_io(m), DIR_NAME, &got, &em), OK);
     assert_true(same(&got, &new_db));
     sim_disk_free(m);
