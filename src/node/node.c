@@ -63,29 +63,6 @@ static enum err identity_ready(struct node *n, struct errmsg *em)
     return identity_save(n->cfg.io, n->cfg.dir, &n->identity, em);
 }
 
-/* Files without an identity are not ours to write over. */
-static int count_name(void *arg, const char *name)
-{
-    if (strcmp(name, "LOCK") == 0 || strcmp(name, "identity.tmp") == 0) return 0;
-    size_t *count = arg;
-    *count += 1;
-    return 0;
-}
-
-static enum err refuse_strangers(struct node *n, struct errmsg *em)
-{
-    const struct disk_io *io = n->cfg.io;
-    struct identity id;
-    if (identity_load(io, n->cfg.dir, &id, em) != ERR_NOT_FOUND) return OK;
-    size_t count = 0;
-    int failed = io->list(io->ctx, n->cfg.dir, count_name, &count);
-    if (failed < 0) return disk_error(em, "list", n->cfg.dir, failed);
-    if (count == 0) return OK;
-    errmsg_set(em, "%s is not empty and has no file 'identity': refusing to use it. "
-               "Give --dir an empty directory, or put the identity file back", n->cfg.dir);
-    return ERR_CONFIG;
-}
-
 /* --- the log ------------------------------------------------------------------------------ */
 
 struct replay {
@@ -198,8 +175,7 @@ static enum err check_joint(struct node *n, struct errmsg *em)
     return ERR_CORRUPT;
 }
 
-static enum err raft_begin(struct node *n, const struct raft_members *members, struct replay *r,
-                           int64_t mono_ms, struct errmsg *em)
+static enum err raft_begin(struct node *n, struct replay *r, int64_t mono_ms, struct errmsg *em)
 {
     const struct wal_found *found = wal_found(n->wal);
     struct raft_config cfg = {
@@ -213,7 +189,7 @@ static enum err raft_begin(struct node *n, const struct raft_members *members, s
         .hard = { found->hard.term, found->hard.vote, found->hard.commit },
         .applied_index = state_applied_index(n->state),
         .applied_term = state_applied_term(n->state),
-        .members = members,
+        .members = &n->members,
     };
     n->raft = raft_new(&cfg);
     for (size_t i = 0; i < r->count; i++) {
@@ -241,8 +217,7 @@ static bool swap_finished(struct node *n, struct replay *r)
     return true;
 }
 
-static enum err open_log(struct node *n, bool fresh, const struct raft_members *members,
-                         int64_t mono_ms, struct errmsg *em)
+static enum err open_log(struct node *n, bool fresh, int64_t mono_ms, struct errmsg *em)
 {
     char dir[DISK_PATH_BYTES_MAX];
     path_of(n, "wal", dir);
@@ -254,7 +229,7 @@ static enum err open_log(struct node *n, bool fresh, const struct raft_members *
     n->replay = NULL;
     if (e == OK && !swap_finished(n, &r)) e = check_joint(n, em);
     if (e == OK) e = db_remove_others(n->cfg.io, n->cfg.dir, &n->db, em);
-    if (e == OK) e = raft_begin(n, members, &r, mono_ms, em);
+    if (e == OK) e = raft_begin(n, &r, mono_ms, em);
     replay_free(&r);
     return e;
 }
@@ -367,15 +342,16 @@ static void serve_begin(struct node *n)
 
 static enum err open_all(struct node *n, int64_t mono_ms, struct errmsg *em)
 {
-    TRY(disk_make_dir(n->cfg.io, n->cfg.dir, em));
+    const struct disk_io *io = n->cfg.io;
+    TRY(disk_make_dir(io, n->cfg.dir, em));
+    TRY(identity_refuse_strangers(io, n->cfg.dir, false, em));
     if (!n->cfg.manual) TRY(dirlock_take(n->cfg.dir, &n->lock, em));
-    TRY(refuse_strangers(n, em));
+    TRY(identity_refuse_strangers(io, n->cfg.dir, true, em));
     bool fresh = false;
     TRY(identity_begin(n, &fresh, em));
     n->session = n->identity.incarnation << 32; /* ascending over the lives of this member */
-    struct raft_members members = { .count = 0 };
-    TRY(open_store(n, &members, em));
-    TRY(open_log(n, fresh, &members, mono_ms, em));
+    TRY(open_store(n, &n->members, em));
+    TRY(open_log(n, fresh, mono_ms, em));
     TRY(node_install_open(n, em));
     replay_run(n, false);
     serve_begin(n);
@@ -420,10 +396,11 @@ enum err node_open(const struct node_config *cfg, const struct node_hooks *hooks
 
 static void drain(struct node *n)
 {
+    store_stop(n->store);
     node_seal(n);
     node_forward(n);
     replay_run(n, true);
-    while (n->mark_count >= NODE_CHECKPOINTS_IN_FLIGHT) {
+    while (n->mark_count >= NODE_CHECKPOINTS_IN_FLIGHT && !store_gave_up(n->store)) {
         if (n->cfg.manual) node_disk_step(n);
         node_store_poll(n);
     }
