@@ -501,6 +501,18 @@ static void hook_barrier(void *ctx, uint64_t barrier)
     cmd_barrier_reached(ctx, barrier);
 }
 
+static void hook_state_replaced(void *ctx, uint64_t old_rev, uint64_t new_rev)
+{
+    struct cmd_env *env = ctx;
+    cmd_hub_replaced(env->hub, old_rev, new_rev);
+}
+
+static void hook_leader_known(void *ctx, bool known)
+{
+    struct cmd_env *env = ctx;
+    cmd_hub_leader_known(env->hub, known);
+}
+
 void cmd_env_hooks(struct cmd_env *env, struct node_hooks *out)
 {
     *out = (struct node_hooks){
@@ -513,6 +525,8 @@ void cmd_env_hooks(struct cmd_env *env, struct node_hooks *out)
         .read_done = hook_read_done,
         .uncongested = hook_uncongested,
         .barrier = hook_barrier,
+        .state_replaced = hook_state_replaced,
+        .leader_known = hook_leader_known,
     };
 }
 

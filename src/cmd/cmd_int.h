@@ -130,6 +130,9 @@ void cmd_hub_free(struct cmd_hub *hub);
 bool cmd_hub_wants_prev(struct cmd_hub *hub, struct slice key);
 void cmd_hub_event(struct cmd_hub *hub, const struct mvcc_event *ev);
 void cmd_hub_life(struct cmd_hub *hub, struct slice key, const char *what);
+/* The state was replaced: revisions (old_rev, new_rev] have no events. */
+void cmd_hub_replaced(struct cmd_hub *hub, uint64_t old_rev, uint64_t new_rev);
+void cmd_hub_leader_known(struct cmd_hub *hub, bool known);
 void cmd_hub_turn(struct cmd_hub *hub); /* once a turn, after apply */
 int64_t cmd_hub_next_ms(const struct cmd_hub *hub); /* when it has to be called: loop time, INT64_MAX: no need */
 void cmd_hub_writable(struct cmd_hub *hub, struct client *c); /* its output has drained */
