@@ -2,8 +2,8 @@
  *
  * A thread of its own, the reader, reads rows/, which is mostly checksums, and fills chunks with
  * packs; the loop's thread takes them in order and hands them to the caller. Nothing else is
- * shared: the pack table is the reader's until it has ended. In manual mode the loop's thread is the
- * reader too, and hands over each chunk as soon as it is filled.
+ * shared: the pack table is the reader's until it has ended. In manual mode the caller's thread is
+ * the reader too, and hands over each chunk as soon as it is filled.
  *
  * Beyond each pack's own form the sum of all packs is compared with the newest marker's, so packs
  * that are missing, wherever it is, and such that should be gone are refused. */

@@ -35,8 +35,16 @@ static struct store_batch *batch_of(struct node *n, struct checkpoint *c)
     return b;
 }
 
+/* Where raft's are those of an entry that is applied, they are the same. */
+static bool members_agree(const struct node *n)
+{
+    if (raft_members_index(n->raft) > state_applied_index(n->state)) return true;
+    return raft_members_eq(&n->members, raft_members(n->raft));
+}
+
 static void checkpoint_now(struct node *n)
 {
+    ASSERT(members_agree(n));
     struct checkpoint c;
     checkpoint_cut(n->state, &c);
     struct store_cut cut = {
