@@ -148,6 +148,9 @@ void node_close(struct node *n);
 
 /* One turn: publishes what was proposed, takes completions, applies, expires, checkpoints. */
 void node_turn(struct node *n, int64_t mono_us, int64_t wall_ms);
+/* Before an orderly end: a leader hands over to another voter, and what was proposed is finished. False:
+ * nothing is left to wait for (or never was: a group of one); ask again after later turns. */
+bool node_retire(struct node *n);
 /* Tests: ends as a crash would, writing nothing. Open tickets are finished with ERR_TIMEOUT. */
 void node_abandon(struct node *n);
 /* Tests: carries out one thing that a thread would do; false: there is none. Only with manual. */

@@ -314,7 +314,7 @@ void in_on_begin(struct node_snapshot *ns, uint64_t peer, const struct snapshot_
     }
     if (is_taking(in) && in->peer == peer && in->id == m->id) {
         in->heard_ms = ns->now_ms;
-        if (in->phase != IN_OPENING) say_where(ns);
+        say_where(ns);
         return;
     }
     bool forgotten = is_taking(in) && in->peer == peer && in->phase <= IN_RECEIVING;

@@ -55,21 +55,21 @@ void peer_in_drop_member(struct peers *p, uint64_t member_id)
 /* --- refusing --------------------------------------------------------------------------------------- */
 
 /* The same words once a minute, whoever earns them. */
-static void log_refusal(struct peers *p, const struct peer_in *in, const char *why)
+static void log_refusal(struct peers *p, const struct peer_in *in, enum log_level level, const char *why)
 {
     int64_t now_ms = loop_now_ms(p->loop);
     size_t slot = u64_mix(bytes_hash(why, strlen(why), p->options.random)) % PEER_LOG_SLOTS;
     if (p->logged_ms[slot] != 0 && now_ms - p->logged_ms[slot] < PEER_LOG_PAUSE_MS) return;
     p->logged_ms[slot] = now_ms;
     char from[NET_ADDRESS_TEXT_BYTES_MAX];
-    log_warning("peer refused from=%s reason=\"%s\"", conn_peer_text(in->conn, from, sizeof from), why);
+    log_write(level, "peer refused from=%s reason=\"%s\"", conn_peer_text(in->conn, from, sizeof from), why);
 }
 
 static void in_refuse(struct peer_in *in, bool final, const char *why)
 {
     struct peers *p = in->peers;
     p->stats.refused++;
-    log_refusal(p, in, why);
+    log_refusal(p, in, final ? LOG_WARNING : LOG_INFO, why);
     in->admitted = false;
     in->deadline_ms = loop_now_ms(p->loop) + p->options.handshake_ms_max;
     peer_refusal_put(conn_out(in->conn), final, why);
@@ -85,7 +85,7 @@ static void in_broken(struct peer_in *in, enum err e, const char *why)
         return;
     }
     in->peers->stats.refused++;
-    log_refusal(in->peers, in, why);
+    log_refusal(in->peers, in, LOG_WARNING, why);
     in_close(in);
 }
 

@@ -66,13 +66,13 @@ static void out_opened(void *user, struct conn *conn)
 }
 
 /* Once a minute and member: every attempt would fill the log. */
-static void log_failed(struct peer *peer, const char *event, const char *why)
+static void log_failed(struct peer *peer, enum log_level level, const char *event, const char *why)
 {
     int64_t now_ms = now_ms_of(peer);
     if (now_ms - peer->logged_ms < PEER_LOG_PAUSE_MS) return;
     peer->logged_ms = now_ms;
-    log_warning("%s member=%llu address=%s reason=\"%s\"", event, (unsigned long long)peer->id,
-                peer->address, why);
+    log_write(level, "%s member=%llu address=%s reason=\"%s\"", event, (unsigned long long)peer->id,
+              peer->address, why);
 }
 
 /* What waited for the connection is lost; the first payload that comes opens it again. */
@@ -91,7 +91,7 @@ static void out_closed(void *user, const char *why)
     o->unflushed = false;
     if (o->channel == NODE_CHANNEL_MAIN) {
         if (peer->was_up) peer->logged_ms = INT64_MIN / 2;
-        log_failed(peer, peer->was_up ? "peer lost" : "peer unreachable", why);
+        log_failed(peer, LOG_WARNING, peer->was_up ? "peer lost" : "peer unreachable", why);
         peer->was_up = false;
     }
     bulk_give_up(o);
@@ -99,7 +99,8 @@ static void out_closed(void *user, const char *why)
 
 static void out_end(struct peer_out *o, bool late, const char *event, const char *why)
 {
-    log_failed(o->peer, event, why);
+    if (late) log_failed(o->peer, LOG_WARNING, event, why);
+    else log_info("%s member=%llu reason=\"%s\"", event, (unsigned long long)o->peer->id, why);
     o->peer->lost = true;
     o->peer->was_up = o->peer->was_up && o->channel != NODE_CHANNEL_MAIN;
     o->unflushed = false;
@@ -200,7 +201,7 @@ static struct peer_out *choose(struct peer *peer, enum node_channel channel)
 bool peer_put(struct peer *peer, enum node_channel channel, struct slice payload)
 {
     if (payload.len > PEER_FRAME_BYTES_MAX) {
-        log_failed(peer, "peer message too large", "nothing longer than PEER_FRAME_BYTES_MAX is sent");
+        log_failed(peer, LOG_ERROR, "peer message too large", "nothing longer than PEER_FRAME_BYTES_MAX is sent");
         return false;
     }
     struct peer_out *o = choose(peer, channel);

@@ -34,11 +34,14 @@ struct server {
     size_t listener_count;
     uint16_t port;
     struct loop_watch *node_watches[4];
+    int node_watch_fds[4];
+    void (*state_replaced)(void *ctx, uint64_t old_rev, uint64_t new_rev); /* the commands' */
     size_t node_watch_count;
     int64_t checked_ms;
     char client_address[RAFT_ADDRESS_BYTES_MAX + 1], peer_address[RAFT_ADDRESS_BYTES_MAX + 1];
     bool env_ready, awake_anyway;
     bool closing;           /* node is NULL for ever */
+    int64_t stop_due_ms;    /* stopping, at the latest then; 0: not */
     enum err failed;        /* server_run's answer */
     struct errmsg failed_em;
     struct resp_argv argv;  /* of requests that are answered with LOADING */
