@@ -105,6 +105,8 @@ struct cmd_env {
     struct client **monitors;
     size_t monitor_count;
     int64_t now_ms, now_us; /* loop time of this turn */
+    uint64_t leader_id;     /* the newest one that was known; 0: none yet */
+    uint64_t leader_changes;
     /* private to cmd_dispatch.c */
     struct client_table *clients;
     struct cmd_timers *timers;

@@ -520,6 +520,14 @@ void node_stats_get(struct node *n, struct node_stats *out)
     out->store_backlog_bytes = store_backlog_bytes(n->store);
     out->store_bytes = store_disk_bytes(n->store);
     wal_stats_get(n->wal, &out->wal);
+    struct node_snapshot_stats snap;
+    node_snapshot_stats_get(n->snapshot, &snap);
+    out->snapshots_sent = snap.sent;
+    out->snapshots_installed = snap.installed;
+    out->snapshots_failed = snap.send_failed + snap.receive_failed;
+    out->snapshot_sent_bytes = snap.sent_bytes;
+    out->snapshot_received_bytes = snap.received_bytes;
+    out->snapshot_receiving = snap.receiving;
 }
 
 bool node_compacted_physically(const struct node *n, uint64_t rev)

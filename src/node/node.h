@@ -244,6 +244,11 @@ struct node_stats {
     uint64_t ticket_count;
     uint64_t expired_count;
     uint64_t timeout_count; /* operations that were not applied within request_timeout_ms */
+    uint64_t forwarded_ops; /* given to a leader, once more for each time */
+    uint64_t forwarded_taken_ops; /* of others, while this one led */
+    uint64_t snapshots_sent, snapshots_installed, snapshots_failed;
+    uint64_t snapshot_sent_bytes, snapshot_received_bytes;
+    bool snapshot_receiving;
     uint64_t store_backlog_bytes, store_bytes;
     uint64_t disk_free_bytes;
     struct wal_stats wal;
