@@ -61,6 +61,8 @@ struct cmd_limits {
     uint64_t watch_bytes_max;        /* unsent pushes of a connection; beyond: falls back to history */
     uint32_t watches_per_client_max;
     uint32_t subscriptions_per_client_max;
+    uint32_t waiting_reads_max;       /* of a group, that wait for a barrier: then TRYAGAIN */
+    uint64_t waiting_reads_bytes_max; /* likewise, with what queues behind them */
     uint32_t slowlog_count_max;
     int64_t request_timeout_ms;      /* a read that cannot be served by then is refused */
     int64_t slowlog_us;              /* slower commands are logged; < 0: none */

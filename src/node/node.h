@@ -133,8 +133,8 @@ struct node_hooks {
     /* Bytes for a peer, borrowed for the call: sends them, or loses them, never waits. In order on
      * one channel. NULL: a group that never has peers. */
     void (*send)(void *ctx, uint64_t peer, enum node_channel channel, struct slice payload);
-    /* A message of PUBLISH came from a peer. */
-    void (*published)(void *ctx, uint8_t db, struct slice channel, struct slice message);
+    /* A message of PUBLISH came from a peer; kind as it was given there. */
+    void (*published)(void *ctx, uint8_t kind, struct slice channel, struct slice message);
 };
 
 /* Locks the directory, creates or recovers, replays everything that is committed. Blocks. */
@@ -191,8 +191,8 @@ uint64_t node_barrier(struct node *n);
 enum err node_receive(struct node *n, uint64_t peer, struct slice payload) MUST_USE;
 /* What was sent to this member lately may be lost. */
 void node_unreachable(struct node *n, uint64_t peer);
-/* To all other members; at most once, in order for each. */
-void node_publish(struct node *n, uint8_t db, struct slice channel, struct slice message);
+/* To all other members; at most once, in order for each. kind is the caller's. */
+void node_publish(struct node *n, uint8_t kind, struct slice channel, struct slice message);
 
 /* Changes of the membership, on any node. The ticket is done with op NULL and a result whose err
  * and text say what was refused; on OK its id is the member's. */
