@@ -371,8 +371,8 @@ static enum err open_all(struct node *n, int64_t mono_ms, struct errmsg *em)
     bool fresh = false;
     TRY(identity_begin(n, &fresh, em));
     n->session = n->identity.incarnation << 32; /* ascending over the lives of this member */
-    struct raft_members members = { .count = 0 };
-    TRY(open_store(n, &members, em));
+    TRY(open_store(n, &n->applied_members, em));
+    struct raft_members members = n->applied_members;
     TRY(open_log(n, fresh, &members, mono_ms, em));
     TRY(node_install_open(n, em));
     replay_run(n, false);

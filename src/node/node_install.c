@@ -73,6 +73,7 @@ static struct store *hook_install(void *ctx, const struct node_imported *in)
     struct state *old_state = n->state;
     n->state = in->state;
     n->store = in->store;
+    n->applied_members = in->members;
     n->db = (struct db_current){ n->db.number + 1, in->info.applied_index, in->info.applied_term };
     store_start(n->store);
     n->stored_index = n->stored_before = in->info.applied_index;

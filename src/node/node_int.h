@@ -202,7 +202,7 @@ struct node {
     uint64_t stored_index;  /* newest durable checkpoint */
     uint64_t stored_before; /* the one before */
     uint64_t compact_told;  /* revision the store was told */
-    bool members_dirty;
+    struct raft_members applied_members; /* as of the applied index: what a checkpoint has */
 
     struct read_refs *refs;
     struct node_snapshot *snapshot;

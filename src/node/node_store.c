@@ -27,8 +27,9 @@ static struct store_batch *batch_of(struct node *n, struct checkpoint *c)
             store_batch_delete(b, meta.name);
         }
     }
+    /* Not those in force, which are in force as soon as they are appended: that may be undone. */
     struct buf members CLEANUP(buf_deinit) = { 0 };
-    raft_members_encode(&members, raft_members(n->raft));
+    raft_members_encode(&members, &n->applied_members);
     store_batch_put(b, SLICE_LIT(MEMBERS_META), buf_slice(&members));
     return b;
 }
@@ -52,7 +53,6 @@ static void checkpoint_now(struct node *n)
     n->dirty_entries = 0;
     n->dirty_bytes = 0;
     n->dirty_since_ms = 0;
-    n->members_dirty = false;
 }
 
 void node_checkpoint_if_due(struct node *n, bool now)

@@ -61,13 +61,12 @@ static void submit_write(struct node *n, const struct raft_update *up)
 /* Members that are gone propose nothing any more, and nothing of theirs is applied. */
 static void members_applied(struct node *n, const struct raft_entry *e)
 {
-    struct raft_members members;
-    enum err err = raft_members_decode(blob_slice(e->body), &members);
+    struct raft_members *members = &n->applied_members;
+    enum err err = raft_members_decode(blob_slice(e->body), members);
     ASSERT(err == OK); /* raft has checked it */
     uint64_t ids[RAFT_MEMBERS_MAX];
-    for (size_t i = 0; i < members.count; i++) ids[i] = members.at[i].id;
-    state_origins_keep(n->state, ids, members.count);
-    n->members_dirty = true;
+    for (size_t i = 0; i < members->count; i++) ids[i] = members->at[i].id;
+    state_origins_keep(n->state, ids, members->count);
     node_members_applied(n, e->index, e->term);
 }
 

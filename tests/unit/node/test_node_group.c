@@ -341,6 +341,43 @@ static void test_members_come_and_go(void **arg)
     free(lab);
 }
 
+/* A checkpoint that is cut while a change of the membership is appended and not committed has the
+ * members of its own index: the change may be undone, and the checkpoint is what is left then. */
+static void test_checkpoint_has_the_members_of_its_index(void **arg)
+{
+    (void)arg;
+    struct lab *lab = malloc(sizeof *lab);
+    lab_init(lab);
+    UNTIL(lab, leader(lab) != NULL);
+    struct member *old = leader(lab);
+    put(old, "k", "v");
+    UNTIL(lab, old->done_ok == 1);
+    struct node_stats before, now;
+    node_stats_get(old->node, &before);
+    struct ticket nobody = { .row = NULL };
+    struct raft_member fourth = { .id = 104, .directory_id = 204, .role = RAFT_LEARNER, .peer_address = "127.0.0.1:1003" };
+    old->cut = true;
+    node_member_change(old->node, NODE_MEMBER_ADD, &fourth, &nobody);
+    int64_t give_up_us = mono_us() + 5000000;
+    do { /* alone, so that it is not led by another one before */
+        node_turn(old->node, mono_us(), 1700000000000);
+        node_stats_get(old->node, &now);
+    } while (now.checkpoint_count == before.checkpoint_count && mono_us() < give_up_us);
+    assert_true(now.checkpoint_count > before.checkpoint_count);
+    assert_int_equal(raft_members(node_raft(old->node))->count, NODES + 1);
+    node_close(old->node);
+    old->node = NULL;
+    UNTIL(lab, leader(lab) != NULL);
+    put(leader(lab), "k", "w");
+    UNTIL(lab, leader(lab) != NULL && leader(lab)->done_ok == 1);
+    old->cut = false;
+    member_open(lab, (size_t)(old - lab->at), false);
+    UNTIL(lab, level(lab));
+    assert_int_equal(raft_members(node_raft(old->node))->count, NODES);
+    lab_deinit(lab);
+    free(lab);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -348,6 +385,7 @@ int main(void)
         cmocka_unit_test(test_leader_is_cut_off),
         cmocka_unit_test(test_restart_of_all),
         cmocka_unit_test(test_members_come_and_go),
+        cmocka_unit_test(test_checkpoint_has_the_members_of_its_index),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
