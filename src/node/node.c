@@ -534,6 +534,12 @@ void node_stats_get(struct node *n, struct node_stats *out)
     wal_stats_get(n->wal, &out->wal);
 }
 
+void node_snapshot_stats_of(const struct node *n, struct node_snapshot_stats *out)
+{
+    *out = (struct node_snapshot_stats){ .sent = 0 };
+    if (n->snapshot != NULL) node_snapshot_stats_get(n->snapshot, out); /* NULL: closing */
+}
+
 bool node_compacted_physically(const struct node *n, uint64_t rev)
 {
     struct store_stats st;

@@ -16,6 +16,7 @@ struct peer *peer_new(struct peers *p, const struct raft_member *m)
     peer->directory_id = m->directory_id;
     peer->logged_ms = INT64_MIN / 2;
     memcpy(peer->address, m->peer_address, sizeof peer->address);
+    memcpy(peer->name, m->name, sizeof peer->name);
     for (size_t i = 0; i < NODE_CHANNEL_COUNT; i++) {
         struct peer_out *o = &peer->outs[i];
         o->peer = peer;
@@ -52,18 +53,13 @@ void peer_address(struct peer *peer, const char *address)
     }
 }
 
-/* --- handshake ----------------------------------------------------------------------------------- */
-
-static void out_opened(void *user, struct conn *conn)
+void peer_name(struct peer *peer, const char *name)
 {
-    const struct peer_out *o = user;
-    const struct peer_identity *self = &o->peer->peers->self;
-    peer_hello_put(conn_out(conn), &(struct peer_hello){
-        .channel = (uint8_t)o->channel, .group = self->group, .cluster_id = self->cluster_id,
-        .from_id = self->member_id, .directory_id = self->directory_id, .to_id = o->peer->id,
-    });
-    conn_dirty(conn);
+    ASSERT(strlen(name) < sizeof peer->name);
+    memcpy(peer->name, name, strlen(name) + 1);
 }
+
+/* --- handshake ----------------------------------------------------------------------------------- */
 
 /* Once a minute and member: every attempt would fill the log. */
 static void log_failed(struct peer *peer, enum log_level level, const char *event, const char *why)
@@ -106,6 +102,24 @@ static void out_end(struct peer_out *o, bool late, const char *event, const char
     o->unflushed = false;
     dial_again(&o->dial, late, now_ms_of(o->peer));
     bulk_give_up(o);
+}
+
+static void out_opened(void *user, struct conn *conn)
+{
+    struct peer_out *o = user;
+    struct peer *peer = o->peer;
+    const struct peer_identity *self = &peer->peers->self;
+    struct errmsg em;
+    if (peer_cert_require(conn, peer->address, peer->name, &em) != OK) {
+        peer->peers->stats.refused++;
+        out_end(o, true, "peer refused", em.text);
+        return;
+    }
+    peer_hello_put(conn_out(conn), &(struct peer_hello){
+        .channel = (uint8_t)o->channel, .group = self->group, .cluster_id = self->cluster_id,
+        .from_id = self->member_id, .directory_id = self->directory_id, .to_id = peer->id,
+    });
+    conn_dirty(conn);
 }
 
 static void out_welcome(struct peer_out *o, const struct peer_welcome *w)

@@ -175,7 +175,8 @@ static enum err ask(struct band *b, size_t i, const struct peer_founder *who, st
 {
     struct peer_founder answer;
     struct peers *p = b->kit.ends[i].peers;
-    return p->meet(p->meet_ctx, who, &answer, em);
+    static const struct peer_cert none = { .shown = false };
+    return p->meet(p->meet_ctx, who, &none, &answer, em);
 }
 
 /* What is said to whom, in words. */
