@@ -64,8 +64,7 @@ static void log_refusal(struct peers *p, const struct peer_in *in, enum log_leve
     size_t slot = u64_mix(bytes_hash(why, strlen(why), p->options.random)) % PEER_LOG_SLOTS;
     if (p->logged_ms[slot] != 0 && now_ms - p->logged_ms[slot] < PEER_LOG_PAUSE_MS) return;
     p->logged_ms[slot] = now_ms;
-    char from[NET_ADDRESS_TEXT_BYTES_MAX];
-    log_write(level, "peer refused from=%s reason=\"%s\"", conn_peer_text(in->conn, from, sizeof from), why);
+    log_write(level, "peer refused from=%s reason=\"%s\"", in->from, why);
 }
 
 static void in_refuse(struct peer_in *in, bool final, const char *why)
@@ -285,6 +284,7 @@ void peer_in_accept(void *ctx, struct conn *conn)
     struct peer_in *in = mem_zalloc(sizeof *in);
     in->peers = p;
     in->conn = conn;
+    conn_peer_text(conn, in->from, sizeof in->from);
     in->deadline_ms = loop_now_ms(p->loop) + p->options.handshake_ms_max;
     in->next = p->ins;
     if (p->ins != NULL) p->ins->prev = in;

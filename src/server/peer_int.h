@@ -11,6 +11,7 @@
 
 #define PEER_LISTENERS_MAX 16
 #define PEER_LOG_SLOTS 16       /* so many different refusals are logged a minute */
+#define PEER_LOG_REASONS 4      /* likewise of one member's connections, that are opened here */
 #define PEER_LOG_PAUSE_MS 60000
 
 struct peer;
@@ -32,7 +33,10 @@ struct peer {
     bool lost;         /* owes hooks.unreachable */
     bool was_up;       /* MAIN, and its loss was not logged yet */
     bool ever_up;
-    int64_t logged_ms; /* an attempt that failed */
+    struct {
+        uint64_t words; /* their hash */
+        int64_t at_ms;
+    } logged[PEER_LOG_REASONS]; /* attempts that failed */
     char address[RAFT_ADDRESS_BYTES_MAX + 1];
     char name[RAFT_NAME_BYTES_MAX + 1];
 };
@@ -46,6 +50,7 @@ struct peer_in {
     enum node_channel channel;
     bool admitted;
     bool closed; /* not counted any more */
+    char from[NET_ADDRESS_TEXT_BYTES_MAX]; /* a socket that was reset knows it no longer */
 };
 
 struct peers {
