@@ -2,6 +2,7 @@
 #include "cmd/cmd_int.h"
 
 #include "base/glob.h"
+#include "node/node_snapshot.h"
 
 #include <stdio.h>
 #include <sys/resource.h>
@@ -130,6 +131,34 @@ static void info_stats(struct cmd_env *env, struct buf *b)
                (unsigned long long)s->watch_canceled);
 }
 
+static void info_peers(struct cmd_env *env, struct buf *b)
+{
+    struct cmd_peers p = { .tls = false };
+    if (env->io.peers != NULL) env->io.peers(env->io.ctx, &p);
+    buf_printf(b, "peers_connected:%zu\r\npeers_accepted:%zu\r\npeers_refused:%llu\r\npeers_reconnects:%llu\r\n"
+               "peers_dropped_messages:%llu\r\npeers_sent_messages:%llu\r\npeers_sent_bytes:%llu\r\n"
+               "peers_received_messages:%llu\r\npeers_received_bytes:%llu\r\n",
+               p.connected_count, p.accepted_count, (unsigned long long)p.refused, (unsigned long long)p.reconnects,
+               (unsigned long long)p.dropped_messages, (unsigned long long)p.sent_messages,
+               (unsigned long long)p.sent_bytes, (unsigned long long)p.received_messages,
+               (unsigned long long)p.received_bytes);
+    buf_printf(b, "peers_tls:%d\r\npeers_tls_generation:%llu\r\npeers_tls_handshakes:%llu\r\n"
+               "peers_tls_refused:%llu\r\npeers_tls_reload_failures:%llu\r\npeers_tls_connections:%zu\r\n"
+               "peers_tls_old_connections:%zu\r\npeers_tls_expires:%lld\r\n",
+               p.tls, (unsigned long long)p.tls_generation, (unsigned long long)p.tls_handshakes,
+               (unsigned long long)p.tls_refused, (unsigned long long)p.tls_reload_failures, p.tls_conn_count,
+               p.tls_old_conn_count, (long long)p.tls_expires_s);
+    struct node_snapshot_stats st;
+    node_snapshot_stats_of(env->node, &st);
+    buf_printf(b, "snapshots_sent:%llu\r\nsnapshots_send_failed:%llu\r\nsnapshots_sent_bytes:%llu\r\n"
+               "snapshots_installed:%llu\r\nsnapshots_receive_failed:%llu\r\nsnapshots_received_bytes:%llu\r\n"
+               "snapshots_log_entries_read:%llu\r\nsnapshot_sending_to:%llu\r\nsnapshot_receiving:%d\r\n",
+               (unsigned long long)st.sent, (unsigned long long)st.send_failed, (unsigned long long)st.sent_bytes,
+               (unsigned long long)st.installed, (unsigned long long)st.receive_failed,
+               (unsigned long long)st.received_bytes, (unsigned long long)st.entries_read,
+               (unsigned long long)st.sending_to, st.receiving);
+}
+
 static void info_cpu(struct cmd_env *env, struct buf *b)
 {
     (void)env;
@@ -183,6 +212,7 @@ static const struct {
     { "persistence", "Persistence", info_persistence, true },
     { "stats", "Stats", info_stats, true },
     { "replication", "Replication", cmd_info_replication, true },
+    { "peers", "Peers", info_peers, true },
     { "cpu", "CPU", info_cpu, true },
     { "store", "Store", info_store, true },
     { "commandstats", "Commandstats", info_commandstats, false },

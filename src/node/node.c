@@ -530,6 +530,12 @@ void node_stats_get(struct node *n, struct node_stats *out)
     out->snapshot_receiving = snap.receiving;
 }
 
+void node_snapshot_stats_of(const struct node *n, struct node_snapshot_stats *out)
+{
+    *out = (struct node_snapshot_stats){ .sent = 0 };
+    if (n->snapshot != NULL) node_snapshot_stats_get(n->snapshot, out); /* NULL: closing */
+}
+
 bool node_compacted_physically(const struct node *n, uint64_t rev)
 {
     struct store_stats st;

@@ -58,25 +58,37 @@ static enum err read_options(struct config *cfg, int argc, char **argv, const ch
     return options_args(&set, argc, argv, &again, em);
 }
 
+struct signals {
+    int fd;
+    struct server *server;
+};
+
 static void on_signal_fd(void *ctx)
 {
-    struct server *s = ctx;
-    log_notice("stopping reason=signal");
-    server_stop(s);
+    const struct signals *signals = ctx;
+    struct signalfd_siginfo got;
+    while (read(signals->fd, &got, sizeof got) == (ssize_t)sizeof got) {
+        if (got.ssi_signo == SIGHUP) {
+            server_reload(signals->server);
+            continue;
+        }
+        log_notice("stopping reason=signal");
+        server_stop(signals->server);
+    }
 }
 
 /* Signals arrive as a readable descriptor; the threads of LevelDB and ours inherit the mask. */
 static int signals_block(void)
 {
-    sigset_t stop;
-    sigemptyset(&stop);
-    sigaddset(&stop, SIGINT);
-    sigaddset(&stop, SIGTERM);
-    sigprocmask(SIG_BLOCK, &stop, NULL);
+    sigset_t heard;
+    sigemptyset(&heard);
+    sigaddset(&heard, SIGINT);
+    sigaddset(&heard, SIGTERM);
+    sigaddset(&heard, SIGHUP);
+    sigprocmask(SIG_BLOCK, &heard, NULL);
     struct sigaction ignore = { .sa_handler = SIG_IGN };
     sigaction(SIGPIPE, &ignore, NULL);
-    sigaction(SIGHUP, &ignore, NULL);
-    return signalfd(-1, &stop, SFD_NONBLOCK | SFD_CLOEXEC);
+    return signalfd(-1, &heard, SFD_NONBLOCK | SFD_CLOEXEC);
 }
 
 static bool write_pidfile(const char *path, struct errmsg *em)
@@ -105,7 +117,8 @@ static int run(struct config *cfg, const char *file, const char *executable)
         if (s != NULL) server_close(s);
         return EXIT_START;
     }
-    struct loop_watch *watch = loop_watch_fd(server_loop(s), signal_fd, on_signal_fd, s);
+    struct signals signals = { signal_fd, s };
+    struct loop_watch *watch = loop_watch_fd(server_loop(s), signal_fd, on_signal_fd, &signals);
     enum err e = server_run(s, &em);
     loop_unwatch(watch);
     server_close(s);

@@ -444,7 +444,7 @@ static void env_fill(struct server *s)
         .address = io_address,
         .pool = loop_pool(s->loop), .shutdown = io_shutdown, .clock_us = io_clock_us,
         .config_get = io_config_get, .config_check = io_config_check, .config_set = io_config_set,
-        .config_rewrite = io_config_rewrite,
+        .config_rewrite = io_config_rewrite, .peers = member_stats,
     };
     s->env.info = (struct cmd_info){
         .version = SERVER_VERSION, .redis_version = SERVER_REDIS_VERSION, .port = s->port,
@@ -520,6 +520,11 @@ static void stop_if_retired(struct server *s, int64_t now_ms)
 {
     if (LIKELY(s->stop_due_ms == 0)) return;
     if (now_ms >= s->stop_due_ms || !node_retire(s->node)) loop_stop(s->loop);
+}
+
+void server_reload(struct server *s)
+{
+    member_reload(s);
 }
 
 static void close_conn(void *ctx, struct conn *conn)

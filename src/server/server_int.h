@@ -46,6 +46,7 @@ struct server {
     struct errmsg failed_em;
     struct resp_argv argv;  /* of requests that are answered with LOADING */
     /* member.c */
+    struct tls_context *peer_tls; /* NULL: members speak without TLS */
     struct peers *peers;
     struct group *group;
     bool peers_started;
@@ -60,6 +61,8 @@ void member_hooks(struct node_hooks *hooks); /* the ctx must be &server.env */
 enum err member_start(struct server *s, struct errmsg *em) MUST_USE; /* the node is open */
 void member_turn(struct server *s, int64_t now_ms);
 int64_t member_next_ms(const struct server *s);
+void member_reload(struct server *s); /* the certificates */
+void member_stats(void *ctx, struct cmd_peers *out); /* cmd_io.peers; the ctx is the server */
 void member_close(struct server *s);
 
 /* --- link.c --- */

@@ -122,8 +122,8 @@ static void contexts_make(struct pair *p, const char *server, const char *server
                           const char *client, const char *client_ca)
 {
     *p = (struct pair){ .loop = loop_make(), .wires = { -1, -1 } };
-    p->server_ctx = kit_context(server, server_ca);
-    p->client_ctx = kit_context(client, client_ca);
+    p->server_ctx = certs_context(server, server_ca);
+    p->client_ctx = certs_context(client, client_ca);
 }
 
 static void pair_connect(struct pair *p)
@@ -871,16 +871,16 @@ static void test_renegotiation_is_refused(void **state)
 static void test_reload(void **state)
 {
     (void)state;
-    char command[1024];
+    char command[8 * CERTS_PATH_BYTES_MAX];
     snprintf(command, sizeof command,
-             "cd %s && cp good/n1.pem now.pem && cp good/n1.key now.key", kit_root);
-    kit_run(command);
+             "cd %s && cp good/n1.pem now.pem && cp good/n1.key now.key", certs_root);
+    certs_run(command);
     struct pair p = { .loop = loop_make(), .wires = { -1, -1 } };
-    struct kit kit;
-    struct tls_config cfg = kit_config(&kit, "now", "good");
+    struct certs kit;
+    struct tls_config cfg = certs_config(&kit, "now", "good");
     struct errmsg em;
     assert_int_equal(tls_context_new(&cfg, &p.server_ctx, &em), OK);
-    p.client_ctx = kit_context("good/n2", "good");
+    p.client_ctx = certs_context("good/n2", "good");
     pair_connect(&p);
     UNTIL(&p, both_established(&p));
     struct side old_server = p.server, old_client = p.client;
@@ -888,8 +888,8 @@ static void test_reload(void **state)
     old_client.conn->user = &old_client;
 
     snprintf(command, sizeof command,
-             "cd %s && cp good/n2.pem now.pem && cp good/n2.key now.key", kit_root);
-    kit_run(command);
+             "cd %s && cp good/n2.pem now.pem && cp good/n2.key now.key", certs_root);
+    certs_run(command);
     assert_int_equal(tls_context_reload(p.server_ctx, &em), OK);
     const struct tls_stats *stats = tls_context_stats(p.server_ctx);
     assert_int_equal(stats->conn_count, 1);
@@ -1031,5 +1031,5 @@ int main(void)
         cmocka_unit_test(test_tcp_closed_in_on_open),
         cmocka_unit_test(test_tcp_nobody_listens),
     };
-    return cmocka_run_group_tests_name("net/conn_tls", tests, kit_setup, kit_teardown);
+    return cmocka_run_group_tests_name("net/conn_tls", tests, certs_setup, certs_teardown);
 }
