@@ -190,7 +190,7 @@ class Network(GroupCase):
         leader = group.wait_leader()
         self.assertEqual(leader.ask("SET", "k", "1"), "OK")
         group.links.isolate(leader.number, range(3))
-        fresh = group.wait_leader(group.others(leader))
+        fresh = group.wait_leader(group.others(leader), but=leader)
         self.assertEqual(fresh.ask("SET", "k", "2"), "OK")
         for words in (("SET", "k", "3"), ("GET", "k")):
             answer = leader.ask(*words)
