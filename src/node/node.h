@@ -206,6 +206,8 @@ enum node_member_change {
 };
 void node_member_change(struct node *n, enum node_member_change change,
                         const struct raft_member *member, const struct ticket *t);
+/* Before a leader stops: another voter is to take over. False: this is no leader, or is alone. */
+bool node_hand_over(struct node *n);
 
 /* What another member said of itself, at most some seconds ago. */
 struct node_peer_info {

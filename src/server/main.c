@@ -55,11 +55,18 @@ static enum err read_options(struct config *cfg, int argc, char **argv, const ch
     return options_args(&set, argc, argv, &again, em);
 }
 
+struct signals {
+    int fd;
+    struct server *server;
+};
+
 static void on_signal_fd(void *ctx)
 {
-    struct server *s = ctx;
+    const struct signals *signals = ctx;
+    struct signalfd_siginfo info;
+    if (read(signals->fd, &info, sizeof info) != (ssize_t)sizeof info) return; /* taken already */
     log_notice("stopping reason=signal");
-    server_stop(s);
+    server_stop(signals->server);
 }
 
 /* Signals arrive as a readable descriptor; the threads of LevelDB and ours inherit the mask. */
@@ -95,7 +102,7 @@ static int run(struct config *cfg, const char *file, const char *executable)
         fprintf(stderr, "cordis-server: %s\n", em.text);
         return EXIT_START;
     }
-    int signal_fd = signals_block();
+    struct signals signals = { .fd = signals_block() };
     umask(077);
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     struct server *s = NULL;
@@ -104,7 +111,8 @@ static int run(struct config *cfg, const char *file, const char *executable)
         if (s != NULL) server_close(s);
         return EXIT_START;
     }
-    struct loop_watch *watch = loop_watch_fd(server_loop(s), signal_fd, on_signal_fd, s);
+    signals.server = s;
+    struct loop_watch *watch = loop_watch_fd(server_loop(s), signals.fd, on_signal_fd, &signals);
     enum err e = server_run(s, &em);
     loop_unwatch(watch);
     server_close(s);

@@ -211,6 +211,13 @@ static void wait_for_group(struct server *s, int64_t now_ms)
     loop_stop(s->loop);
 }
 
+/* A leader that stops has told another one to take over: clients of the rest need not wait until
+ * it is missed. */
+static bool is_handing_over(const struct server *s, int64_t now_ms)
+{
+    return s->node != NULL && raft_role(node_raft(s->node)) == RAFT_LEADER && now_ms < s->hand_over_until_ms;
+}
+
 static void turn_end(void *ctx)
 {
     struct server *s = ctx;
@@ -224,6 +231,7 @@ static void turn_end(void *ctx)
         peers_flush(s->peers); /* before clients: others wait for these */
         cmd_turn(&s->env, now_us);
     }
+    if (s->hand_over_until_ms != 0 && !is_handing_over(s, now_us / 1000)) loop_stop(s->loop);
     if (s->env.now_ms - s->checked_ms >= SECOND_MS) {
         s->checked_ms = s->env.now_ms;
         links_check(s, s->env.now_ms);
@@ -480,8 +488,14 @@ enum err server_run(struct server *s, struct errmsg *em)
     return s->failed;
 }
 
+/* The second time at once. */
 void server_stop(struct server *s)
 {
+    if (s->node != NULL && s->hand_over_until_ms == 0 && node_hand_over(s->node)) {
+        log_notice("handing over");
+        s->hand_over_until_ms = loop_now_ms(s->loop) + s->cfg->election_ms;
+        return;
+    }
     loop_stop(s->loop);
 }
 

@@ -38,6 +38,7 @@ struct server {
     int64_t checked_ms;
     char client_address[RAFT_ADDRESS_BYTES_MAX + 1], peer_address[RAFT_ADDRESS_BYTES_MAX + 1];
     bool env_ready, awake_anyway;
+    int64_t hand_over_until_ms; /* it stops when another one leads, or then; 0: it goes on */
     bool closing;           /* node is NULL for ever */
     enum err failed;        /* server_run's answer */
     struct errmsg failed_em;
