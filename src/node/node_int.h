@@ -72,6 +72,7 @@ struct member_wait {
     struct raft_member member;
     int64_t since_ms;
     bool sent;      /* to a leader: its outcome is not known before its answer */
+    unsigned request_count; /* sent so far: a leader may go before it answers */
     uint64_t index; /* of the entry, 0: not appended here */
     uint64_t term;
 };

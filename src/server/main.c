@@ -108,7 +108,7 @@ static int run(struct config *cfg, const char *file, const char *executable)
         fprintf(stderr, "cordis-server: %s\n", em.text);
         return EXIT_START;
     }
-    int signal_fd = signals_block();
+    struct signals signals = { .fd = signals_block() };
     umask(077);
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     struct server *s = NULL;
@@ -117,8 +117,8 @@ static int run(struct config *cfg, const char *file, const char *executable)
         if (s != NULL) server_close(s);
         return EXIT_START;
     }
-    struct signals signals = { signal_fd, s };
-    struct loop_watch *watch = loop_watch_fd(server_loop(s), signal_fd, on_signal_fd, &signals);
+    signals.server = s;
+    struct loop_watch *watch = loop_watch_fd(server_loop(s), signals.fd, on_signal_fd, &signals);
     enum err e = server_run(s, &em);
     loop_unwatch(watch);
     server_close(s);

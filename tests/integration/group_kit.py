@@ -123,10 +123,14 @@ class Links:
             if sock in self.listeners:
                 sock.close()
 
+    def is_blocked(self, links):
+        """A link here has an id at one end: who has it is known when the group is."""
+        return any((self.ids.get(a, a), self.ids.get(b, b)) in self.blocked for a, b in links)
+
     def pass_on(self, *links):
         """Waits until all of them are open."""
         with self.changed:
-            while not self.stopping and not self.blocked.isdisjoint(links):
+            while not self.stopping and self.is_blocked(links):
                 self.changed.wait()
             if self.stopping:
                 raise ConnectionError
@@ -148,9 +152,7 @@ class Links:
             head = read_exactly(caller, 48)
             at = 32 if head[8] == 1 else 24
             member = int.from_bytes(head[at:at + 8], "little")
-            with self.changed:
-                other = self.ids.get(member)
-            there, back = (other, number), (number, other)
+            there, back = (member, number), (number, member)
             self.pass_on(there, back)
             callee.connect(("127.0.0.1", target))
             for sock in (caller, callee):
@@ -386,7 +388,17 @@ class Group:
         return {m["id"]: m for m in listed}
 
     def load(self, seconds, *options, members=None, **more):
-        return Load(self.test, members or self.members, seconds, *options, **more)
+        """Begun when this returns: something was written."""
+        members = members or self.members
+        load = Load(self.test, members, seconds, *options, **more)
+
+        def begun():
+            revision = members[0].ask("KV", "REVISION")
+            if load.process.poll() is not None:
+                raise AssertionError(load.process.stdout.read().decode())
+            return isinstance(revision, int) and revision > 1
+        wait_until(begun, "the load to begin", GROUP_S_MAX)
+        return load
 
     def assert_equal(self, members=None):
         """P9: the same revision and the same hash on all, nobody else writing."""
