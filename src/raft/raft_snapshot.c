@@ -96,7 +96,7 @@ static enum err on_installed(struct raft *r, const struct raft_event *ev)
     r->agreed_index = ev->index;
     r->base_members = *ev->members;
     r->base_members_index = ev->index;
-    members_adopt(r, ev->members, ev->index);
+    if (!MUTANT(SNAPSHOT_KEEPS_MEMBERS)) members_adopt(r, ev->members, ev->index);
     r->ack_allowed = true;
     r->ack_due = true;
     return OK;
