@@ -251,7 +251,7 @@ static void barriers_run(struct node *n)
 {
     size_t done = 0;
     uint64_t applied = state_applied_index(n->state);
-    while (done < n->barrier_count && n->barriers[done].index <= applied) done++;
+    while (done < n->barrier_count && (n->barriers[done].index <= applied || MUTANT(READ_BEFORE_APPLIED))) done++;
     if (done == 0) return;
     uint64_t barrier = n->barriers[done - 1].barrier;
     n->barrier_count -= done;
@@ -400,6 +400,7 @@ static void publish(struct node *n)
     locals_carry(n);
     node_seal(n);
     node_forward(n);
+    if (MUTANT(BARRIER_AT_ONCE) && n->barrier_wanted) barrier_answered(n, n->barrier, 0);
     barrier_ask(n);
     node_update(n);
 }
