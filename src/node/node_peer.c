@@ -284,10 +284,23 @@ static enum err on_publish(struct node *n, struct slice in)
 
 /* --- in ------------------------------------------------------------------------------------------------ */
 
+static bool is_of_snapshot(struct slice payload)
+{
+    return payload.at[0] >= PAYLOAD_SNAPSHOT_FIRST && payload.at[0] <= PAYLOAD_SNAPSHOT_LAST;
+}
+
+/* Who is not a member, no more or not yet, is not heard: but for raft, and for the snapshot of a
+ * leader whom this member can only know by it. */
+static bool is_heard(struct node *n, uint64_t peer, struct slice payload)
+{
+    if (peer_of(n, peer) != NULL || payload.at[0] == PAYLOAD_RAFT) return true;
+    return is_of_snapshot(payload) && peer == raft_leader(n->raft);
+}
+
 enum err node_receive(struct node *n, uint64_t peer, struct slice payload)
 {
     if (payload.len == 0) return ERR_PROTO;
-    if (peer_of(n, peer) == NULL && payload.at[0] != PAYLOAD_RAFT) return OK; /* a member no more, or not yet */
+    if (!is_heard(n, peer, payload)) return OK;
     switch (payload.at[0]) {
     case PAYLOAD_RAFT: return on_raft(n, peer, payload);
     case PAYLOAD_FORWARD: return node_on_forward(n, peer, payload);
@@ -298,8 +311,6 @@ enum err node_receive(struct node *n, uint64_t peer, struct slice payload)
     case PAYLOAD_PUBLISH: return on_publish(n, payload);
     default: break;
     }
-    if (payload.at[0] >= PAYLOAD_SNAPSHOT_FIRST && payload.at[0] <= PAYLOAD_SNAPSHOT_LAST) {
-        return node_snapshot_receive(n->snapshot, peer, payload);
-    }
+    if (is_of_snapshot(payload)) return node_snapshot_receive(n->snapshot, peer, payload);
     return ERR_UNSUPPORTED;
 }
