@@ -61,6 +61,8 @@ struct cmd_limits {
     uint64_t watch_bytes_max;        /* unsent pushes of a connection; beyond: falls back to history */
     uint32_t watches_per_client_max;
     uint32_t subscriptions_per_client_max;
+    uint32_t waiting_reads_max;       /* of a group, that wait for a barrier: then TRYAGAIN */
+    uint64_t waiting_reads_bytes_max; /* likewise, with what queues behind them */
     uint32_t slowlog_count_max;
     int64_t request_timeout_ms;      /* a read that cannot be served by then is refused */
     int64_t slowlog_us;              /* slower commands are logged; < 0: none */
@@ -103,6 +105,8 @@ struct cmd_env {
     struct client **monitors;
     size_t monitor_count;
     int64_t now_ms, now_us; /* loop time of this turn */
+    uint64_t leader_id;     /* the newest one that was known; 0: none yet */
+    uint64_t leader_changes;
     /* private to cmd_dispatch.c */
     struct client_table *clients;
     struct cmd_timers *timers;

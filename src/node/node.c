@@ -10,6 +10,8 @@
 
 #define ID_MAX ((1ULL << 53) - 1) /* exact in a double: clients in JavaScript see ids */
 #define RAFT_UNCOMMITTED_SLACK (64u << 20)
+/* More would only make more and smaller appends: what waits for an acknowledgement goes together. */
+#define PEER_APPENDS_IN_FLIGHT 2
 #define REPLAY_POLL_MS 100
 
 static void path_of(const struct node *n, const char *name, char out[DISK_PATH_BYTES_MAX])
@@ -182,7 +184,7 @@ static enum err raft_begin(struct node *n, struct replay *r, int64_t mono_ms, st
         .election_timeout_ms = n->cfg.election_timeout_ms,
         .seed = u64_mix(n->cfg.random[2] + n->identity.incarnation),
         .append_bytes_max = 1u << 20,
-        .inflight_max = RAFT_INFLIGHT_MAX,
+        .inflight_max = PEER_APPENDS_IN_FLIGHT,
         .uncommitted_bytes_max = n->cfg.uncommitted_bytes_max + RAFT_UNCOMMITTED_SLACK,
         .hard = { found->hard.term, found->hard.vote, found->hard.commit },
         .applied_index = state_applied_index(n->state),
@@ -439,6 +441,15 @@ static void free_memory(struct node *n)
     mem_free(n);
 }
 
+bool node_retire(struct node *n)
+{
+    if (node_is_sole_voter(n)) return false;
+    if (raft_role(n->raft) != RAFT_LEADER) return ticket_ring_count(&n->tickets) > 0;
+    if (raft_transfer_target(n->raft) != 0) return true;
+    struct raft_event ev = { .type = RAFT_EV_TRANSFER };
+    return raft_step(n->raft, &ev) == OK; /* nobody could take over */
+}
+
 static void snapshot_end(struct node *n)
 {
     if (n->snapshot == NULL) return;
@@ -509,6 +520,14 @@ void node_stats_get(struct node *n, struct node_stats *out)
     out->store_backlog_bytes = store_backlog_bytes(n->store);
     out->store_bytes = store_disk_bytes(n->store);
     wal_stats_get(n->wal, &out->wal);
+    struct node_snapshot_stats snap;
+    node_snapshot_stats_get(n->snapshot, &snap);
+    out->snapshots_sent = snap.sent;
+    out->snapshots_installed = snap.installed;
+    out->snapshots_failed = snap.send_failed + snap.receive_failed;
+    out->snapshot_sent_bytes = snap.sent_bytes;
+    out->snapshot_received_bytes = snap.received_bytes;
+    out->snapshot_receiving = snap.receiving;
 }
 
 bool node_compacted_physically(const struct node *n, uint64_t rev)

@@ -59,6 +59,11 @@ const struct option config_rows[] = {
       NULL, "How many KV WATCH a connection may have." },
     { "max-subscriptions-per-client", OPTION_INT, OPTION_RUNTIME, AT(subscriptions_per_client), "10000", 1,
       1 << 24, NULL, NULL, "How many channels and patterns a connection may subscribe to." },
+    { "max-waiting-reads", OPTION_INT, OPTION_RUNTIME, AT(waiting_reads), "100000", 1, 1 << 24, NULL, NULL,
+      "How many reads of a group may wait for the leader to confirm that they see everything; more are "
+      "refused with TRYAGAIN." },
+    { "waiting-reads-max-bytes", OPTION_BYTES, OPTION_RUNTIME, AT(waiting_reads_bytes), "64mb", 65536, 64 * GB,
+      NULL, NULL, "With more than this in waiting reads, further ones are refused with TRYAGAIN." },
     { "slowlog-log-slower-than", OPTION_INT, OPTION_RUNTIME, AT(slowlog_slower_than_us), "10000", -1, INT64_MAX,
       NULL, NULL, "Commands that take longer than so many microseconds are kept in SLOWLOG. -1: none." },
     { "slowlog-max-len", OPTION_INT, OPTION_RUNTIME, AT(slowlog_max_len), "128", 0, 100000, NULL, NULL,

@@ -41,6 +41,7 @@ struct server {
     char client_address[RAFT_ADDRESS_BYTES_MAX + 1], peer_address[RAFT_ADDRESS_BYTES_MAX + 1];
     bool env_ready, awake_anyway;
     bool closing;           /* node is NULL for ever */
+    int64_t stop_due_ms;    /* stopping, at the latest then; 0: not */
     enum err failed;        /* server_run's answer */
     struct errmsg failed_em;
     struct resp_argv argv;  /* of requests that are answered with LOADING */
