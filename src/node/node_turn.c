@@ -91,6 +91,7 @@ static void members_applied(struct node *n, const struct raft_entry *e)
     for (size_t i = 0; i < n->members.count; i++) ids[i] = n->members.at[i].id;
     state_origins_keep(n->state, ids, n->members.count);
     node_members_applied(n, e->index, e->term);
+    if (n->open) node_peers_adopt(n);
 }
 
 static void lead_begin(struct node *n);
@@ -169,6 +170,7 @@ void node_seed_settings(struct node *n)
 static void lead_begin(struct node *n)
 {
     n->lead_term = raft_term(n->raft);
+    n->lead_since_ms = n->mono_us / 1000;
     node_clock_lead(n);
     n->forward_count = 0;
     n->expiring = false;

@@ -189,6 +189,7 @@ bool raft_peer_status(const struct raft *r, size_t n, struct raft_peer_status *o
         .next_index = p->next_index,
         .inflight_count = p->inflight_count,
         .silent_ms = r->clock_ms - p->heard_ms,
+        .heard = p->heard,
     };
     return true;
 }

@@ -222,7 +222,8 @@ struct raft_peer_status {
     uint64_t match_index;
     uint64_t next_index;
     size_t inflight_count;
-    int64_t silent_ms; /* since it was heard last */
+    int64_t silent_ms; /* since it was heard last, or this leader began */
+    bool heard;        /* it has answered this leader */
 };
 const char *raft_peer_state_name(enum raft_peer_state state); /* "probe"; static */
 /* Leader only (else false): the n-th other member. */

@@ -187,6 +187,7 @@ enum err on_append_response(struct raft *r, struct peer *p, const struct raft_ms
     ASSERT(r->role == RAFT_LEADER);
     if (!m->reject && m->index > last_index(r)) return ERR_PROTO;
     p->heard_ms = r->clock_ms;
+    p->heard = true;
     if (p->state == RAFT_PEER_LOST) return OK;
     if (m->reject) {
         append_rejected(r, p, m);
@@ -221,6 +222,7 @@ void on_heartbeat_response(struct raft *r, struct peer *p, const struct raft_msg
     ASSERT(r->role == RAFT_LEADER);
     if (m->round > r->round || p->state == RAFT_PEER_LOST) return;
     p->heard_ms = r->clock_ms;
+    p->heard = true;
     if (has_lost_entries(p, m)) {
         p->state = RAFT_PEER_LOST;
         p->match_index = 0;

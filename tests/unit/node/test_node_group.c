@@ -335,7 +335,7 @@ static void test_members_come_and_go(void **arg)
     struct raft_member gone = { .id = old->id };
     node_member_change(asker->node, NODE_MEMBER_REMOVE, &gone, &t);
     UNTIL(lab, asker->done_ok == 4);
-    assert_null(raft_members_find(raft_members(node_raft(asker->node)), old->id));
+    UNTIL(lab, raft_members_find(raft_members(node_raft(asker->node)), old->id) == NULL); /* a follower */
     old->cut = true;
     node_member_change(asker->node, NODE_MEMBER_REMOVE, &gone, &t);
     UNTIL(lab, asker->done_failed == 1);
@@ -388,6 +388,41 @@ static void test_a_checkpoint_has_the_members_as_of_its_index(void **arg)
     free(lab);
 }
 
+/* Who joins behind the log's beginning: the members come with the state (and are compared with
+ * raft's at each checkpoint). */
+static void test_a_snapshot_brings_its_members(void **arg)
+{
+    (void)arg;
+    static char value[100001];
+    memset(value, 'x', sizeof value - 1);
+    struct lab *lab = malloc(sizeof *lab);
+    lab_init(lab);
+    UNTIL(lab, leader(lab) != NULL);
+    struct member *first = leader(lab);
+    for (uint64_t i = 1; wal_first_index(first->node->wal) == 1; i++) {
+        assert_true(i < 1000);
+        put(first, "k", value);
+        UNTIL(lab, first->done_ok == i);
+    }
+    uint64_t done_ok = first->done_ok;
+    struct raft_member fourth = {
+        .id = lab->at[3].id, .directory_id = lab->at[3].directory_id, .role = RAFT_JOINING,
+        .peer_address = "127.0.0.1:1003",
+    };
+    static const char row = 0;
+    node_member_change(first->node, NODE_MEMBER_JOIN, &fourth, &(struct ticket){ .row = &row });
+    UNTIL(lab, first->done_ok == done_ok + 1);
+    lab->count = 4;
+    member_open(lab, 3, true);
+    struct node *n = lab->at[3].node;
+    UNTIL(lab, n->db.number > 0 && n->stats.checkpoint_count > 0);
+    UNTIL(lab, raft_members_voter_count(&n->members) == 4);
+    UNTIL(lab, level(lab));
+    assert_true(raft_members_eq(&n->members, raft_members(n->raft)));
+    lab_deinit(lab);
+    free(lab);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -396,6 +431,7 @@ int main(void)
         cmocka_unit_test(test_restart_of_all),
         cmocka_unit_test(test_members_come_and_go),
         cmocka_unit_test(test_a_checkpoint_has_the_members_as_of_its_index),
+        cmocka_unit_test(test_a_snapshot_brings_its_members),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
