@@ -186,7 +186,7 @@ static void test_equal_seeds_are_equal_runs(void **arg)
 
 int main(int argc, char **argv)
 {
-    log_level_set(LOG_OFF);
+    log_level_set(getenv("SIM_LOG") != NULL ? LOG_DEBUG : LOG_OFF);
     program = argv[0];
     bool trace = false;
     int64_t seconds = INT64_MAX / 2000000;
