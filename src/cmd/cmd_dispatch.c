@@ -614,8 +614,17 @@ void cmd_env_deinit(struct cmd_env *env)
     cmd_table_free(env->table);
 }
 
+static void leader_note(struct cmd_env *env)
+{
+    uint64_t id = raft_leader(node_raft(env->node));
+    if (LIKELY(id == env->leader_id || id == 0)) return;
+    env->leader_id = id;
+    env->leader_changes++;
+}
+
 void cmd_turn(struct cmd_env *env, int64_t now_us)
 {
+    leader_note(env);
     env->now_us = now_us;
     env->now_ms = now_us / 1000;
     if (env->pause_until_ms != 0 && env->now_ms >= env->pause_until_ms) cmd_pause_end(env);

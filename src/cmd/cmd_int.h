@@ -178,6 +178,14 @@ void latency_turn(struct cmd_env *env); /* at the end of each turn */
 /* The field `arguments` of COMMAND DOCS, from the text that the row has. */
 void cmd_reply_arguments(struct reply *r, const struct cmd_def *def);
 
+/* --- cmd_role.c: Redis' replication ----------------------------------------------------------------------- */
+
+enum err cmd_role(struct cmd_ctx *cx);
+enum err cmd_wait(struct cmd_ctx *cx);
+enum err cmd_waitaof(struct cmd_ctx *cx);
+void cmd_info_replication(struct cmd_env *env, struct buf *b);
+void cmd_info_cluster(struct cmd_env *env, struct buf *b);
+
 /* --- cmd_server.c: the slow log --------------------------------------------------------------------------- */
 
 struct slow_log *slow_log_new(void);

@@ -148,6 +148,9 @@ void node_close(struct node *n);
 
 /* One turn: publishes what was proposed, takes completions, applies, expires, checkpoints. */
 void node_turn(struct node *n, int64_t mono_us, int64_t wall_ms);
+/* Before an orderly end: a leader hands over to another voter, and what was proposed is finished. False:
+ * nothing is left to wait for (or never was: a group of one); ask again after later turns. */
+bool node_retire(struct node *n);
 /* Tests: ends as a crash would, writing nothing. Open tickets are finished with ERR_TIMEOUT. */
 void node_abandon(struct node *n);
 /* Tests: carries out one thing that a thread would do; false: there is none. Only with manual. */
@@ -241,6 +244,11 @@ struct node_stats {
     uint64_t ticket_count;
     uint64_t expired_count;
     uint64_t timeout_count; /* operations that were not applied within request_timeout_ms */
+    uint64_t forwarded_ops; /* given to a leader, once more for each time */
+    uint64_t forwarded_taken_ops; /* of others, while this one led */
+    uint64_t snapshots_sent, snapshots_installed, snapshots_failed;
+    uint64_t snapshot_sent_bytes, snapshot_received_bytes;
+    bool snapshot_receiving;
     uint64_t store_backlog_bytes, store_bytes;
     uint64_t disk_free_bytes;
     struct wal_stats wal;

@@ -50,6 +50,9 @@ struct config {
     char *initial_cluster;
     char *join;
     int64_t peer_port;
+    char *peer_tls_cert_file;
+    char *peer_tls_key_file;
+    char *peer_tls_ca_file;
     char *peer_bind;
     char *peer_address;
     char *client_address;
