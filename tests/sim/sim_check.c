@@ -116,6 +116,7 @@ static void check_commit(struct sim_node *n)
 void check_applied(struct sim_node *n, uint64_t index)
 {
     struct sim *s = n->sim;
+    if (n->node == NULL) return; /* what a group of one repeats while it starts */
     if (index >= s->index_count) {
         size_t count = index * 2 + 1024;
         s->applied = mem_realloc(s->applied, count * sizeof *s->applied);

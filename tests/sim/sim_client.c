@@ -20,7 +20,7 @@
 #define CONNECT_US 500
 #define CLOCK_US 250000     /* what waits longer than two of these has no timer of its own */
 #define LIST_SECONDS 15
-#define POLL_MS 1000
+#define POLL_MS 400 /* less than the PROGRESS of a watch */
 
 struct fiber {
     ucontext_t context;

@@ -5,11 +5,13 @@
 #include "base/log.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -22,6 +24,19 @@ struct sums {
     int64_t sim_us;
     uint64_t faults[SIM_FAULT_COUNT];
 };
+
+/* Of the run that goes on: also printed when an assertion of the product ends it. */
+static char repeat[512];
+
+static void on_signal(int number)
+{
+    static const char text[] = "simulator: the process ends by a signal\n  again: ";
+    ssize_t written = write(STDERR_FILENO, text, sizeof text - 1);
+    if (written > 0) written = write(STDERR_FILENO, repeat, strlen(repeat));
+    if (written > 0) written = write(STDERR_FILENO, "\n", 1);
+    signal(number, SIG_DFL);
+    raise(number);
+}
 
 static const char *program = "build/debug/tests/sim/test_sim_chaos";
 
@@ -121,7 +136,6 @@ static uint64_t run_seed(uint64_t seed, bool trace, struct sums *sums)
 {
     const char *variant = strstr(program, "build/");
     int variant_len = variant == NULL ? 0 : (int)strcspn(variant + 6, "/");
-    char repeat[512];
     snprintf(repeat, sizeof repeat, "make BUILD=%.*s %s && %s -t %llu", variant_len, variant == NULL ? "" : variant + 6,
              program, program, (unsigned long long)seed);
     struct shape shape;
@@ -188,6 +202,8 @@ int main(int argc, char **argv)
 {
     log_level_set(getenv("SIM_LOG") != NULL ? LOG_DEBUG : LOG_OFF);
     program = argv[0];
+    signal(SIGABRT, on_signal);
+    signal(SIGSEGV, on_signal);
     bool trace = false;
     int64_t seconds = INT64_MAX / 2000000;
     uint64_t numbers[2] = { 0, 1 };

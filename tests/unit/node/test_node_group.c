@@ -31,6 +31,7 @@ struct member {
     enum err last_err;
     uint64_t last_id;
     uint64_t barrier;
+    uint64_t replaced_count; /* snapshots put in force */
 };
 
 struct lab {
@@ -93,6 +94,12 @@ static void on_barrier(void *ctx, uint64_t barrier)
     assert_true(barrier >= m->barrier);
     m->barrier = barrier;
 }
+static void on_replaced(void *ctx, uint64_t old_rev, uint64_t new_rev)
+{
+    struct member *m = ctx;
+    assert_true(new_rev > old_rev);
+    m->replaced_count++;
+}
 static void on_send(void *ctx, uint64_t peer, enum node_channel channel, struct slice payload)
 {
     struct member *m = ctx;
@@ -122,6 +129,7 @@ static void member_open(struct lab *lab, size_t i, bool waits)
     struct node_hooks hooks = {
         .ctx = m, .done = on_done, .wants_prev = wants_prev, .event = on_event, .life = on_life,
         .read_done = on_read, .uncongested = on_uncongested, .barrier = on_barrier, .send = on_send,
+        .state_replaced = on_replaced,
     };
     struct errmsg em = { "" };
     enum err e = node_open(&cfg, &hooks, mono_us() / 1000, 1700000000000, &m->node, &em);
@@ -388,6 +396,45 @@ static void test_a_checkpoint_has_the_members_as_of_its_index(void **arg)
     free(lab);
 }
 
+/* Who joins a group whose log has no begin any more knows no member yet but who leads it. */
+static void test_joins_by_a_snapshot(void **arg)
+{
+    (void)arg;
+    struct lab *lab = malloc(sizeof *lab);
+    lab_init(lab);
+    UNTIL(lab, leader(lab) != NULL);
+    struct member *m = leader(lab);
+    char value[100000];
+    memset(value, 'v', sizeof value - 1);
+    value[sizeof value - 1] = '\0';
+    struct node_stats st = { .checkpoint_count = 0 };
+    for (uint64_t i = 1; i <= 40; i++) {
+        put(m, "k", value);
+        UNTIL(lab, m->done_ok == i);
+        node_stats_get(m->node, &st);
+        uint64_t before = st.checkpoint_count;
+        while (i % 10 == 0 && st.checkpoint_count < before + 2) {
+            put(m, "l", "x");
+            for (int k = 0; k < 100; k++) turn(lab);
+            node_stats_get(m->node, &st);
+            m->done_ok = i;
+        }
+    }
+    struct ticket nobody = { .row = NULL };
+    struct raft_member fourth = {
+        .id = lab->at[3].id, .directory_id = lab->at[3].directory_id, .role = RAFT_JOINING,
+        .peer_address = "127.0.0.1:1003",
+    };
+    node_member_change(m->node, NODE_MEMBER_JOIN, &fourth, &nobody);
+    lab->count = 4;
+    member_open(lab, 3, true);
+    UNTIL(lab, raft_is_voter(node_raft(lab->at[3].node)));
+    assert_int_equal(lab->at[3].replaced_count, 1);
+    UNTIL(lab, level(lab));
+    lab_deinit(lab);
+    free(lab);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -395,6 +442,7 @@ int main(void)
         cmocka_unit_test(test_leader_is_cut_off),
         cmocka_unit_test(test_restart_of_all),
         cmocka_unit_test(test_members_come_and_go),
+        cmocka_unit_test(test_joins_by_a_snapshot),
         cmocka_unit_test(test_a_checkpoint_has_the_members_as_of_its_index),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
