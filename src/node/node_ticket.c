@@ -89,13 +89,19 @@ static void internal_done(struct node *n, const struct op *op, const struct op_r
     }
 }
 
+/* What was asked for in front of it is done in front of it. */
+static void sink_before(void *ctx, const struct apply_origin *o)
+{
+    struct node *n = ctx;
+    if (is_ours(n, o) && o->seq > n->done_seq) node_run_locals(n);
+}
+
 static void sink_result(void *ctx, const struct apply_origin *o, const struct op *op,
                         const struct op_result *res)
 {
     struct node *n = ctx;
     n->stats.applied_ops++;
     if (!is_ours(n, o) || o->seq <= n->done_seq) return; /* given twice, or answered without */
-    node_run_locals(n);
     struct node_ticket t = ticket_ring_pop(&n->tickets);
     ASSERT(t.seq == o->seq);
     n->done_seq = o->seq;
@@ -113,7 +119,6 @@ static void sink_element(void *ctx, const struct apply_origin *o, uint32_t ordin
 {
     struct node *n = ctx;
     if (!is_ours(n, o) || o->seq <= n->done_seq) return;
-    node_run_locals(n);
     const struct node_ticket *t = ticket_ring_head(&n->tickets);
     ASSERT(t != NULL && t->seq == o->seq);
     struct ticket copy = t->ticket;
@@ -146,6 +151,7 @@ void node_sink(struct node *n, struct apply_sink *out)
         .wants_prev = n->open ? sink_wants_prev : NULL,
         .event = sink_event,
         .life = sink_life,
+        .before = sink_before,
         .result = sink_result,
         .element = sink_element,
     };

@@ -92,6 +92,8 @@ struct apply_sink {
     /* A lifetime was changed without a revision (for keyspace notifications): what = "expire",
      * "persist". NULL: nobody listens. */
     void (*life)(void *ctx, struct slice key, const char *what);
+    /* Each operation of a run, before anything of it is done. NULL: nobody listens. */
+    void (*before)(void *ctx, const struct apply_origin *o);
     /* Each operation of a run, after its events. */
     void (*result)(void *ctx, const struct apply_origin *o, const struct op *op,
                    const struct op_result *res);

@@ -152,6 +152,7 @@ static void apply_one(struct state *s, const struct apply_sink *sink, const stru
     struct op_result *res = &s->result;
     uint64_t rev = mvcc_rev(s->mvcc);
     result_clear(res);
+    if (sink->before != NULL) sink->before(sink->ctx, origin);
     if (LIKELY(!refuse_repeated(s, run, origin->seq, res))) {
         struct apply cx = { .s = s, .sink = sink, .origin = origin, .rev = rev + 1 };
         res->applied = true;

@@ -51,6 +51,8 @@ struct load_options {
     int timeout_ms; /* of a reply; behind it the outcome is unknown */
     int end_seconds; /* how long the final reads may wait for every node */
     int pause_ms;    /* between two operations of a connection, at most */
+    int list_seconds; /* a list of APPENDs takes so long, then comes the next; 0: 1 */
+    int poll_ms;      /* how long a watcher waits in one go; 0: 100 */
     unsigned weights[LOAD_KIND_COUNT];
     const char *out;
 };
@@ -108,6 +110,10 @@ void load_begin(struct load_conn *c, enum history_kind kind);
 bool load_send(struct load_conn *c, const char *format, ...);
 /* Sends and waits; NULL: broken, or no answer in time. Not recorded. */
 redisReply *load_ask(struct load_conn *c, const char *format, ...);
+/* The next reply; NULL: broken, or none in time. */
+redisReply *load_wait(struct load_conn *c);
+/* What the reply says about an operation that was begun. True: it is DONE. NULL disconnects. */
+bool load_answered(struct load_conn *c, size_t op_at, const redisReply *reply);
 /* Sends and waits. The reply if the newest record is DONE, else NULL and it is UNKNOWN or REFUSED.
  * Free it with freeReplyObject. */
 redisReply *load_call(struct load_conn *c, const char *format, ...);
@@ -119,6 +125,8 @@ struct slice load_bytes(const redisReply *reply);
 /* Adds a SAW (a kv map) or NONE item to the newest record. */
 void load_saw(struct load_conn *c, struct slice key, const redisReply *kv);
 
+uint64_t load_list_number(const struct load_run *run); /* of APPENDs sent now */
+
 /* Thread bodies. */
 void *load_worker(void *conn);
 struct load_watcher {
@@ -129,6 +137,8 @@ void *load_watcher_run(void *watcher);
 
 /* The whole event log from a node: as the log of the history, or as a stream to be compared. */
 bool load_read_log(struct load_conn *c, bool as_stream);
+/* Of a text "COMPACTED ... oldest is N": N, else 0. */
+uint64_t load_oldest(const char *error);
 
 /* All keys, counters and lists of a node. Tries again until end_ns. */
 bool load_read_node(struct load_conn *c, size_t node, int64_t end_ns);

@@ -64,7 +64,7 @@ bool load_send(struct load_conn *c, const char *format, ...)
     return sent;
 }
 
-static redisReply *wait_reply(struct load_conn *c)
+redisReply *load_wait(struct load_conn *c)
 {
     struct buf in CLEANUP(buf_deinit) = { .len = 0 };
     int64_t end_ns = load_now_ns() + (int64_t)c->run->options->timeout_ms * 1000000;
@@ -81,7 +81,7 @@ static redisReply *wait_reply(struct load_conn *c)
 
 static redisReply *ask_format(struct load_conn *c, const char *format, va_list args)
 {
-    return send_format(c, format, args) ? wait_reply(c) : NULL;
+    return send_format(c, format, args) ? load_wait(c) : NULL;
 }
 
 redisReply *load_ask(struct load_conn *c, const char *format, ...)
@@ -133,31 +133,37 @@ static enum history_outcome outcome_of(const char *error)
     return strncmp(error, "TIMEOUT", 7) == 0 ? HISTORY_UNKNOWN : HISTORY_REFUSED;
 }
 
+bool load_answered(struct load_conn *c, size_t op_at, const redisReply *reply)
+{
+    int64_t now_ns = load_now_ns();
+    struct history_op *op = &c->h->ops[op_at];
+    if (reply == NULL) {
+        load_count_error(c->run, "(connection lost)");
+        load_disconnect(c);
+        return false; /* stays UNKNOWN */
+    }
+    if (reply->type == REDIS_REPLY_ERROR) {
+        op->outcome = outcome_of(reply->str);
+        if (op->outcome == HISTORY_REFUSED) op->complete_ns = now_ns;
+        load_count_error(c->run, reply->str);
+        return false;
+    }
+    op->outcome = HISTORY_DONE;
+    op->complete_ns = now_ns;
+    succeeded(c->run, now_ns);
+    atomic_fetch_add(&c->run->ops, 1);
+    return true;
+}
+
 redisReply *load_call(struct load_conn *c, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
     redisReply *reply = ask_format(c, format, args);
     va_end(args);
-    int64_t now_ns = load_now_ns();
-    struct history_op *op = &c->h->ops[c->h->op_count - 1];
-    if (reply == NULL) {
-        load_count_error(c->run, "(connection lost)");
-        load_disconnect(c);
-        return NULL; /* stays UNKNOWN */
-    }
-    if (reply->type == REDIS_REPLY_ERROR) {
-        op->outcome = outcome_of(reply->str);
-        if (op->outcome == HISTORY_REFUSED) op->complete_ns = now_ns;
-        load_count_error(c->run, reply->str);
-        freeReplyObject(reply);
-        return NULL;
-    }
-    op->outcome = HISTORY_DONE;
-    op->complete_ns = now_ns;
-    succeeded(c->run, now_ns);
-    atomic_fetch_add(&c->run->ops, 1);
-    return reply;
+    if (load_answered(c, c->h->op_count - 1, reply)) return reply;
+    if (reply != NULL) freeReplyObject(reply);
+    return NULL;
 }
 
 /* --- replies ---------------------------------------------------------------------------------- */

@@ -44,14 +44,14 @@ static bool read_key(struct load_conn *c, struct slice key)
 /* Counters and lists one by one, as once_check wants them. */
 static bool read_sums(struct load_conn *c)
 {
-    int64_t seconds = (load_now_ns() - c->run->begin_ns) / 1000000000;
+    uint64_t lists = (uint64_t)(c->run->options->seconds / MAX(c->run->options->list_seconds, 1)) + 2;
     char key[32];
     for (int i = 0; i < 4; i++) {
         snprintf(key, sizeof key, "ct/%d", i);
         if (!read_key(c, slice_of(key))) return false;
     }
-    for (int64_t i = 0; i <= MIN(seconds, c->run->options->seconds + 1); i++) {
-        snprintf(key, sizeof key, "ap/%lld", (long long)i);
+    for (uint64_t i = 0; i < MIN(load_list_number(c->run) + 1, lists); i++) {
+        snprintf(key, sizeof key, "ap/%llu", (unsigned long long)i);
         if (!read_key(c, slice_of(key))) return false;
     }
     return true;

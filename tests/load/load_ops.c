@@ -8,6 +8,12 @@
 #define SHARED_COUNTERS 4
 #define REMEMBERED      64
 
+uint64_t load_list_number(const struct load_run *run)
+{
+    int64_t seconds = (load_now_ns() - run->begin_ns) / 1000000000;
+    return (uint64_t)(seconds / MAX(run->options->list_seconds, 1));
+}
+
 /* A worker's memory between operations. */
 struct worker {
     struct load_conn *c;
@@ -221,10 +227,10 @@ static void run_incr(struct worker *w)
     freeReplyObject(reply);
 }
 
-/* A new list each second, so that none grows long. */
+/* A new list now and then, so that none grows long. */
 static void run_append(struct worker *w)
 {
-    struct key key = named("ap", (uint64_t)((load_now_ns() - w->c->run->begin_ns) / 1000000000));
+    struct key key = named("ap", load_list_number(w->c->run));
     char token[48];
     snprintf(token, sizeof token, "%u.%llu;", w->c->client, (unsigned long long)++w->c->seq);
     load_begin(w->c, HISTORY_APPEND);

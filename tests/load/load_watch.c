@@ -2,6 +2,8 @@
  * event log as a node tells it. */
 #include "load.h"
 
+#include <stdlib.h>
+
 #define LOG_COUNT 5000 /* events a KV READ */
 
 struct stream {
@@ -27,6 +29,12 @@ static struct history_event event_of(const redisReply *const *field)
     return event;
 }
 
+uint64_t load_oldest(const char *error)
+{
+    const char *oldest = strncmp(error, "COMPACTED", 9) == 0 ? strstr(error, "oldest is ") : NULL;
+    return oldest == NULL ? 0 : strtoull(oldest + 10, NULL, 10);
+}
+
 static void mark(struct stream *s, enum history_mark_kind kind, uint64_t rev)
 {
     struct history_mark m = {
@@ -46,10 +54,11 @@ static void take_push(struct stream *s, redisReply *push)
         s->next = MAX(s->next, rev + 1);
     } else if (strcmp(word, "canceled") == 0) {
         mark(s, HISTORY_MARK_CANCELED, rev);
+        s->next = rev;
         if (push->elements > 4 && push->element[4]->str != NULL) {
             load_count_error(s->c->run, push->element[4]->str);
+            s->next = MAX(rev, load_oldest(push->element[4]->str));
         }
-        s->next = rev;
         s->ended = true;
     } else if (push->elements >= 9) {
         const redisReply *field[7];
@@ -152,6 +161,7 @@ static redisReply *answer(struct stream *s)
     }
     if (reply == NULL || reply->type != REDIS_REPLY_ERROR) return reply;
     load_count_error(s->c->run, reply->str);
+    s->next = MAX(s->next, load_oldest(reply->str));
     freeReplyObject(reply);
     return NULL;
 }
@@ -217,7 +227,7 @@ static bool stream_run(struct stream *s, size_t number, uint64_t from)
     bool alive = stream_begin(s, number, from);
     while (alive && !s->ended && !atomic_load(&s->c->run->stop)) {
         redisReply *reply = NULL;
-        alive = take_arrived(s, 100, &reply);
+        alive = take_arrived(s, s->c->run->options->poll_ms > 0 ? s->c->run->options->poll_ms : 100, &reply);
         if (reply != NULL) freeReplyObject(reply);
         if (load_random(s->c, 200) == 0) break; /* leaves without need, to resume elsewhere */
     }
@@ -292,38 +302,44 @@ static bool log_page(struct load_conn *c, const redisReply *events, uint64_t wat
     return true;
 }
 
+/* One page. 1: there may be more, 0: that was the end, -1: not to be had. */
+static int log_next(struct load_conn *c, uint64_t *next, uint64_t watch, struct history_event *last)
+{
+    redisReply *reply = load_ask(c, "KV READ %b PREFIX FROM %llu COUNT %d", "", (size_t)0,
+                                 (unsigned long long)*next, LOG_COUNT);
+    const redisReply *events = reply == NULL ? NULL : load_field(reply, "events");
+    int result = events != NULL && log_page(c, events, watch, last) ? events->elements > 0 : -1;
+    if (reply != NULL && reply->type == REDIS_REPLY_ERROR) load_count_error(c->run, reply->str);
+    if (result >= 0) *next = load_u64(reply, "next");
+    if (reply != NULL) freeReplyObject(reply);
+    return result;
+}
+
+/* The oldest revision that this node has. */
+static uint64_t oldest(struct load_conn *c)
+{
+    uint64_t rev = 1;
+    redisReply *reply = load_ask(c, "KV READ %b PREFIX FROM 1 COUNT 1", "", (size_t)0);
+    if (reply != NULL && reply->type == REDIS_REPLY_ERROR) rev = MAX(load_oldest(reply->str), 1);
+    if (reply != NULL) freeReplyObject(reply);
+    return rev;
+}
+
 bool load_read_log(struct load_conn *c, bool as_stream)
 {
     struct history_watch watch = { .id = 0, .client = c->client, .from = 1 };
     if (as_stream) {
         watch.id = atomic_fetch_add(&c->run->next_watch, 1);
+        watch.from = oldest(c);
         history_add_watch(c->h, &watch);
     }
     struct history_event last = { .rev = 0 };
-    for (uint64_t next = 1;;) {
-        redisReply *reply = load_ask(c, "KV READ %b PREFIX FROM %llu COUNT %d", "", (size_t)0,
-                                         (unsigned long long)next, LOG_COUNT);
-        const redisReply *events = reply == NULL ? NULL : load_field(reply, "events");
-        bool read = events != NULL && log_page(c, events, watch.id, &last);
-        bool more = read && events->elements > 0;
-        if (reply != NULL && reply->type == REDIS_REPLY_ERROR) load_count_error(c->run, reply->str);
-        if (read) next = load_u64(reply, "next");
-        if (reply != NULL) freeReplyObject(reply);
-        if (!read && as_stream) {
-            struct history_mark m = { .kind = HISTORY_MARK_BROKEN,
-                                      .watch = watch.id,
-                                      .time_ns = load_now_ns() };
-            history_add_mark(c->h, &m);
-        }
-        if (!read) return false;
-        if (!more) break;
-    }
-    if (as_stream) {
-        struct history_mark m = { .kind = HISTORY_MARK_PROGRESS,
-                                  .watch = watch.id,
-                                  .time_ns = load_now_ns(),
-                                  .rev = last.rev };
-        history_add_mark(c->h, &m);
-    }
-    return true;
+    uint64_t next = watch.from;
+    int result = 1;
+    while (result > 0 && c->reader != NULL) result = log_next(c, &next, watch.id, &last);
+    struct history_mark m = { .kind = result == 0 ? HISTORY_MARK_PROGRESS : HISTORY_MARK_BROKEN,
+                              .watch = watch.id, .time_ns = load_now_ns(), .rev = last.rev };
+    if (result != 0) m.rev = 0;
+    if (as_stream) history_add_mark(c->h, &m);
+    return result == 0;
 }

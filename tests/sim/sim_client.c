@@ -2,6 +2,7 @@
 #include "sim_client.h"
 
 #include "load/load.h"
+#include "sim_worker.h"
 
 #include <stdlib.h>
 #include <ucontext.h>
@@ -14,10 +15,12 @@
 #define RUN_SECONDS 100000 /* until sim_load_end */
 #define KEYS 24
 #define TTL_MS 3000
-#define PAUSE_MS 150
 #define REPLY_MS 9000
 #define END_MS 60000
 #define CONNECT_US 500
+#define CLOCK_US 250000     /* what waits longer than two of these has no timer of its own */
+#define LIST_SECONDS 15
+#define POLL_MS 400 /* less than the PROGRESS of a watch */
 
 struct fiber {
     ucontext_t context;
@@ -28,6 +31,7 @@ struct fiber {
     void *arg;
     bool done, waiting, is_worker;
     uint64_t token; /* of the newest wait */
+    int64_t wake_us; /* of a long wait: the clock's business, not a timer's */
     struct buf in;
     bool broken;
 };
@@ -40,7 +44,8 @@ struct sim_load {
     size_t fiber_count;
     struct load_conn workers[SIM_FIBERS_MAX];
     struct load_watcher watchers[SIM_FIBERS_MAX];
-    size_t worker_count, watcher_count;
+    struct sim_worker *more[SIM_FIBERS_MAX];
+    size_t worker_count, watcher_count, more_count;
     struct load_conn last;
     bool whole;
     struct history *all;
@@ -76,6 +81,7 @@ static void fiber_run(struct fiber *f)
     ASSERT(running == NULL && !f->done);
     running = f;
     f->waiting = false;
+    f->wake_us = INT64_MAX;
     f->token++;
 #ifdef __SANITIZE_ADDRESS__
     void *fake = NULL;
@@ -115,6 +121,7 @@ static void fiber_new(struct sim_load *l, void *(*body)(void *arg), void *arg, b
     f->body = body;
     f->arg = arg;
     f->is_worker = is_worker;
+    f->wake_us = INT64_MAX;
     f->waiting = true;
     getcontext(&f->context);
     f->context.uc_stack.ss_sp = f->stack;
@@ -133,8 +140,24 @@ int64_t load_now_ns(void)
 
 static void wait_until(struct fiber *f, int64_t at_us)
 {
-    sim_at(f->load->s, at_us, fiber_timer, f, f->token);
+    bool is_long = at_us - sim_now_us(f->load->s) > 2 * CLOCK_US;
+    f->wake_us = is_long ? at_us : INT64_MAX;
+    if (!is_long) sim_at(f->load->s, at_us, fiber_timer, f, f->token);
     fiber_yield(f);
+}
+
+/* Long waits end here; most of them are for a reply and are over long before. */
+static void on_clock(void *ctx, uint64_t arg)
+{
+    struct sim_load *l = ctx;
+    int64_t now_us = sim_now_us(l->s);
+    (void)arg;
+    for (size_t i = 0; i < l->fiber_count; i++) {
+        struct fiber *f = l->fibers[i];
+        if (!f->done && f->waiting && f->wake_us <= now_us) fiber_run(f);
+    }
+    l->options.node_count = sim_node_count(l->s); /* members come */
+    sim_at(l->s, now_us + CLOCK_US, on_clock, l, 0);
 }
 
 void load_sleep_ms(int64_t ms)
@@ -199,14 +222,23 @@ int load_read(struct load_conn *c, struct buf *to, int wait_ms)
 
 /* --- the load -------------------------------------------------------------------------------------- */
 
-struct sim_load *sim_load_new(struct sim *s, size_t workers, size_t watchers)
+static void more_new(struct sim_load *l, enum sim_worker_kind kind, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct sim_worker *w = sim_worker_new(l->s, kind, l->more_count, &l->run);
+        l->more[l->more_count++] = w;
+        fiber_new(l, sim_worker_run, w, kind != SIM_WORKER_STREAM);
+    }
+}
+
+struct sim_load *sim_load_new(struct sim *s, const struct sim_load_options *o)
 {
     struct sim_load *l = mem_zalloc(sizeof *l);
     l->s = s;
     l->options = (struct load_options){
-        .node_count = sim_node_count(s), .seconds = RUN_SECONDS, .connections = workers, .watchers = watchers,
-        .keys = KEYS, .value_bytes = 24, .ttl_ms = TTL_MS, .timeout_ms = REPLY_MS, .end_seconds = END_MS / 1000,
-        .pause_ms = PAUSE_MS,
+        .node_count = sim_node_count(s), .seconds = RUN_SECONDS, .connections = o->workers, .watchers = o->watchers,
+        .keys = KEYS, .value_bytes = o->value_bytes, .ttl_ms = TTL_MS, .timeout_ms = REPLY_MS,
+        .end_seconds = END_MS / 1000, .pause_ms = o->pause_ms, .list_seconds = LIST_SECONDS, .poll_ms = POLL_MS,
 #define WEIGHT(symbol, word, weight) .weights[LOAD_##symbol] = weight,
         LOAD_KINDS(WEIGHT)
 #undef WEIGHT
@@ -215,19 +247,44 @@ struct sim_load *sim_load_new(struct sim *s, size_t workers, size_t watchers)
     l->run.next_watch = 1;
     l->run.begin_ns = sim_now_us(s) * 1000;
     pthread_mutex_init(&l->run.errors_lock, NULL);
-    l->worker_count = workers;
-    l->watcher_count = watchers;
-    for (size_t i = 0; i < workers; i++) {
+    l->worker_count = o->workers;
+    l->watcher_count = o->watchers;
+    for (size_t i = 0; i < o->workers; i++) {
         load_conn_init(&l->workers[i], &l->run, sim_random(s, UINT64_MAX));
         l->workers[i].seq = i;
         fiber_new(l, load_worker, &l->workers[i], true);
     }
-    for (size_t i = 0; i < watchers; i++) {
+    for (size_t i = 0; i < o->watchers; i++) {
         load_conn_init(&l->watchers[i].conn, &l->run, sim_random(s, UINT64_MAX));
         l->watchers[i].number = i;
         fiber_new(l, load_watcher_run, &l->watchers[i], false);
     }
+    more_new(l, SIM_WORKER_PIPELINE, o->pipelines);
+    more_new(l, SIM_WORKER_MULTI, o->multis);
+    more_new(l, SIM_WORKER_LOCAL, o->locals);
+    more_new(l, SIM_WORKER_STREAM, o->streams);
+    more_new(l, SIM_WORKER_COMPACT, o->compactors);
+    sim_at(s, sim_now_us(s) + CLOCK_US, on_clock, l, 0);
     return l;
+}
+
+/* What the simulator knows is what everybody's log is compared with. */
+static void take_log(struct sim_load *l)
+{
+    for (size_t i = 0; i < sim_log_count(l->s); i++) {
+        struct history_event event;
+        sim_log_at(l->s, i, &event);
+        history_add_event(l->last.h, &event);
+    }
+}
+
+static bool read_log(struct sim_load *l, size_t node, int64_t end_ns)
+{
+    while (!load_connect(&l->last, node) || !load_read_log(&l->last, true)) {
+        if (load_now_ns() > end_ns) return false;
+        load_sleep_ms(50);
+    }
+    return true;
 }
 
 static void *last_run(void *arg)
@@ -237,7 +294,8 @@ static void *last_run(void *arg)
     l->whole = true;
     size_t count = l->options.node_count;
     for (size_t i = 0; i < count; i++) l->whole = load_read_node(&l->last, i, end_ns) && l->whole;
-    for (size_t i = 0; i < count; i++) l->whole = load_read_log_of(&l->last, i, end_ns) && l->whole;
+    take_log(l);
+    for (size_t i = 0; i < count; i++) l->whole = read_log(l, i, end_ns) && l->whole;
     load_disconnect(&l->last);
     return NULL;
 }
@@ -282,11 +340,13 @@ bool sim_load_end(struct sim_load *l)
     l->all = history_new();
     for (size_t i = 0; i < l->worker_count; i++) take_all(l, l->workers[i].h);
     for (size_t i = 0; i < l->watcher_count; i++) take_all(l, l->watchers[i].conn.h);
+    for (size_t i = 0; i < l->more_count; i++) take_all(l, sim_worker_history(l->more[i]));
     take_all(l, l->last.h);
     return true;
 }
 
 const struct history *sim_load_history(const struct sim_load *l) { return l->all; }
+int64_t sim_load_success_us(const struct sim_load *l) { return l->run.success_ns / 1000; }
 uint64_t sim_load_ops(const struct sim_load *l) { return l->run.ops; }
 
 uint64_t sim_load_unknown(const struct sim_load *l)
@@ -307,6 +367,7 @@ void sim_load_free(struct sim_load *l)
     }
     for (size_t i = 0; i < l->worker_count; i++) history_free(l->workers[i].h);
     for (size_t i = 0; i < l->watcher_count; i++) history_free(l->watchers[i].conn.h);
+    for (size_t i = 0; i < l->more_count; i++) sim_worker_free(l->more[i]);
     history_free(l->last.h);
     history_free(l->all);
     pthread_mutex_destroy(&l->run.errors_lock);

@@ -18,13 +18,21 @@
 
 struct sim_load;
 
+struct sim_load_options {
+    size_t workers, watchers; /* tests/load's */
+    size_t pipelines, multis, locals, streams, compactors; /* sim_worker.h's */
+    int pause_ms; /* between two operations of a connection, at most */
+    size_t value_bytes;
+};
+
 /* Begins them at once. */
-struct sim_load *sim_load_new(struct sim *s, size_t workers, size_t watchers);
+struct sim_load *sim_load_new(struct sim *s, const struct sim_load_options *options);
 /* Tells them to end, waits for it (running the simulator), then asks every node for the whole event
  * log. All nodes must be up and connected. False: somebody did not come to an end in time. */
 bool sim_load_end(struct sim_load *l);
 /* Everything recorded. Borrowed. After sim_load_end. */
 const struct history *sim_load_history(const struct sim_load *l);
+int64_t sim_load_success_us(const struct sim_load *l); /* when one was answered last; 0: never */
 uint64_t sim_load_ops(const struct sim_load *l);     /* answered */
 uint64_t sim_load_unknown(const struct sim_load *l); /* TIMEOUT, or a broken connection */
 void sim_load_free(struct sim_load *l);

@@ -126,7 +126,7 @@ void sim_wake(struct sim *s, struct sim_node *n, int64_t at_us)
 {
     if (!n->up || n->turn_at_us <= at_us) return;
     n->turn_at_us = at_us;
-    event_push(s, &(struct event){ .at_us = at_us, .kind = EVENT_TURN, .node = n->at, .id = n->life });
+    event_push(s, &(struct event){ .at_us = at_us, .kind = EVENT_TURN, .node = (uint8_t)n->at, .id = n->life });
 }
 
 /* --- clocks ------------------------------------------------------------------------------------ */
@@ -159,6 +159,8 @@ static int64_t node_wall(const struct sim_node *n)
 size_t sim_node_count(const struct sim *s) { return s->node_count; }
 struct node *sim_node(const struct sim *s, size_t at) { return s->nodes[at].node; }
 uint64_t sim_member_id(const struct sim *s, size_t at) { return s->nodes[at].member_id; }
+uint64_t sim_directory_id(const struct sim *s, size_t at) { return s->nodes[at].directory_id; }
+bool sim_is_paused(const struct sim *s, size_t at) { return s->nodes[at].paused_until_us > s->now_us; }
 struct sim_disk *sim_node_disk(const struct sim *s, size_t at) { return s->nodes[at].disk; }
 bool sim_is_up(const struct sim *s, size_t at) { return s->nodes[at].up; }
 
@@ -189,7 +191,11 @@ static void hook_send(void *ctx, uint64_t peer, enum node_channel channel, struc
     /* A raft message: kind, version, type, flags, 0, count, from, to, term. What asks for votes in
      * advance speaks of a term that it is not in. */
     if (payload.at[0] == 1 && payload.at[2] > RAFT_MSG_PREVOTE_RESP) {
-        n->term_sent = MAX(n->term_sent, u64_le(payload.at + 25));
+        uint64_t term = u64_le(payload.at + 25);
+        n->term_sent = MAX(n->term_sent, term);
+        bool granted = payload.at[2] == RAFT_MSG_VOTE_RESP && (payload.at[3] & 1) == 0;
+        if (granted) check_vote(n, term, peer);
+        if (payload.at[2] == RAFT_MSG_VOTE) check_vote(n, term, n->member_id);
     }
     net_send(n, peer, channel, payload);
 }
@@ -198,6 +204,40 @@ static void hook_applied(void *ctx, uint64_t index)
 {
     struct sim_node *n = CONTAINER_OF(ctx, struct sim_node, env);
     check_applied(n, index);
+}
+
+static void hook_event(void *ctx, const struct mvcc_event *ev)
+{
+    struct sim_node *n = CONTAINER_OF(ctx, struct sim_node, env);
+    check_event(n, ev);
+    n->cmd_event(ctx, ev);
+}
+
+static void hook_replaced(void *ctx, uint64_t old_rev, uint64_t new_rev)
+{
+    struct sim_node *n = CONTAINER_OF(ctx, struct sim_node, env);
+    sim_log(n->sim, "%s has a snapshot: revision %llu to %llu", n->name, (unsigned long long)old_rev,
+            (unsigned long long)new_rev);
+    n->sim->stats.snapshots++;
+    n->cmd_replaced(ctx, old_rev, new_rev);
+}
+
+/* As the server does: who was a member here and is none any more is not heard. */
+static void hook_members(void *ctx, const struct raft_members *m)
+{
+    struct sim_node *n = CONTAINER_OF(ctx, struct sim_node, env);
+    memset(n->told.now, 0, sizeof n->told.now);
+    for (size_t i = 0; i < m->count; i++) {
+        uint64_t number = m->at[i].id - SIM_ID;
+        n->told.now[number / 64] |= 1ULL << number % 64;
+        n->told.ever[number / 64] |= 1ULL << number % 64;
+    }
+}
+
+static bool is_removed(const struct sim_node *n, uint64_t member_id)
+{
+    uint64_t number = member_id - SIM_ID;
+    return ((n->told.ever[number / 64] & ~n->told.now[number / 64]) >> number % 64 & 1) != 0;
 }
 
 static void on_fatal(void *ctx, const char *line)
@@ -240,21 +280,20 @@ static void env_close(struct sim_node *n)
     chain_pool_deinit(&n->pool);
 }
 
-bool sim_start(struct sim *s, size_t at)
+static enum err open_node(struct sim_node *n, struct errmsg *em)
 {
-    struct sim_node *n = &s->nodes[at];
-    ASSERT(!n->up);
-    sim_current = n;
-    n->life++;
-    env_open(n);
+    struct sim *s = n->sim;
+    const struct sim_options *o = &s->options;
+    char address[32];
+    snprintf(address, sizeof address, "sim:%llu", (unsigned long long)n->member_id);
     struct node_config cfg = {
-        .dir = n->dir, .name = n->name, .peer_address = "sim:1", .client_address = "sim:2",
+        .dir = n->dir, .name = n->name, .peer_address = address, .client_address = address,
         .version = "sim",
-        .random = { u64_mix(s->options.seed + at), u64_mix(n->member_id), u64_mix(n->member_id + 1),
-                    u64_mix(n->life + at * 1000) },
+        .random = { u64_mix(s->options.seed + n->at), u64_mix(n->member_id), u64_mix(n->member_id + 1),
+                    u64_mix(n->life + n->at * 1000) },
         .heartbeat_ms = SIM_HEARTBEAT_MS, .election_timeout_ms = SIM_ELECTION_MS,
-        .snapshot_count = 1000, .checkpoint_bytes = 64u << 10, .checkpoint_ms = 1000,
-        .wal_segment_bytes = 256u << 10, .wal_keep_bytes = 0, .store_buffer_bytes = 64u << 10,
+        .snapshot_count = o->snapshot_count, .checkpoint_bytes = 64u << 10, .checkpoint_ms = o->checkpoint_ms,
+        .wal_segment_bytes = o->segment_bytes, .wal_keep_bytes = 0, .store_buffer_bytes = 64u << 10,
         .store_backlog_bytes_max = 16u << 20, .uncommitted_bytes_max = 4u << 20,
         .disk_reserve_bytes = 64u << 10, .request_timeout_ms = SIM_REQUEST_TIMEOUT_MS,
         .group = { .cluster_id = SIM_CLUSTER_ID, .member_id = n->member_id, .directory_id = n->directory_id,
@@ -264,16 +303,37 @@ bool sim_start(struct sim *s, size_t at)
     };
     struct node_hooks hooks;
     cmd_env_hooks(&n->env, &hooks);
+    n->cmd_event = hooks.event;
+    n->cmd_replaced = hooks.state_replaced;
     hooks.send = hook_send;
     hooks.applied = hook_applied;
+    hooks.event = hook_event;
+    hooks.state_replaced = hook_replaced;
+    hooks.members = hook_members;
+    return node_open(&cfg, &hooks, node_mono_us(n) / 1000, node_wall(n), &n->node, em);
+}
+
+bool sim_start(struct sim *s, size_t at)
+{
+    struct sim_node *n = &s->nodes[at];
+    ASSERT(!n->up);
+    sim_current = n;
+    n->life++;
+    n->told = (struct sim_told){ .ever = { 0 } };
+    env_open(n);
+    if (n->crash_at_start != 0) sim_disk_fail_nth(n->disk, n->crash_at_start, SIM_CRASH, EIO);
+    n->crash_at_start = 0;
     struct errmsg em = { "" };
-    enum err e = node_open(&cfg, &hooks, node_mono_us(n) / 1000, node_wall(n), &n->node, &em);
+    enum err e = open_node(n, &em);
+    bool crashed = sim_disk_is_crashed(n->disk);
     sim_log(s, "%s starts: %s", n->name, e == OK ? "ok" : em.text);
     sim_note(s, (uint64_t)e);
     if (e != OK) {
         env_close(n);
         n->node = NULL;
-        if (!n->broken) sim_fail(s, "%s does not start: %s", n->name, em.text);
+        if (!n->broken && !crashed) sim_fail(s, "%s does not start: %s", n->name, em.text);
+        if (crashed) sim_disk_crash(n->disk, sim_random(s, UINT64_MAX));
+        s->stats.crashes += crashed;
         return false;
     }
     n->env.node = n->node;
@@ -308,6 +368,8 @@ static void node_down(struct sim_node *n, bool orderly)
     net_unreachable_all(n->sim, n->member_id);
 }
 
+void sim_crash_at_start(struct sim *s, size_t at, uint64_t nth) { s->nodes[at].crash_at_start = nth; }
+
 void sim_kill(struct sim *s, size_t at)
 {
     struct sim_node *n = &s->nodes[at];
@@ -333,7 +395,9 @@ void sim_stop(struct sim *s, size_t at)
     struct sim_node *n = &s->nodes[at];
     if (!n->up) return;
     sim_log(s, "%s stops", n->name);
+    sim_disk_fail_nth(n->disk, 0, SIM_FAIL, 0); /* an orderly stop waits for its disk */
     node_down(n, true);
+    if (n->broken) sim_disk_kill(n->disk);
 }
 
 void sim_pause(struct sim *s, size_t at, int64_t until_us)
@@ -353,7 +417,8 @@ static void node_place(struct sim *s, size_t at)
     struct sim_node *n = &s->nodes[at];
     n->sim = s;
     n->at = at;
-    n->member_id = 100 + ++s->next_member;
+    n->member_id = SIM_ID + ++s->next_member;
+    ASSERT(s->next_member < SIM_MEMBERS_MAX);
     n->directory_id = 1000 + s->next_member;
     snprintf(n->dir, sizeof n->dir, "/n%llu", (unsigned long long)s->next_member);
     snprintf(n->name, sizeof n->name, "n%zu", at + 1);
@@ -391,6 +456,7 @@ static void take_inbox(struct sim_node *n)
 {
     size_t count = n->inbox_count;
     for (size_t i = 0; i < count && !n->broken; i++) {
+        if (is_removed(n, n->inbox_from[i])) continue;
         enum err e = node_receive(n->node, n->inbox_from[i], blob_slice(n->inbox[i]));
         if (e != OK) sim_fail(n->sim, "%s refused a payload of member %llu: %s", n->name,
                               (unsigned long long)n->inbox_from[i], err_name(e));
@@ -406,7 +472,20 @@ static void disk_schedule(struct sim *s, struct sim_node *n)
     n->disk_scheduled = true;
     int64_t span_us = n->disk_us_max - n->disk_us_min;
     int64_t delay_us = n->disk_us_min + (int64_t)sim_random(s, (uint64_t)span_us + 1);
-    event_push(s, &(struct event){ .at_us = s->now_us + delay_us, .kind = EVENT_DISK, .node = n->at, .id = n->life });
+    event_push(s, &(struct event){ .at_us = s->now_us + delay_us, .kind = EVENT_DISK, .node = (uint8_t)n->at, .id = n->life });
+}
+
+/* The process ends when its disk fails; with a disk that lost power so does the machine. */
+static bool ended_by_disk(struct sim *s, struct sim_node *n)
+{
+    if (sim_disk_is_crashed(n->disk)) {
+        sim_power(s, n->at);
+        return true;
+    }
+    if (!n->broken) return false;
+    sim_kill(s, n->at);
+    n->broken = true; /* it may refuse to start until the disk works again */
+    return true;
 }
 
 static void on_turn(struct sim *s, const struct event *e)
@@ -435,11 +514,7 @@ static void on_turn(struct sim *s, const struct event *e)
     }
     conns_reap(n);
     check_turn(n);
-    if (n->broken) {
-        sim_kill(s, n->at);
-        n->broken = true; /* it may refuse to start until the disk works again */
-        return;
-    }
+    if (ended_by_disk(s, n)) return;
     disk_schedule(s, n);
     int64_t sleep_us = more ? 10 : node_sleep_us(n->node, mono_us);
     int64_t timer_ms = cmd_next_timer_ms(&n->env);
@@ -454,7 +529,8 @@ static void on_disk(struct sim *s, const struct event *e)
     n->disk_scheduled = false;
     sim_current = n;
     s->stats.disk_steps++;
-    if (n->broken || !node_disk_step(n->node)) return;
+    bool moved = !n->broken && node_disk_step(n->node);
+    if (ended_by_disk(s, n) || !moved) return;
     disk_schedule(s, n);
     sim_wake(s, n, s->now_us + (int64_t)sim_random(s, TURN_US_MAX));
 }
@@ -506,8 +582,8 @@ static void on_client_closed(struct sim *s, const struct event *e)
 static void execute(struct sim *s, const struct event *e)
 {
     s->stats.events++;
-    sim_note(s, (uint64_t)e->at_us ^ (uint64_t)e->kind << 60 ^ e->node << 50);
-    switch (e->kind) {
+    sim_note(s, (uint64_t)e->at_us ^ (uint64_t)e->kind << 60 ^ (uint64_t)e->node << 50);
+    switch ((enum event_kind)e->kind) {
     case EVENT_TURN: on_turn(s, e); break;
     case EVENT_DISK: on_disk(s, e); break;
     case EVENT_PAYLOAD: on_payload(s, e); break;
@@ -532,6 +608,9 @@ struct sim *sim_new(const struct sim_options *options)
 {
     struct sim *s = mem_zalloc(sizeof *s);
     s->options = *options;
+    if (s->options.snapshot_count == 0) s->options.snapshot_count = 1000;
+    if (s->options.checkpoint_ms == 0) s->options.checkpoint_ms = 1000;
+    if (s->options.segment_bytes == 0) s->options.segment_bytes = 256u << 10;
     s->random = u64_mix(options->seed) | 1;
     s->now_us = 1000000;
     sim_network_reset(s);
@@ -540,7 +619,7 @@ struct sim *sim_new(const struct sim_options *options)
         struct raft_member m = {
             .id = s->nodes[i].member_id, .directory_id = s->nodes[i].directory_id, .role = RAFT_VOTER,
         };
-        snprintf(m.peer_address, sizeof m.peer_address, "sim:%zu", i + 1);
+        snprintf(m.peer_address, sizeof m.peer_address, "sim:%llu", (unsigned long long)m.id);
         snprintf(m.name, sizeof m.name, "%s", s->nodes[i].name);
         enum err e = raft_members_put(&s->members, &m);
         ASSERT(e == OK);
@@ -559,7 +638,9 @@ void sim_free(struct sim *s)
         mem_free(s->nodes[i].inbox);
         mem_free(s->nodes[i].inbox_from);
     }
-    for (size_t i = 0; i < s->heap_count; i++) blob_unref(s->heap[i].bytes);
+    for (size_t i = 0; i < s->heap_count; i++) {
+        if (s->heap[i].kind != EVENT_CALL) blob_unref(s->heap[i].bytes);
+    }
     mem_free(s->heap);
     conns_free(s);
     check_free(s);

@@ -26,6 +26,8 @@ struct sim;
 struct sim_options {
     uint64_t seed;
     size_t node_count;    /* the first members */
+    uint64_t snapshot_count, segment_bytes; /* as in struct node_config; 0: 1000, 256 KiB */
+    int64_t checkpoint_ms;                  /* 0: 1000 */
     bool trace;           /* every event on stdout */
     const char *repeat;   /* the command that repeats this run, for sim_fail */
 };
@@ -51,6 +53,8 @@ void sim_at(struct sim *s, int64_t at_us, void (*fn)(void *ctx, uint64_t arg), v
 size_t sim_node_count(const struct sim *s);
 struct node *sim_node(const struct sim *s, size_t at); /* NULL while it is down */
 uint64_t sim_member_id(const struct sim *s, size_t at);
+uint64_t sim_directory_id(const struct sim *s, size_t at);
+bool sim_is_paused(const struct sim *s, size_t at);
 struct sim_disk *sim_node_disk(const struct sim *s, size_t at);
 bool sim_is_up(const struct sim *s, size_t at);
 size_t sim_leader(const struct sim *s); /* of the highest term; SIM_NODES_MAX: none */
@@ -61,7 +65,9 @@ void sim_stop(struct sim *s, size_t at);  /* an orderly stop */
 /* False: it refused to start (only a disk that was damaged on purpose may do that). */
 bool sim_start(struct sim *s, size_t at);
 void sim_pause(struct sim *s, size_t at, int64_t until_us); /* SIGSTOP, SIGCONT */
-/* A new member that waits to be added; returns its place. */
+/* Its next start loses power in the n-th operation of its disk. */
+void sim_crash_at_start(struct sim *s, size_t at, uint64_t nth);
+/* A new member that waits to be added; returns its place. It is down. */
 size_t sim_add_node(struct sim *s);
 /* An empty directory and new ids in the place of one that is down. */
 void sim_wipe_node(struct sim *s, size_t at);
@@ -92,8 +98,15 @@ uint64_t sim_connect(struct sim *s, size_t at, const struct sim_conn_hooks *hook
 void sim_send(struct sim *s, uint64_t conn, struct slice bytes);
 void sim_close(struct sim *s, uint64_t conn); /* no more hooks */
 
+/* Every event of the group in order, taken where it was applied first. Borrowed until the next
+ * event; history_event.n as told. */
+struct history_event;
+size_t sim_log_count(const struct sim *s);
+void sim_log_at(const struct sim *s, size_t i, struct history_event *out);
+
 struct sim_stats {
     uint64_t events, turns, payloads, payloads_lost, disk_steps, elections, crashes, starts;
+    uint64_t snapshots; /* installed */
     uint64_t commit_max;
 };
 const struct sim_stats *sim_stats(const struct sim *s);

@@ -4,19 +4,27 @@
 
 #include "sim_group.h"
 
+#include "check/history.h"
+
 enum event_kind { EVENT_TURN, EVENT_DISK, EVENT_PAYLOAD, EVENT_CLIENT_IN, EVENT_CLIENT_OUT, EVENT_CLIENT_CLOSED, EVENT_CALL };
 
 struct event {
     int64_t at_us;
     uint64_t seq; /* of equal times the first made comes first */
-    enum event_kind kind;
-    size_t node;
-    uint64_t id;   /* life of the node, or connection */
-    uint64_t from; /* member */
-    struct blob *bytes;
-    void (*fn)(void *ctx, uint64_t arg);
-    void *ctx;
-    uint64_t arg;
+    uint8_t kind; /* enum event_kind */
+    uint8_t node;
+    union {
+        struct {
+            uint64_t id;   /* life of the node, or connection */
+            uint64_t from; /* member */
+            struct blob *bytes;
+        };
+        struct {
+            void (*fn)(void *ctx, uint64_t arg);
+            void *ctx;
+            uint64_t arg;
+        };
+    };
 };
 
 /* One end of a client's connection: the server's. */
@@ -35,6 +43,24 @@ struct sim_conn {
     struct sim_conn_hooks hooks;
     void *ctx;
     bool client_gone;
+};
+
+/* Which members a node was told of, and which of them are there no more. By number: id - SIM_ID. */
+#define SIM_ID 100
+#define SIM_MEMBERS_MAX 512
+struct sim_told {
+    uint64_t ever[SIM_MEMBERS_MAX / 64], now[SIM_MEMBERS_MAX / 64];
+};
+
+/* Who voted for whom in a term: by place, with the member's id, as wiped members come again. */
+struct sim_votes {
+    struct { uint64_t voter, candidate; } at[SIM_NODES_MAX];
+};
+
+struct sim_applied {
+    uint64_t hash; /* of the state, 0: not known */
+    uint64_t term;
+    uint32_t crc;
 };
 
 struct sim_node {
@@ -62,11 +88,21 @@ struct sim_node {
     uint64_t *inbox_from;
     size_t inbox_count, inbox_cap;
     struct sim_conn *conns;
+    struct sim_told told; /* of the membership, in this life */
+    void (*cmd_event)(void *ctx, const struct mvcc_event *ev);
+    void (*cmd_replaced)(void *ctx, uint64_t old_rev, uint64_t new_rev);
+    uint64_t crash_at_start; /* the n-th disk operation of the next start is its last; 0: none */
     /* what must never go back */
     uint64_t term_sent;
     uint64_t commit_seen; /* in this life */
     uint64_t durable_at_end; /* when it went down */
     uint64_t applied_seen;
+};
+
+/* Every event of the group: who applies a revision first says what it is. */
+struct sim_event_log {
+    struct history_event *at; /* own their bytes */
+    size_t count, cap;
 };
 
 struct sim {
@@ -88,9 +124,11 @@ struct sim {
     uint64_t next_member;
     /* invariants */
     uint64_t *term_leader; /* by term */
+    struct sim_votes *votes; /* by term */
     size_t term_count;
-    uint64_t *index_hash; /* state hash by applied index, 0 unknown */
+    struct sim_applied *applied; /* by index */
     size_t index_count;
+    struct sim_event_log log;
     struct sim_stats stats;
 };
 
@@ -116,6 +154,8 @@ void conn_io(struct sim_node *n); /* fills env.io */
 
 /* sim_check.c */
 void check_applied(struct sim_node *n, uint64_t index);
+void check_event(struct sim_node *n, const struct mvcc_event *ev);
+void check_vote(struct sim_node *n, uint64_t term, uint64_t candidate);
 void check_turn(struct sim_node *n);
 void check_started(struct sim_node *n);
 void check_free(struct sim *s);

@@ -57,7 +57,7 @@ void net_unreachable_all(struct sim *s, uint64_t member_id)
 static void deliver_at(struct sim *s, int64_t at_us, struct sim_node *from, struct sim_node *to, struct slice payload)
 {
     event_push(s, &(struct event){
-        .at_us = at_us, .kind = EVENT_PAYLOAD, .node = to->at, .id = to->life, .from = from->member_id,
+        .at_us = at_us, .kind = EVENT_PAYLOAD, .node = (uint8_t)to->at, .id = to->life, .from = from->member_id,
         .bytes = blob_copy(payload),
     });
 }
@@ -182,7 +182,7 @@ static void to_client(struct sim_conn *c, enum event_kind kind, struct blob *byt
     int64_t at_us = s->now_us + (int64_t)sim_random(s, CLIENT_DELAY_US_MAX);
     at_us = MAX(at_us, c->out_us + 1);
     c->out_us = at_us;
-    event_push(s, &(struct event){ .at_us = at_us, .kind = kind, .id = c->id, .bytes = bytes });
+    event_push(s, &(struct event){ .at_us = at_us, .kind = (uint8_t)kind, .id = c->id, .bytes = bytes });
 }
 
 void conn_flush(struct sim_conn *c)

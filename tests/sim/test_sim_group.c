@@ -23,6 +23,7 @@ static void on_bytes(void *ctx, uint64_t conn, struct slice in)
     struct asker *a = ctx;
     (void)conn;
     for (size_t i = 0; i < in.len; i++) a->replies += in.at[i] == '\n';
+    buf_append_slice(&a->in, in);
     sim_log(a->s, "reply %.*s", (int)in.len, (const char *)in.at);
 }
 
@@ -56,6 +57,7 @@ static uint64_t run(uint64_t seed, bool trace)
         if (!sim_is_up(s, i)) sim_start(s, i);
     }
     sim_run_until(s, sim_now_us(s) + 3000000);
+    buf_deinit(&a.in);
     uint64_t trace_hash = sim_trace(s);
     if (trace) print_message("turns %llu events %llu\n", (unsigned long long)sim_stats(s)->turns, (unsigned long long)sim_stats(s)->events);
     sim_free(s);
@@ -73,10 +75,32 @@ static void test_a_group(void **arg)
     }
 }
 
+/* What is sent in one piece takes effect in its order: also a read that nothing of its connection
+ * came before, in front of a write, on a member that was asked for nothing else. */
+static void test_a_read_in_front_of_a_write(void **arg)
+{
+    (void)arg;
+    struct sim_conn_hooks hooks = { on_bytes, on_closed };
+    for (size_t at = 0; at < 3; at++) {
+        struct sim *s = sim_new(&(struct sim_options){ .seed = 7, .node_count = 3 });
+        struct asker a = { .s = s };
+        sim_run_until(s, sim_now_us(s) + 5000000);
+        a.conn = sim_connect(s, at, &hooks, &a);
+        sim_send(s, a.conn, SLICE_LIT("GET a\r\nINCR a\r\nGET a\r\nINCR a\r\n"));
+        sim_run_until(s, sim_now_us(s) + 100000);
+        sim_send(s, a.conn, SLICE_LIT("GET a\r\nINCR a\r\n"));
+        sim_run_until(s, sim_now_us(s) + 100000);
+        assert_true(slice_eq(buf_slice(&a.in), SLICE_LIT("$-1\r\n:1\r\n$1\r\n1\r\n:2\r\n$1\r\n2\r\n:3\r\n")));
+        buf_deinit(&a.in);
+        sim_free(s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_group),
+        cmocka_unit_test(test_a_read_in_front_of_a_write),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -31,6 +31,7 @@ struct member {
     enum err last_err;
     uint64_t last_id;
     uint64_t barrier;
+    uint64_t replaced_count; /* snapshots put in force */
 };
 
 struct lab {
@@ -93,6 +94,12 @@ static void on_barrier(void *ctx, uint64_t barrier)
     assert_true(barrier >= m->barrier);
     m->barrier = barrier;
 }
+static void on_replaced(void *ctx, uint64_t old_rev, uint64_t new_rev)
+{
+    struct member *m = ctx;
+    assert_true(new_rev > old_rev);
+    m->replaced_count++;
+}
 static void on_send(void *ctx, uint64_t peer, enum node_channel channel, struct slice payload)
 {
     struct member *m = ctx;
@@ -122,6 +129,7 @@ static void member_open(struct lab *lab, size_t i, bool waits)
     struct node_hooks hooks = {
         .ctx = m, .done = on_done, .wants_prev = wants_prev, .event = on_event, .life = on_life,
         .read_done = on_read, .uncongested = on_uncongested, .barrier = on_barrier, .send = on_send,
+        .state_replaced = on_replaced,
     };
     struct errmsg em = { "" };
     enum err e = node_open(&cfg, &hooks, mono_us() / 1000, 1700000000000, &m->node, &em);
