@@ -88,16 +88,15 @@ static void link_closed(void *user, struct conn *conn, enum conn_close_reason re
     struct dial_link *link = user;
     struct dial *d = link->dial;
     if (d != NULL) {
-        int error = conn_close_errno(conn);
         char tls[128];
         char why[DIAL_ADDRESS_BYTES_MAX + sizeof tls + 8];
-        d->tls_failed = reason == CONN_CLOSE_TLS;
-        if (d->tls_failed) {
-            snprintf(why, sizeof why, "%s: TLS: %s", d->address, conn_tls_error(conn, tls, sizeof tls));
-        } else {
-            snprintf(why, sizeof why, "%s: %s", d->address,
-                     reason == CONN_CLOSE_RESET ? strerror(error) : "the other side closed the connection");
-        }
+        conn_tls_error(conn, tls, sizeof tls);
+        /* Before it is established it may be a refusal: by a member without TLS. */
+        bool is_cut = conn_is_established(conn) && strcmp(tls, DIAL_TLS_CUT) == 0;
+        d->tls_failed = reason == CONN_CLOSE_TLS && !is_cut;
+        const char *what = d->tls_failed ? tls : "the other side closed the connection";
+        if (reason == CONN_CLOSE_RESET) what = strerror(conn_close_errno(conn));
+        snprintf(why, sizeof why, "%s: %s%s", d->address, d->tls_failed ? "TLS: " : "", what);
         d->conn = NULL;
         dial_failed(d, why, loop_now_ms(conn_loop(conn)));
     }

@@ -18,6 +18,8 @@
 #include "net/tls.h"
 
 #define DIAL_ADDRESS_BYTES_MAX 263
+/* What conn_tls_error says of a connection that just ended: a process was killed. No refusal. */
+#define DIAL_TLS_CUT "unexpected eof while reading"
 #define DIAL_STABLE_MS 1000 /* what held less long is tried again later and later */
 
 struct dial_options {
