@@ -1,4 +1,5 @@
-# make [BUILD=debug|release|asan|tsan|fuzz]     all lint check test run bench fuzz soak clean
+# make [BUILD=debug|release|asan|tsan|fuzz]     all lint check test run cluster bench bench-group
+#                                               fuzz soak mutants clean
 # Objects go to build/$(BUILD); `make run` and `make test` install what is missing first.
 BUILD ?= debug
 OUT   ?= build/$(BUILD)
@@ -38,7 +39,7 @@ lib      = $(OUT)/lib$(1).a
 closure  = $(call lib,$(1)) $(foreach m,$(call uses,$(1)),$(call closure,$(m)))
 
 LIBS_disk   := -lleveldb -lpthread
-LIBS_net    := -levent_core
+LIBS_net    := -levent_core -lssl -lcrypto
 LIBS_node   := $(LIBS_disk)
 LIBS_cmd    := $(LIBS_disk) -lm
 LIBS_server := $(LIBS_disk) $(LIBS_net) -lm $(JEMALLOC_$(BUILD))
@@ -54,8 +55,8 @@ SIMKIT  := $(patsubst %.c,$(OUT)/%.o,$(filter-out tests/sim/test_%,$(wildcard te
 CHECKKIT := $(patsubst %.c,$(OUT)/%.o,$(filter-out tests/check/test_%,$(wildcard tests/check/*.c)))
 LOADKIT  := $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/load/load_*.c))
 
-.PHONY: all bins archives check unit unit-bins fuzz-bins load-bins lint clean run test bench fuzz \
-    soak deps
+.PHONY: all bins archives check unit unit-bins fuzz-bins load-bins lint clean run cluster test \
+        bench bench-group fuzz soak mutants deps
 all: bins
 bins: $(OUT)/bin/cordis-server $(OUT)/bin/cordis
 archives: $(foreach m,$(MODULES),$(call lib,$(m)))
@@ -69,6 +70,11 @@ run:
 	@$(MAKE) --no-print-directory BUILD=release install-bins
 	@exec bin/cordis-server $(ARGS)
 
+cluster:
+	@deps/install build
+	@$(MAKE) --no-print-directory BUILD=release install-bins
+	@exec utils/cluster $(ARGS)
+
 test:
 	@deps/install test
 	@exec tests/run
@@ -81,8 +87,10 @@ check: lint unit
 unit: $(TESTS:=.ok) $(SIMS:=.ok) $(CHECKS:=.ok)
 lint: ; @utils/lint
 bench: ; @deps/install bench && exec utils/bench/run
+bench-group: ; @deps/install bench && exec utils/bench/group
 fuzz: ; @deps/install fuzz && exec tests/fuzz/run $(SECONDS)
 soak: ; @deps/install test fuzz && exec tests/soak $(SEEDS)
+mutants: ; @deps/install test && exec tests/mutants/run $(ONLY)
 clean: ; rm -rf build bin
 
 .SECONDEXPANSION:
@@ -103,7 +111,7 @@ $(LOADS): $(OUT)/%: $(OUT)/%.o $(LOADKIT) $(CHECKKIT) $(call lib,base)
 $(OUT)/tests/check/%.o $(OUT)/tests/load/%.o $(OUT)/tests/sim/%.o: private EXTRA += -Itests
 # Fuzzers read whatever module's bytes they like; without libFuzzer they have a main of their own.
 $(OUT)/tests/fuzz/%.o: private EXTRA += $(if $(filter fuzz,$(BUILD)),,-DFUZZ_STANDALONE)
-$(FUZZERS): $(OUT)/%: $(OUT)/%.o $(KIT_disk) $(call closure,cmd) $(call closure,net)
+$(FUZZERS): $(OUT)/%: $(OUT)/%.o $(OUT)/src/server/peer_frame.o $(KIT_disk) $(call closure,cmd) $(call closure,net)
 	@$(CC) $(CFLAGS) $(LDFLAGS) $(if $(filter fuzz,$(BUILD)),-fsanitize=fuzzer) $+ -o $@ $(LIBS_cmd) $(LIBS_net)
 $(OUT)/bin/cordis-server: $(call closure,server)
 	@mkdir -p $(@D) && $(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ $(LIBS_server)

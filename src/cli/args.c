@@ -67,6 +67,18 @@ static bool option_find(uint64_t allowed, struct slice name, bool is_long, enum 
     return false;
 }
 
+static enum err value_take(struct args *a, enum option_id id, struct slice value, struct errmsg *em)
+{
+    a->value[id] = value;
+    if (id != OPT_ENDPOINTS) return OK;
+    if (a->endpoints_count == ARGS_ENDPOINTS_MAX) {
+        errmsg_set(em, "--endpoints is given more than %d times", ARGS_ENDPOINTS_MAX);
+        return ERR_SYNTAX;
+    }
+    a->endpoints[a->endpoints_count++] = value;
+    return OK;
+}
+
 /* words[at] begins with a dash: --name, --name=value, --name value, -w value. */
 static enum err option_take(struct cursor *in, struct args *a, struct errmsg *em)
 {
@@ -88,15 +100,14 @@ static enum err option_take(struct cursor *in, struct args *a, struct errmsg *em
         return ERR_SYNTAX;
     }
     if (equals != NULL) {
-        a->value[id] = (struct slice){ equals + 1, word.len - (size_t)(equals + 1 - word.at) };
-        return OK;
+        struct slice value = { equals + 1, word.len - (size_t)(equals + 1 - word.at) };
+        return value_take(a, id, value, em);
     }
     if (in->at == in->count) {
         errmsg_set(em, "--%s needs a value: --%s %s", o->name, o->name, o->value);
         return ERR_SYNTAX;
     }
-    a->value[id] = in->words[in->at++];
-    return OK;
+    return value_take(a, id, in->words[in->at++], em);
 }
 
 static enum err command_unknown(struct slice group, struct slice name, struct errmsg *em)

@@ -5,7 +5,7 @@
  * OWNS     Nothing: struct args borrows the words for as long as it is used.
  * USES     base/, commands.h, text.h.
  * THREADS  Any.
- * LIMITS   ARGS_POSITIONAL_MAX.
+ * LIMITS   ARGS_POSITIONAL_MAX, ARGS_ENDPOINTS_MAX.
  * ERRORS   ERR_SYNTAX with the text for the user.
  */
 #ifndef CLI_ARGS_H
@@ -15,12 +15,15 @@
 #include "cli/commands.h"
 
 #define ARGS_POSITIONAL_MAX 2
+#define ARGS_ENDPOINTS_MAX   16 /* --endpoints given again adds to them */
 
 struct args {
     const struct command *command; /* NULL: only global options were given */
     const char *group;             /* a group without a command (for its help); else NULL */
     uint64_t given;                /* OPT_BITs */
-    struct slice value[OPT_COUNT];
+    struct slice value[OPT_COUNT]; /* of an option given twice: the last one */
+    struct slice endpoints[ARGS_ENDPOINTS_MAX];
+    size_t endpoints_count;
     struct slice positional[ARGS_POSITIONAL_MAX];
     size_t positional_count;
     const struct slice *tail; /* behind -- of watch */

@@ -23,6 +23,8 @@
 #define CLI_TIMEOUT_MS_DEFAULT     8000
 #define CLI_TIMEOUT_MS_MAX         86400000
 #define CLI_CONNECT_TIMEOUT_MS_MAX 2000
+/* status asks every member in turn: one that hangs must not hide the others for long. */
+#define CLI_STATUS_TIMEOUT_MS      2000
 
 enum exit_code {
     EXIT_OK = 0,

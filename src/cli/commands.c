@@ -6,7 +6,7 @@
 #define SUGGEST_DISTANCE_MAX 2
 
 const struct option option_table[OPT_COUNT] = {
-    [OPT_ENDPOINTS] = { "endpoints", '\0', "host:port[,...]",
+    [OPT_ENDPOINTS] = { "endpoints", 'e', "host:port[,...]",
                         "tried in turn (127.0.0.1:7379) [CORDIS_ENDPOINTS]" },
     [OPT_USER] = { "user", '\0', "name", "user name; asks for the password [CORDIS_USER]" },
     [OPT_PASSWORD] = { "password", '\0', "text", "password; better in [CORDIS_PASSWORD]" },
@@ -40,7 +40,7 @@ const struct option option_table[OPT_COUNT] = {
     [OPT_ONCE] = { "once", '\0', NULL, "renew once, then end" },
     [OPT_NAME] = { "name", '\0', "name", "name of the new member" },
     [OPT_LEARNER] = { "learner", '\0', NULL, "add it without a vote until it is promoted" },
-    [OPT_CLUSTER] = { "cluster", '\0', NULL, "all members of the cluster, not only --endpoints" },
+    [OPT_LOCAL] = { "local", '\0', NULL, "only --endpoints, not all members" },
     [OPT_PHYSICAL] = { "physical", '\0', NULL, "wait until the space is freed on disk" },
 };
 
@@ -167,13 +167,15 @@ const struct command command_table[COMMAND_COUNT] = {
       .summary = "Make another member the leader.", .positional_min = 1, .positional_max = 1,
       .examples = "  cordis member transfer 8211\n" },
     { .id = COMMAND_STATUS, .name = "status", .args = "",
-      .summary = "Print the state of every endpoint (as a table).",
-      .options = OPT_BIT(OPT_CLUSTER), .positional_min = 0, .positional_max = 0,
-      .notes = "Asks each endpoint about itself. Exits 1 if one does not answer or reports an\n"
-               "error, 3 if none answers. With -w simple: a line each, with commas.\n",
+      .summary = "Print the state of every member (as a table).",
+      .options = OPT_BIT(OPT_LOCAL), .positional_min = 0, .positional_max = 0,
+      .notes = "Asks one of the endpoints who belongs to the cluster, then each member about itself.\n"
+               "LAG is how many log entries it has still to apply. Exits 1 if there is no leader,\n"
+               "a member does not answer or reports an error; 3 if none answers. With -w simple:\n"
+               "a line each, with commas.\n",
       .examples = "  cordis status\n"
-                  "  cordis status --cluster\n"
-                  "  cordis status --endpoints n1:7379,n2:7379,n3:7379 -w json\n" },
+                  "  cordis status -e n1:7379 -e n2:7379 -w json\n"
+                  "  cordis status --local -e n2:7379      # only what n2 says of itself\n" },
     { .id = COMMAND_COMPACT, .name = "compact", .args = "rev",
       .summary = "Forget the history before a revision.", .options = OPT_BIT(OPT_PHYSICAL),
       .positional_min = 1, .positional_max = 1,

@@ -46,7 +46,7 @@ enum option_id {
     OPT_ONCE,
     OPT_NAME,
     OPT_LEARNER,
-    OPT_CLUSTER,
+    OPT_LOCAL,
     OPT_PHYSICAL,
     OPT_COUNT
 };

@@ -43,7 +43,7 @@ void help_tool(struct buf *out)
     buf_printf(out,
                "\nExamples:\n"
                "  cordis put cfg/url http://10.0.0.1        cordis get cfg/ --prefix\n"
-               "  cordis watch cfg/                         cordis status --cluster\n\n"
+               "  cordis watch cfg/                         cordis status -e n1:7379 -e n2:7379\n\n"
                "Exit codes: 0 done; 1 refused, or not there; 2 wrong usage; 3 cannot connect;\n"
                "4 sent, but no answer came: it may have happened; 130 ctrl-C.\n");
 }

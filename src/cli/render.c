@@ -274,6 +274,15 @@ void render_status_errors(struct buf *out, const struct status_row *row)
     }
 }
 
+const char *render_status_role(const struct status_row *row)
+{
+    const struct status *s = &row->status;
+    if (!row->is_answered) return "unreachable";
+    if (s->is_learner) return "learner";
+    if (s->leader_id == 0) return "no leader";
+    return s->leader_id == s->member_id ? "leader" : "follower";
+}
+
 static void simple_status(struct buf *out, const struct status_row *row)
 {
     const struct status *s = &row->status;

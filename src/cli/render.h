@@ -38,8 +38,10 @@ struct render {
 
 /* One row of `status`: an answer, or why there is none. */
 struct status_row {
-    const char *endpoint;
+    const char *endpoint; /* empty: not known */
+    struct slice name;    /* borrowed; empty: not known */
     bool is_answered;
+    int64_t lag; /* where answered: behind the highest commit index of all that answered */
     struct status status;
     const char *problem; /* where not answered */
 };
@@ -74,5 +76,6 @@ void render_status(struct buf *out, const struct render *r, const struct status_
 /* Shared with render_json.c and render_table.c. */
 void render_bytes(struct buf *out, const struct render *r, struct slice bytes);
 void render_status_errors(struct buf *out, const struct status_row *row);
+const char *render_status_role(const struct status_row *row); /* static */
 
 #endif

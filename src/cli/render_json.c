@@ -361,7 +361,10 @@ void json_status(struct buf *out, const struct status_row *at, size_t count)
     for (size_t i = 0; i < count; i++) {
         open_brace(out, NULL, '{');
         add_text(out, "Endpoint", slice_of(at[i].endpoint));
+        if (at[i].name.len > 0) add_text(out, "name", at[i].name);
+        add_text(out, "role", slice_of(render_status_role(&at[i])));
         if (at[i].is_answered) {
+            add_i64(out, "lag", at[i].lag);
             add_status(out, &at[i].status);
         } else {
             add_text(out, "Error", slice_of(at[i].problem));

@@ -37,11 +37,6 @@ static void add_size(struct table *t, int64_t bytes)
     table_add(t, buf_slice(&cell));
 }
 
-static void add_bool(struct table *t, bool v)
-{
-    table_add(t, slice_of(v ? "true" : "false"));
-}
-
 void table_kvs(struct buf *out, const struct render *r, const struct kv *at, size_t count)
 {
     struct table t CLEANUP(table_deinit);
@@ -148,24 +143,28 @@ void table_members(struct buf *out, const struct member *at, size_t count)
     table_render(&t, out);
 }
 
-#define STATUS_COLUMNS_OF_ANSWER 9
+#define STATUS_COLUMNS_OF_NUMBERS 6 /* between ADDRESS and ERRORS */
 
 static void add_status(struct table *t, const struct status_row *row)
 {
     const struct status *s = &row->status;
+    add_text(t, row->name);
+    if (s->member_id != 0) {
+        table_add_i64(t, s->member_id);
+    } else {
+        table_add(t, SLICE_NONE);
+    }
+    table_add(t, slice_of(render_status_role(row)));
     table_add(t, slice_of(row->endpoint));
     if (row->is_answered) {
-        table_add_i64(t, s->member_id);
-        add_text(t, s->version);
-        add_size(t, s->db_bytes);
-        add_bool(t, s->leader_id != 0 && s->leader_id == s->member_id);
-        add_bool(t, s->is_learner);
         table_add_i64(t, s->term);
-        table_add_i64(t, s->index);
         table_add_i64(t, s->applied_index);
+        table_add_i64(t, row->lag);
         table_add_i64(t, s->revision);
+        add_size(t, s->db_bytes);
+        add_text(t, s->version);
     } else {
-        for (size_t i = 0; i < STATUS_COLUMNS_OF_ANSWER; i++) table_add(t, SLICE_NONE);
+        for (size_t i = 0; i < STATUS_COLUMNS_OF_NUMBERS; i++) table_add(t, SLICE_NONE);
     }
     struct buf errors CLEANUP(buf_deinit) = { 0 };
     render_status_errors(&errors, row);
@@ -175,8 +174,7 @@ static void add_status(struct table *t, const struct status_row *row)
 void table_status(struct buf *out, const struct status_row *at, size_t count)
 {
     struct table t CLEANUP(table_deinit);
-    table_init(&t, "ENDPOINT|ID|VERSION|DB SIZE|IS LEADER|IS LEARNER|RAFT TERM|RAFT INDEX|"
-                   "RAFT APPLIED INDEX|REVISION|ERRORS");
+    table_init(&t, "NAME|ID|ROLE|ADDRESS|TERM|APPLIED|LAG|REVISION|DB SIZE|VERSION|ERRORS");
     for (size_t i = 0; i < count; i++) add_status(&t, &at[i]);
     table_render(&t, out);
 }

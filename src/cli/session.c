@@ -63,12 +63,24 @@ static enum err login_init(struct session *s, const struct args *a, struct errms
     return ERR_SYNTAX;
 }
 
+/* The option, all times it was given, else the variable, else the default. */
+static void endpoints_join(const struct args *a, struct buf *out)
+{
+    for (size_t i = 0; i < a->endpoints_count; i++) {
+        if (i > 0) buf_append_u8(out, ',');
+        buf_append_slice(out, a->endpoints[i]);
+    }
+    if (a->endpoints_count > 0) return;
+    struct slice other = setting(a, OPT_ENDPOINTS, "CORDIS_ENDPOINTS");
+    buf_append_slice(out, other.at == NULL ? slice_of(CLI_ENDPOINTS_DEFAULT) : other);
+}
+
 enum err session_init(struct session *s, const struct args *a, struct errmsg *em)
 {
     struct session made = { .in = stdin, .out = stdout, .err = stderr };
     made.in_is_tty = isatty(STDIN_FILENO) == 1;
-    struct slice endpoints = setting(a, OPT_ENDPOINTS, "CORDIS_ENDPOINTS");
-    if (endpoints.at == NULL) endpoints = slice_of(CLI_ENDPOINTS_DEFAULT);
+    struct buf endpoints CLEANUP(buf_deinit) = { 0 };
+    endpoints_join(a, &endpoints);
     int64_t timeout_ms = CLI_TIMEOUT_MS_DEFAULT;
     int64_t db = 0;
     TRY(format_init(&made, a, em));
@@ -82,7 +94,7 @@ enum err session_init(struct session *s, const struct args *a, struct errmsg *em
         errmsg_set(em, "--command-timeout needs a time like 500ms, 8s or 1m");
         return ERR_SYNTAX;
     }
-    TRY(conn_init(&made.conn, endpoints, em));
+    TRY(conn_init(&made.conn, buf_slice(&endpoints), em));
     made.conn.timeout_ms = timeout_ms;
     made.conn.db = db;
     enum err err = login_init(&made, a, em);
@@ -141,7 +153,7 @@ static const char *hint_for(struct slice error)
         { "COMPACTED", "older revisions are gone; without --rev you get the present" },
         { "FUTURE", "`cordis status` shows the present revision" },
         { "NOLEASE", "`cordis lease list` shows the leases there are" },
-        { "CLUSTERDOWN", "no majority of members works together: see `cordis status --cluster`" },
+        { "CLUSTERDOWN", "no majority of members works together: see `cordis status`" },
         { "LOADING", "the server has just started; try again in a moment" },
         { "TRYAGAIN", "nothing was changed; try again in a moment" },
         { "TIMEOUT", "it may have happened or not: look before you try again" },

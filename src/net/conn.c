@@ -8,26 +8,25 @@
 
 #define DRAIN_READ_COUNT_MAX 4 /* before the close that ends conn_close_after_flush */
 
-static bool has(const struct conn *conn, uint16_t flags) { return (conn->flags & flags) != 0; }
-static void set(struct conn *conn, uint16_t flags) { conn->flags |= flags; }
-static void unset(struct conn *conn, uint16_t flags) { conn->flags &= (uint16_t)~flags; }
-static int conn_fd(const struct conn *conn) { return event_get_fd(&conn->event); }
 static size_t held(const struct conn *conn) { return conn->input_end - conn->input_begin; }
 
 /* --- readiness ------------------------------------------------------------- */
 
 static void on_ready(evutil_socket_t fd, short what, void *arg);
 
+static bool reads(const struct conn *conn)
+{
+    bool full = has(conn, CONN_PAUSED) && held(conn) >= NET_PAUSED_BYTES_MAX;
+    return has(conn, CONN_STARTED) && !has(conn, CONN_EOF | CONN_DRAINING) && !full;
+}
+
 static uint8_t interest_wanted(const struct conn *conn)
 {
     if (has(conn, CONN_CLOSING)) return 0;
     if (has(conn, CONN_CONNECTING)) return EV_WRITE;
     uint8_t wanted = has(conn, CONN_WAIT_WRITE) ? EV_WRITE : 0;
-    bool full = has(conn, CONN_PAUSED) && held(conn) >= NET_PAUSED_BYTES_MAX;
-    if (has(conn, CONN_STARTED) && !has(conn, CONN_EOF | CONN_DRAINING) && !full) {
-        wanted |= EV_READ;
-    }
-    return wanted;
+    if (reads(conn)) wanted |= EV_READ;
+    return LIKELY(conn->tls == NULL) ? wanted : conn_tls_interest(conn, wanted);
 }
 
 /* Tells libevent what to watch for, if that changed: never in the life of a connection
@@ -46,11 +45,24 @@ static void interest_update(struct conn *conn)
     ASSERT(failed == 0);
 }
 
+void conn_interest_update(struct conn *conn) { interest_update(conn); }
+
 static void more_add(struct conn *conn)
 {
     if (has(conn, CONN_MORE)) return;
     set(conn, CONN_MORE);
     conn_list_add(&loop_of(conn)->more, conn);
+}
+
+static bool tls_reads_again(const struct conn *conn)
+{
+    if (!conn->tls->read_pending || has(conn, CONN_CLOSING)) return false;
+    return reads(conn) || conn->tls->failed;
+}
+
+void conn_tls_read_again(struct conn *conn)
+{
+    if (tls_reads_again(conn)) more_add(conn);
 }
 
 /* --- input that is held ---------------------------------------------------- */
@@ -112,7 +124,7 @@ static size_t offer(struct conn *conn, struct slice in)
     size_t used = conn->callbacks->on_bytes(conn->user, conn, in);
     ASSERT(used <= in.len);
     size_t input_max = loop_of(conn)->cfg.input_bytes_max;
-    if (conn->input_mib_max != 0) input_max = (size_t)conn->input_mib_max << 20;
+    if (conn->input_max_4k != 0) input_max = (size_t)conn->input_max_4k << 12;
     if (conn->want > input_max) conn_end(conn, CONN_CLOSE_INPUT_LIMIT, 0);
     return has(conn, CONN_CLOSING | CONN_DRAINING) ? in.len : used;
 }
@@ -128,7 +140,7 @@ static void rest_settle(struct conn *conn)
     interest_update(conn);
 }
 
-void conn_deliver_held(struct conn *conn)
+static void deliver_held(struct conn *conn)
 {
     if (has(conn, CONN_CLOSING | CONN_DRAINING)) return;
     if (!has(conn, CONN_PAUSED) && held(conn) != 0 && held(conn) >= conn->want) {
@@ -141,9 +153,11 @@ void conn_deliver_held(struct conn *conn)
 
 /* --- reading --------------------------------------------------------------- */
 
-/* The only place that reads from the socket. Returns bytes, 0 if there is nothing to do. */
+/* The only place that reads from a socket without TLS. Returns bytes, 0 if there is nothing to
+ * do. */
 static size_t socket_read(struct conn *conn, uint8_t *at, size_t bytes)
 {
+    if (UNLIKELY(conn->tls != NULL)) return conn_tls_read(conn, at, bytes);
     ssize_t got = recv(conn_fd(conn), at, bytes, 0);
     if (got > 0) {
         loop_of(conn)->stats.read_count++;
@@ -175,7 +189,7 @@ static void read_held(struct conn *conn)
     if (has(conn, CONN_PAUSED)) {
         interest_update(conn);
     } else {
-        conn_deliver_held(conn);
+        deliver_held(conn);
     }
 }
 
@@ -210,11 +224,18 @@ static void conn_read(struct conn *conn)
         read_shared(conn);
     }
     eof_check(conn);
+    if (UNLIKELY(conn->tls != NULL)) conn_tls_read_again(conn);
+}
+
+void conn_deliver_held(struct conn *conn)
+{
+    deliver_held(conn);
+    if (UNLIKELY(conn->tls != NULL) && tls_reads_again(conn)) conn_read(conn);
 }
 
 /* --- writing --------------------------------------------------------------- */
 
-/* The only place that writes to the socket. */
+/* The only place that writes to a socket without TLS. */
 static ssize_t socket_write(struct conn *conn, struct iovec *iov, size_t count)
 {
     if (count == 1) return send(conn_fd(conn), iov[0].iov_base, iov[0].iov_len, MSG_NOSIGNAL);
@@ -226,6 +247,7 @@ static ssize_t socket_write(struct conn *conn, struct iovec *iov, size_t count)
  * the answer on its way, so some of it is read first. */
 static void drained_close(struct conn *conn)
 {
+    if (UNLIKELY(conn->tls != NULL) && !conn_tls_finish(conn)) return;
     shutdown(conn_fd(conn), SHUT_WR);
     for (int i = 0; i < DRAIN_READ_COUNT_MAX; i++) {
         if (recv(conn_fd(conn), loop_of(conn)->read_buf, NET_READ_BYTES_MAX, 0) <= 0) break;
@@ -250,30 +272,38 @@ static void output_settle(struct conn *conn)
 }
 
 /* One write. A full socket is waited for; what one write could not take goes next turn. */
-void conn_flush(struct conn *conn)
+static void output_write(struct conn *conn)
 {
     struct iovec iov[NET_IOV_COUNT_MAX];
     size_t count = chain_iov(&conn->out, iov, NET_IOV_COUNT_MAX);
-    unset(conn, CONN_WAIT_WRITE);
-    if (count != 0) {
-        size_t offered = 0;
-        for (size_t i = 0; i < count; i++) offered += iov[i].iov_len;
-        ssize_t sent = socket_write(conn, iov, count);
-        if (sent < 0 && errno != EAGAIN && errno != EINTR) {
-            conn_end(conn, CONN_CLOSE_RESET, errno);
-            return;
-        }
-        size_t done = sent < 0 ? 0 : (size_t)sent;
-        loop_of(conn)->stats.write_count++;
-        loop_of(conn)->stats.write_bytes += done;
-        chain_consume(&conn->out, done);
-        if (done < offered) {
-            set(conn, CONN_WAIT_WRITE);
-        } else if (chain_bytes(&conn->out) != 0) {
-            conn_dirty(conn);
-        }
+    if (count == 0) return;
+    size_t offered = 0;
+    for (size_t i = 0; i < count; i++) offered += iov[i].iov_len;
+    ssize_t sent = socket_write(conn, iov, count);
+    if (sent < 0 && errno != EAGAIN && errno != EINTR) {
+        conn_end(conn, CONN_CLOSE_RESET, errno);
+        return;
     }
-    output_settle(conn);
+    size_t done = sent < 0 ? 0 : (size_t)sent;
+    loop_of(conn)->stats.write_count++;
+    loop_of(conn)->stats.write_bytes += done;
+    chain_consume(&conn->out, done);
+    if (done < offered) {
+        set(conn, CONN_WAIT_WRITE);
+    } else if (chain_bytes(&conn->out) != 0) {
+        conn_dirty(conn);
+    }
+}
+
+void conn_flush(struct conn *conn)
+{
+    unset(conn, CONN_WAIT_WRITE);
+    if (LIKELY(conn->tls == NULL)) {
+        output_write(conn);
+    } else {
+        conn_tls_write(conn);
+    }
+    if (!has(conn, CONN_CLOSING)) output_settle(conn);
 }
 
 /* --- events ---------------------------------------------------------------- */
@@ -288,6 +318,10 @@ static void connect_done(struct conn *conn)
         return;
     }
     unset(conn, CONN_CONNECTING);
+    if (UNLIKELY(conn->tls != NULL)) {
+        conn_tls_handshake(conn);
+        return;
+    }
     interest_update(conn);
     if (chain_bytes(&conn->out) != 0 || has(conn, CONN_DRAINING)) conn_dirty(conn);
     if (conn->callbacks->on_open != NULL && !has(conn, CONN_DRAINING)) {
@@ -305,6 +339,7 @@ static void on_ready(evutil_socket_t fd, short what, void *arg)
         connect_done(conn);
         return;
     }
+    if (UNLIKELY(conn->tls != NULL)) what = conn_tls_ready(conn, what);
     if ((what & EV_WRITE) && has(conn, CONN_WAIT_WRITE)) conn_flush(conn);
     if ((what & EV_READ) && (conn->interest & EV_READ)) conn_read(conn);
 }
@@ -352,9 +387,9 @@ static void options_set(int fd)
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
 }
 
-enum err conn_open(struct loop *loop, const struct net_addr *addr,
-                   const struct conn_callbacks *callbacks, void *user, struct conn **out,
-                   struct errmsg *em)
+enum err conn_open_tls(struct loop *loop, const struct net_addr *addr, struct tls_context *ctx,
+                       const struct conn_callbacks *callbacks, void *user, struct conn **out,
+                       struct errmsg *em)
 {
     const struct sockaddr *to = (const void *)addr->bytes;
     int fd = socket(to->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -368,6 +403,7 @@ enum err conn_open(struct loop *loop, const struct net_addr *addr,
         return ERR_IO;
     }
     struct conn *conn = conn_make(loop, fd, CONN_CONNECTING);
+    if (ctx != NULL) conn_start_tls(conn, ctx, TLS_CLIENT);
     conn_start(conn, callbacks, user);
     *out = conn;
     return OK;
@@ -375,7 +411,7 @@ enum err conn_open(struct loop *loop, const struct net_addr *addr,
 
 void conn_input_limit(struct conn *conn, uint32_t bytes_max)
 {
-    conn->input_mib_max = (uint16_t)((bytes_max + (1u << 20) - 1) >> 20);
+    conn->input_max_4k = (uint16_t)((bytes_max + (1u << 12) - 1) >> 12);
 }
 
 void conn_watch_peer(struct conn *conn, int64_t silence_ms_max)
@@ -399,6 +435,13 @@ void conn_watch_peer(struct conn *conn, int64_t silence_ms_max)
     }
 }
 
+enum err conn_open(struct loop *loop, const struct net_addr *addr,
+                   const struct conn_callbacks *callbacks, void *user, struct conn **out,
+                   struct errmsg *em)
+{
+    return conn_open_tls(loop, addr, NULL, callbacks, user, out, em);
+}
+
 void conn_end(struct conn *conn, enum conn_close_reason reason, int error)
 {
     if (has(conn, CONN_CLOSING)) return;
@@ -415,6 +458,7 @@ void conn_free(struct conn *conn)
     ASSERT(conn->interest == 0);
     conn_table_remove(&loop_of(conn)->table, conn);
     loop_of(conn)->stats.conn_count--;
+    if (UNLIKELY(conn->tls != NULL)) conn_tls_free(conn);
     close(conn_fd(conn));
     chain_deinit(&conn->out);
     input_free(conn);
@@ -476,19 +520,21 @@ void conn_resume(struct conn *conn)
     if (!has(conn, CONN_PAUSED) || has(conn, CONN_CLOSING)) return;
     unset(conn, CONN_PAUSED);
     if (held(conn) != 0 && held(conn) >= conn->want) more_add(conn);
+    if (UNLIKELY(conn->tls != NULL)) conn_tls_read_again(conn);
     interest_update(conn);
 }
 
 void conn_dirty(struct conn *conn)
 {
-    if (has(conn, CONN_DIRTY | CONN_WAIT_WRITE | CONN_CONNECTING | CONN_CLOSING)) return;
+    uint16_t not_now = CONN_CONNECTING | CONN_HANDSHAKE | CONN_CLOSING;
+    if (has(conn, CONN_DIRTY | CONN_WAIT_WRITE | not_now)) return;
     set(conn, CONN_DIRTY);
     conn_list_add(&loop_of(conn)->dirty, conn);
 }
 
 void conn_flush_now(struct conn *conn)
 {
-    if (has(conn, CONN_WAIT_WRITE | CONN_CONNECTING | CONN_CLOSING)) return;
+    if (has(conn, CONN_WAIT_WRITE | CONN_CONNECTING | CONN_HANDSHAKE | CONN_CLOSING)) return;
     conn_flush(conn);
 }
 
@@ -519,6 +565,7 @@ const char *conn_close_reason_name(enum conn_close_reason reason)
     case CONN_CLOSE_RESET: return "reset";
     case CONN_CLOSE_INPUT_LIMIT: return "input-limit";
     case CONN_CLOSE_LOOP: return "shutdown";
+    case CONN_CLOSE_TLS: return "tls";
     }
     return "?";
 }

@@ -3,7 +3,7 @@
  * PURPOSE  Turn readiness into turns: read, let the owner consume, let it end the
  *          turn, write each connection's output with one writev, free what closed.
  *          Knows neither protocol nor commands; output limits and timeouts are the
- *          owner's (chain_bytes, hooks.sleep_us).
+ *          owner's (chain_bytes, hooks.sleep_us). TLS is in tls.h.
  * OWNS     loop: the event base, the read buffer, the block pool, all connections,
  *          listeners and watches. conn: its socket, unconsumed input, output chain.
  * USES     base/chain.h, libevent. SIGPIPE must be ignored by the process.
@@ -134,6 +134,7 @@ enum conn_close_reason {
     CONN_CLOSE_RESET,       /* a read, a write or the connect failed; conn_close_errno says how */
     CONN_CLOSE_INPUT_LIMIT, /* conn_want beyond input_bytes_max */
     CONN_CLOSE_LOOP,        /* loop_free */
+    CONN_CLOSE_TLS,         /* TLS failed or was cut off; conn_tls_error says how */
 };
 const char *conn_close_reason_name(enum conn_close_reason reason);
 
@@ -184,7 +185,7 @@ enum err conn_open(struct loop *loop, const struct net_addr *addr,
  * when idle, of what the kernel probes with: a machine that is gone sends no reset. Whole seconds
  * count when idle, at least 2. No effect on a Unix socket. */
 void conn_watch_peer(struct conn *conn, int64_t silence_ms_max);
-/* Instead of loop_cfg.input_bytes_max for this connection; rounded up to whole MiB. */
+/* Instead of loop_cfg.input_bytes_max for this connection; rounded up to 4 KiB. */
 void conn_input_limit(struct conn *conn, uint32_t bytes_max);
 
 uint64_t conn_id(const struct conn *conn);                 /* from 1, never reused in this loop */

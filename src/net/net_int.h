@@ -2,7 +2,8 @@
  *
  * PURPOSE  Structures of the loop and its connections.
  * OWNS     See net.h.
- * USES     libevent's event structure, embedded so that a connection is one allocation.
+ * USES     libevent's event structure, embedded so that a connection is one allocation. OpenSSL
+ *          by name only: tls.c and conn_tls.c see its headers.
  * THREADS  The loop's.
  * LIMITS   See net.h.
  * ERRORS   See net.h.
@@ -11,6 +12,7 @@
 #define NET_NET_INT_H
 
 #include "net/net.h"
+#include "net/tls.h"
 
 #include <event2/event.h>
 #include <event2/event_struct.h>
@@ -35,6 +37,7 @@ enum conn_flag {
     CONN_WAIT_WRITE = 1 << 9, /* the socket is full */
     CONN_OUT_HIGH = 1 << 10,  /* owes an on_writable */
     CONN_CONNECTING = 1 << 11,
+    CONN_HANDSHAKE = 1 << 12, /* of TLS; after connecting */
 };
 
 struct conn {
@@ -42,6 +45,7 @@ struct conn {
     struct chain out; /* of the loop's pool: see loop_of */
     const struct conn_callbacks *callbacks;
     void *user;
+    struct conn_tls *tls; /* NULL: none, the usual case */
     uint64_t id;
     uint8_t *input; /* NULL: nothing held */
     uint32_t input_cap;
@@ -52,9 +56,44 @@ struct conn {
     uint8_t interest; /* EV_READ, EV_WRITE as registered */
     uint8_t reason; /* enum conn_close_reason */
     int16_t error;  /* errno of CONN_CLOSE_RESET */
-    uint16_t input_mib_max; /* 0: as the loop's */
+    uint16_t input_max_4k; /* 0: as the loop's */
 };
-_Static_assert(sizeof(struct conn) <= 224, "an idle connection stays small");
+_Static_assert(sizeof(struct conn) <= 232, "an idle connection stays small");
+
+static inline bool has(const struct conn *conn, uint16_t flags)
+{
+    return (conn->flags & flags) != 0;
+}
+static inline void set(struct conn *conn, uint16_t flags) { conn->flags |= flags; }
+static inline void unset(struct conn *conn, uint16_t flags) { conn->flags &= (uint16_t)~flags; }
+static inline int conn_fd(const struct conn *conn) { return event_get_fd(&conn->event); }
+
+/* What a connection with TLS has more. */
+struct conn_tls {
+    struct ssl_st *ssl;
+    struct tls_context *ctx; /* counted */
+    uint64_t generation;     /* of ctx when it began */
+    size_t read_left;        /* of the socket, in this call of OpenSSL */
+    unsigned long error;     /* OpenSSL's; 0: none */
+    int socket_errno;
+    bool socket_eof;
+    bool failed;             /* to be ended by the next call */
+    bool read_pending;       /* OpenSSL may hold more than was taken from it */
+    bool handshake_waits_write;
+    bool read_waits_write;
+    bool write_waits_read;
+};
+
+struct tls_context {
+    struct ssl_ctx_st *ssl_ctx;
+    struct bio_method_st *socket_method;
+    char *cert_file;
+    char *key_file;
+    char *ca_file;
+    bool verify_peer;
+    size_t refs; /* its owner and its connections */
+    struct tls_stats stats;
+};
 
 struct conn_list {
     struct conn **at;
@@ -112,6 +151,7 @@ struct loop {
     int reserve_fd; /* given up to accept and drop when descriptors run out */
     int64_t accept_resume_us; /* 0: listeners are on */
     uint8_t *read_buf; /* NET_PREFIX_BYTES_MAX + NET_READ_BYTES_MAX */
+    uint8_t *tls_buf;  /* one record to be; NULL before the first connection with TLS */
     struct loop_stats stats;
 };
 
@@ -135,6 +175,22 @@ void conn_end(struct conn *conn, enum conn_close_reason reason, int error);
 void conn_flush(struct conn *conn);        /* one write */
 void conn_deliver_held(struct conn *conn); /* its turn on the more list */
 void conn_free(struct conn *conn);         /* after on_close, off all lists */
+void conn_interest_update(struct conn *conn);
+void conn_tls_read_again(struct conn *conn); /* next turn, if TLS holds what may be read */
+
+/* --- conn_tls.c: only for connections with TLS --- */
+struct bio_method_st *conn_tls_method_new(void);
+void conn_tls_handshake(struct conn *conn);
+uint8_t conn_tls_interest(const struct conn *conn, uint8_t wanted);
+short conn_tls_ready(struct conn *conn, short what);
+size_t conn_tls_read(struct conn *conn, uint8_t *at, size_t bytes); /* as socket_read */
+void conn_tls_write(struct conn *conn);  /* up to TLS_FLUSH_BYTES_MAX of the output */
+bool conn_tls_finish(struct conn *conn); /* close_notify */
+void conn_tls_free(struct conn *conn);
+
+/* --- tls.c --- */
+#define TLS_REASON_BYTES_MAX 160
+const char *tls_reason(unsigned long code, char *out, size_t out_bytes);
 
 /* --- conn_table.c --- */
 void conn_table_put(struct conn_table *table, struct conn *conn, size_t conn_count);

@@ -197,13 +197,14 @@ struct node {
 
     /* checkpoints */
     uint64_t dirty_entries, dirty_bytes;
-    int64_t dirty_since_ms; /* 0: clean */
+    int64_t dirty_since_ms; /* 0: clean, but for the clock */
+    int64_t clock_since_ms; /* 0: no clock entry was applied since the last one */
     struct checkpoint_mark marks[NODE_CHECKPOINTS_IN_FLIGHT + 2];
     size_t mark_count;      /* in flight */
     uint64_t stored_index;  /* newest durable checkpoint */
     uint64_t stored_before; /* the one before */
     uint64_t compact_told;  /* revision the store was told */
-    bool members_dirty;
+    struct raft_members members; /* as of the applied index: raft's are in force when appended */
 
     struct read_refs *refs;
     struct node_snapshot *snapshot;

@@ -326,13 +326,6 @@ void node_member_change(struct node *n, enum node_member_change change,
     wait_add(n, w);
 }
 
-bool node_hand_over(struct node *n)
-{
-    struct raft_event ev = { .type = RAFT_EV_TRANSFER };
-    enum err e = raft_step(n->raft, &ev);
-    return e == OK || (e == ERR_BUSY && raft_role(n->raft) == RAFT_LEADER);
-}
-
 enum err node_on_member_request(struct node *n, uint64_t peer, struct slice in)
 {
     if (in.len < REQUEST_HEAD_BYTES) return ERR_PROTO;

@@ -7,7 +7,7 @@
  *   STATUS   7 bytes 0 | u64 term, commit index, applied, revision, compacted, store bytes, live
  *            bytes, leader | u32 alarms | u32 hash count | 24 bytes version, padded with 0 |
  *            hashes: u64 index, u64 hash | u32 match count | matches: u64 member, u64 match index
- *   PUBLISH  u8 database | u32 channel length | channel | message
+ *   PUBLISH  u8 kind (cmd_pubsub.c) | u32 channel length | channel | message
  */
 #include "node/node_int.h"
 
@@ -257,11 +257,11 @@ bool node_peer_info(const struct node *n, uint64_t id, struct node_peer_info *ou
 
 /* --- publish ----------------------------------------------------------------------------------------- */
 
-void node_publish(struct node *n, uint8_t db, struct slice channel, struct slice message)
+void node_publish(struct node *n, uint8_t kind, struct slice channel, struct slice message)
 {
     if (n->peer_count < 2) return;
     node_payload_begin(n, PAYLOAD_PUBLISH);
-    buf_append_u8(&n->wire, db);
+    buf_append_u8(&n->wire, kind);
     buf_append_u32(&n->wire, (uint32_t)channel.len);
     buf_append_slice(&n->wire, channel);
     buf_append_slice(&n->wire, message);

@@ -180,7 +180,7 @@ enum err out_on_ack(struct node_snapshot *ns, uint64_t peer, const struct snapsh
     struct outgoing *o = &ns->out;
     if (!is_ours(o, peer, m->id)) return OK; /* of a transfer that ended */
     if (m->seq > o->sent) return ERR_PROTO;
-    if (o->phase == OUT_BEGUN) {
+    if (o->phase == OUT_BEGUN && m->stage == SNAPSHOT_WAITS) {
         o->phase = OUT_SENDING;
         o->heard_ms = o->progress_ms = ns->now_ms;
     }

@@ -217,6 +217,7 @@ uint64_t quorum_value(const struct raft *r, uint64_t self, uint64_t (*of)(const 
         sorted[at] = value;
     }
     ASSERT(count == r->voter_count);
+    if (MUTANT(QUORUM_TOO_SMALL) && count > 1) return sorted[(count - 1) / 2];
     return count == 0 ? 0 : sorted[count / 2];
 }
 

@@ -98,6 +98,8 @@ static void limits_take(struct server *s)
     l->watch_bytes_max = (uint64_t)c->watch_buffer_bytes;
     l->watches_per_client_max = (uint32_t)c->watches_per_client;
     l->subscriptions_per_client_max = (uint32_t)c->subscriptions_per_client;
+    l->waiting_reads_max = (uint32_t)c->waiting_reads;
+    l->waiting_reads_bytes_max = (uint64_t)c->waiting_reads_bytes;
     l->slowlog_us = c->slowlog_slower_than_us;
     l->request_timeout_ms = c->request_timeout_ms;
     l->latency_ms = c->latency_ms;
@@ -211,12 +213,7 @@ static void wait_for_group(struct server *s, int64_t now_ms)
     loop_stop(s->loop);
 }
 
-/* A leader that stops has told another one to take over: clients of the rest need not wait until
- * it is missed. */
-static bool is_handing_over(const struct server *s, int64_t now_ms)
-{
-    return s->node != NULL && raft_role(node_raft(s->node)) == RAFT_LEADER && now_ms < s->hand_over_until_ms;
-}
+static void stop_if_retired(struct server *s, int64_t now_ms);
 
 static void turn_end(void *ctx)
 {
@@ -230,8 +227,8 @@ static void turn_end(void *ctx)
         node_turn(s->node, now_us, wall_ms());
         peers_flush(s->peers); /* before clients: others wait for these */
         cmd_turn(&s->env, now_us);
+        stop_if_retired(s, now_us / 1000);
     }
-    if (s->hand_over_until_ms != 0 && !is_handing_over(s, now_us / 1000)) loop_stop(s->loop);
     if (s->env.now_ms - s->checked_ms >= SECOND_MS) {
         s->checked_ms = s->env.now_ms;
         links_check(s, s->env.now_ms);
@@ -282,6 +279,28 @@ static void woke(void *ctx)
 static void node_fd_ready(void *ctx)
 {
     (void)ctx; /* the turn's end looks */
+}
+
+/* They change when a snapshot puts another store in the place of the present one, which is closed
+ * behind the hook below. */
+static void node_fds_watch(struct server *s)
+{
+    int fds[4] = { -1, -1, -1, -1 };
+    size_t count = node_fds(s->node, fds);
+    if (LIKELY(count == s->node_watch_count && memcmp(fds, s->node_watch_fds, sizeof fds) == 0)) return;
+    for (size_t i = 0; i < s->node_watch_count; i++) loop_unwatch(s->node_watches[i]);
+    s->node_watch_count = count;
+    memcpy(s->node_watch_fds, fds, sizeof fds);
+    for (size_t i = 0; i < count; i++) {
+        s->node_watches[i] = loop_watch_fd(s->loop, fds[i], node_fd_ready, s);
+    }
+}
+
+static void on_state_replaced(void *ctx, uint64_t old_rev, uint64_t new_rev)
+{
+    struct server *s = CONTAINER_OF(ctx, struct server, env);
+    node_fds_watch(s);
+    if (s->state_replaced != NULL) s->state_replaced(ctx, old_rev, new_rev);
 }
 
 /* --- opening ---------------------------------------------------------------------------------------- */
@@ -391,6 +410,8 @@ static enum err open_node(struct server *s, struct errmsg *em)
     struct node_hooks hooks;
     cmd_env_hooks(&s->env, &hooks);
     member_hooks(&hooks);
+    s->state_replaced = hooks.state_replaced;
+    hooks.state_replaced = on_state_replaced;
     group_take(s->group, &cfg.group);
     int64_t begin_us = clock_us(CLOCK_MONOTONIC);
     TRY(node_open(&cfg, &hooks, begin_us / 1000, wall_ms(), &s->node, em));
@@ -399,11 +420,7 @@ static enum err open_node(struct server *s, struct errmsg *em)
                (unsigned long long)mvcc_rev(state_mvcc(node_state(s->node))),
                (unsigned long long)mvcc_live_count(state_mvcc(node_state(s->node))),
                (long long)((clock_us(CLOCK_MONOTONIC) - begin_us) / 1000));
-    int fds[4];
-    s->node_watch_count = node_fds(s->node, fds);
-    for (size_t i = 0; i < s->node_watch_count; i++) {
-        s->node_watches[i] = loop_watch_fd(s->loop, fds[i], node_fd_ready, s);
-    }
+    node_fds_watch(s);
     return member_start(s, em);
 }
 
@@ -427,7 +444,7 @@ static void env_fill(struct server *s)
         .address = io_address,
         .pool = loop_pool(s->loop), .shutdown = io_shutdown, .clock_us = io_clock_us,
         .config_get = io_config_get, .config_check = io_config_check, .config_set = io_config_set,
-        .config_rewrite = io_config_rewrite,
+        .config_rewrite = io_config_rewrite, .peers = member_stats,
     };
     s->env.info = (struct cmd_info){
         .version = SERVER_VERSION, .redis_version = SERVER_REDIS_VERSION, .port = s->port,
@@ -488,15 +505,26 @@ enum err server_run(struct server *s, struct errmsg *em)
     return s->failed;
 }
 
-/* The second time at once. */
+/* A leader hands over first, so that nobody has to find out that it is gone. A second call does not
+ * wait for that. */
 void server_stop(struct server *s)
 {
-    if (s->node != NULL && s->hand_over_until_ms == 0 && node_hand_over(s->node)) {
-        log_notice("handing over");
-        s->hand_over_until_ms = loop_now_ms(s->loop) + s->cfg->election_ms;
+    if (s->node == NULL || s->stop_due_ms != 0) {
+        loop_stop(s->loop);
         return;
     }
-    loop_stop(s->loop);
+    s->stop_due_ms = loop_now_ms(s->loop) + s->cfg->election_ms;
+}
+
+static void stop_if_retired(struct server *s, int64_t now_ms)
+{
+    if (LIKELY(s->stop_due_ms == 0)) return;
+    if (now_ms >= s->stop_due_ms || !node_retire(s->node)) loop_stop(s->loop);
+}
+
+void server_reload(struct server *s)
+{
+    member_reload(s);
 }
 
 static void close_conn(void *ctx, struct conn *conn)

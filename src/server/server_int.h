@@ -34,16 +34,19 @@ struct server {
     size_t listener_count;
     uint16_t port;
     struct loop_watch *node_watches[4];
+    int node_watch_fds[4];
+    void (*state_replaced)(void *ctx, uint64_t old_rev, uint64_t new_rev); /* the commands' */
     size_t node_watch_count;
     int64_t checked_ms;
     char client_address[RAFT_ADDRESS_BYTES_MAX + 1], peer_address[RAFT_ADDRESS_BYTES_MAX + 1];
     bool env_ready, awake_anyway;
-    int64_t hand_over_until_ms; /* it stops when another one leads, or then; 0: it goes on */
     bool closing;           /* node is NULL for ever */
+    int64_t stop_due_ms;    /* stopping, at the latest then; 0: not */
     enum err failed;        /* server_run's answer */
     struct errmsg failed_em;
     struct resp_argv argv;  /* of requests that are answered with LOADING */
     /* member.c */
+    struct tls_context *peer_tls; /* NULL: members speak without TLS */
     struct peers *peers;
     struct group *group;
     bool peers_started;
@@ -58,6 +61,8 @@ void member_hooks(struct node_hooks *hooks); /* the ctx must be &server.env */
 enum err member_start(struct server *s, struct errmsg *em) MUST_USE; /* the node is open */
 void member_turn(struct server *s, int64_t now_ms);
 int64_t member_next_ms(const struct server *s);
+void member_reload(struct server *s); /* the certificates */
+void member_stats(void *ctx, struct cmd_peers *out); /* cmd_io.peers; the ctx is the server */
 void member_close(struct server *s);
 
 /* --- link.c --- */

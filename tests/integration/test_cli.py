@@ -601,7 +601,7 @@ class ServerTests(unittest.TestCase):
     def test_status_and_members(self):
         table = self.cli("status")
         self.assertIn(self.server.endpoint, table)
-        self.assertIn("IS LEADER", table)
+        self.assertIn("| leader |", table)
         status = self.json("status")[0]
         self.assertEqual(status["Endpoint"], self.server.endpoint)
         self.assertEqual(status["Status"]["leader"], status["Status"]["header"]["member_id"])
@@ -609,7 +609,7 @@ class ServerTests(unittest.TestCase):
         self.assertEqual(len(members), 1)
         self.assertEqual(members[0]["ID"], status["Status"]["header"]["member_id"])
         self.assertIn("leader", self.cli("member", "list"))
-        self.assertIn(self.server.endpoint, self.cli("status", "--cluster", "-w", "simple"))
+        self.assertIn(self.server.endpoint, self.cli("status", "--local", "-w", "simple"))
         self.refused("member", "remove", "1")
 
 

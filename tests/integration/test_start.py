@@ -90,8 +90,21 @@ class Refused(TestCase):
         strange = self.scratch / "strange"
         strange.mkdir()
         (strange / "letter.txt").write_text("dear")
-        self.refused(EXIT_START, "--dir", strange, "--port", 0, names=(strange, "identity"))
+        self.refused(EXIT_START, "--dir", strange, "--port", 0, "--peer-port", 0, names=(strange, "identity"))
+        self.assertEqual([path.name for path in strange.iterdir()], ["letter.txt"])
         self.assertEqual((strange / "letter.txt").read_text(), "dear")
+
+    def test_directory_that_is_a_new_file_system(self):
+        server = self.server()
+        server.dir.mkdir(mode=0o700)
+        (server.dir / "lost+found").mkdir()
+        server.start()
+        server.stop()
+        self.assertTrue((server.dir / "lost+found").is_dir())
+
+    def test_no_pidfile_says_why(self):
+        self.refused(EXIT_START, "--dir", self.scratch / "data", "--port", 0, "--peer-port", 0, "--pidfile",
+                     self.scratch, names=(self.scratch, "Is a directory"))
 
     def test_no_directory(self):
         file = self.scratch / "file"
@@ -99,7 +112,7 @@ class Refused(TestCase):
         for path in (file, file / "below", self.scratch / "no" / "parent", self.scratch / ("x" * 300),
                      "/proc/cordis-data", "/" + "x/" * 3000):
             with self.subTest(path=str(path)[:60]):
-                self.refused(EXIT_START, "--dir", path, "--port", 0)
+                self.refused(EXIT_START, "--dir", path, "--port", 0, "--peer-port", 0)
         self.assertEqual(file.read_text(), "x")
 
     def test_other_files(self):

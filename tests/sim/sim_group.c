@@ -48,7 +48,28 @@ void sim_fail(struct sim *s, const char *format, ...)
     va_start(args, format);
     vfprintf(stderr, format, args);
     va_end(args);
-    fprintf(stderr, "\n  seed %llu, at %.6f s of simulated time\n  again: %s\n",
+    fprintf(stderr, "\n");
+    for (size_t i = 0; i < s->node_count; i++) {
+        const struct sim_node *n = &s->nodes[i];
+        if (n->node == NULL) {
+            fprintf(stderr, "  %s is down\n", n->name);
+            continue;
+        }
+        const struct raft *r = node_raft(n->node);
+        fprintf(stderr, "  %s %s term %llu leader %llu log %llu..%llu durable %llu commit %llu applied %llu%s%s\n", n->name,
+                raft_role_name(raft_role(r)), (unsigned long long)raft_term(r), (unsigned long long)raft_leader(r),
+                (unsigned long long)raft_first_index(r), (unsigned long long)raft_last_index(r),
+                (unsigned long long)raft_durable_index(r), (unsigned long long)raft_commit_index(r),
+                (unsigned long long)raft_applied_index(r), raft_disk_is_slow(r) ? " slow disk" : "",
+                n->paused_until_us > s->now_us ? " paused" : "");
+        struct raft_peer_status p;
+        for (size_t k = 0; raft_peer_status(r, k, &p); k++) {
+            fprintf(stderr, "     peer %llu %s match %llu next %llu in flight %zu silent %lld ms\n", (unsigned long long)p.id,
+                    raft_peer_state_name(p.state), (unsigned long long)p.match_index, (unsigned long long)p.next_index,
+                    p.inflight_count, (long long)p.silent_ms);
+        }
+    }
+    fprintf(stderr, "  seed %llu, at %.6f s of simulated time\n  again: %s\n",
             (unsigned long long)s->options.seed, (double)s->now_us / 1e6,
             s->options.repeat == NULL ? "" : s->options.repeat);
     abort();
@@ -197,6 +218,8 @@ static void env_open(struct sim_node *n)
     l->watch_bytes_max = 64u << 10;
     l->watches_per_client_max = 1000;
     l->subscriptions_per_client_max = 1000;
+    l->waiting_reads_max = 1000;
+    l->waiting_reads_bytes_max = 1u << 20;
     l->slowlog_us = -1;
     l->request_timeout_ms = SIM_REQUEST_TIMEOUT_MS;
     n->env.password = "";

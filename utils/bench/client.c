@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #define VALUE_POOL_BYTES (1 << 20)
+#define LEADER_WAIT_NS_MAX (10 * NS_PER_S)
 
 void fail(const char *format, ...)
 {
@@ -122,16 +123,67 @@ double histogram_quantile_us(const struct histogram *h, double quantile)
 
 /* --- connections --- */
 
-void conn_open(struct conn *c, int port)
+bool conn_try(struct conn *c, int port)
 {
     int on = 1;
     struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     *c = (struct conn){ .fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0) };
-    if (c->fd < 0 || connect(c->fd, (const struct sockaddr *)&to, sizeof to) != 0) {
-        fail("cannot connect to port %d: %s", port, strerror(errno));
+    if (c->fd < 0) fail("socket: %s", strerror(errno));
+    if (connect(c->fd, (const struct sockaddr *)&to, sizeof to) != 0) {
+        int why = errno;
+        conn_close(c);
+        errno = why;
+        return false;
     }
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    return true;
+}
+
+void conn_open(struct conn *c, int port)
+{
+    if (!conn_try(c, port)) fail("cannot connect to port %d: %s", port, strerror(errno));
+}
+
+void conn_close(struct conn *c)
+{
+    close(c->fd);
+    free(c->rest);
+    *c = (struct conn){ .fd = -1 };
+}
+
+int port_of(const struct settings *s, size_t client)
+{
+    return s->ports[client % s->port_count];
+}
+
+static bool is_leader(int port, char *scratch)
+{
+    static const char request[] = "*2\r\n$6\r\nMEMBER\r\n$6\r\nSTATUS\r\n";
+    struct conn c;
+    if (!conn_try(&c, port)) return false;
+    size_t len = conn_call(&c, request, sizeof request - 1, scratch);
+    conn_close(&c);
+    int64_t leader = reply_integer(scratch, len, "leader");
+    return leader != 0 && leader == reply_integer(scratch, len, "id");
+}
+
+void leader_find(struct settings *s)
+{
+    const struct timespec pause = { .tv_nsec = 50 * NS_PER_MS };
+    int64_t give_up_ns = now_ns() + LEADER_WAIT_NS_MAX;
+    char *scratch = must_alloc(1, SCRATCH_BYTES);
+    do {
+        for (size_t i = 0; i < s->port_count; i++) {
+            if (!is_leader(s->ports[i], scratch)) continue;
+            s->ports[0] = s->ports[i];
+            s->port_count = 1;
+            free(scratch);
+            return;
+        }
+        nanosleep(&pause, NULL);
+    } while (now_ns() < give_up_ns);
+    fail("no node leads");
 }
 
 void conn_send(const struct conn *c, const char *at, size_t len)

@@ -16,12 +16,14 @@
 #include <sys/types.h>
 
 #define SCRATCH_BYTES (1 << 20)
+#define PORTS_MAX 8
 #define KEY_DIGITS 12
 #define NS_PER_S 1000000000LL
 #define NS_PER_MS 1000000LL
 
 struct settings {
-    int port;
+    int ports[PORTS_MAX]; /* of the nodes of a group; clients are spread over them */
+    size_t port_count;
     size_t client_count;
     size_t pipeline;       /* commands a client sends at once */
     size_t id_count;       /* keepalive: leases a client and command */
@@ -66,6 +68,11 @@ struct conn {
     size_t rest_max;
 };
 void conn_open(struct conn *c, int port);
+bool conn_try(struct conn *c, int port); /* false if nobody listens there */
+void conn_close(struct conn *c);
+int port_of(const struct settings *s, size_t client);
+/* Leaves only the port of the node that says it leads; waits for one for a bounded time. */
+void leader_find(struct settings *s);
 void conn_send(const struct conn *c, const char *at, size_t len);
 /* Waits for bytes; puts the rest and the new bytes into scratch, returns how many there are. */
 size_t conn_read(struct conn *c, char *scratch);
@@ -112,5 +119,6 @@ int command_watch(const struct settings *s);
 int command_hold(const struct settings *s);
 int command_stall(const struct settings *s);
 int command_connect(const struct settings *s);
+int command_writers(const struct settings *s);
 
 #endif

@@ -243,7 +243,7 @@ int command_closed_loop(const char *name, const struct settings *s)
     for (size_t i = 0; i < s->client_count; i++) {
         struct client *c = &l.clients[i];
         c->index = i;
-        conn_open(&c->conn, s->port);
+        conn_open(&c->conn, port_of(s, i));
         epoll_watch(epoll_fd, c->conn.fd, i);
         if (l.work->prepare != NULL) l.work->prepare(&l, c);
     }

@@ -12,7 +12,7 @@
 #include <string.h>
 
 static const char usage_text[] =
-    "load COMMAND --port N [--option value ...]\n"
+    "load COMMAND --port N[,N...] [--option value ...]\n"
     "  set get       closed loop over --keys keys\n"
     "  cas           compare-and-set, each client on its own key\n"
     "  keepalive     LEASE KEEPALIVE of --ids leases a command\n"
@@ -20,6 +20,8 @@ static const char usage_text[] =
     "  hold          --watchers of other prefixes, until standard input ends\n"
     "  connect       --clients connections, one PING each, until standard input ends\n"
     "  stall         a PING or GET every millisecond, until standard input ends\n"
+    "  writers       SET by --clients that survive errors, until standard input ends\n"
+    "--port N,N,...  clients are spread over these nodes; with --leader all go to the one that leads\n"
     "options: --clients 1 --pipeline 1 --seconds 3 --total 0 --keys 100000 --value-bytes 256\n"
     "         --prefix key: --ids 1 --watchers 1000 --writers 1 --pid SERVER --sequential\n";
 
@@ -43,6 +45,15 @@ static double seconds_from(const char *text)
     return n;
 }
 
+static void ports_parse(struct settings *s, char *text)
+{
+    char *left = NULL;
+    for (char *word = strtok_r(text, ",", &left); word != NULL; word = strtok_r(NULL, ",", &left)) {
+        if (s->port_count == PORTS_MAX) fail("--port: more than %d", PORTS_MAX);
+        s->ports[s->port_count++] = (int)number_of("port", word, 1, 65535);
+    }
+}
+
 static void settings_parse(struct settings *s, int argc, char **argv)
 {
     static const struct option options[] = {
@@ -53,13 +64,15 @@ static void settings_parse(struct settings *s, int argc, char **argv)
         { "watchers", required_argument, NULL, 'w' }, { "writers", required_argument, NULL, 'W' },
         { "value-bytes", required_argument, NULL, 'v' },
         { "pid", required_argument, NULL, 'd' },      { "sequential", no_argument, NULL, 'q' },
-        { NULL, 0, NULL, 0 },
+        { "leader", no_argument, NULL, 'l' },         { NULL, 0, NULL, 0 },
     };
     int option, at = 0;
+    bool leader_only = false;
     while ((option = getopt_long(argc, argv, "", options, &at)) != -1) {
         const char *name = option == '?' ? "" : options[at].name;
         switch (option) {
-        case 'p': s->port = (int)number_of(name, optarg, 1, 65535); break;
+        case 'p': ports_parse(s, optarg); break;
+        case 'l': leader_only = true; break;
         case 'c': s->client_count = number_of(name, optarg, 1, 100000); break;
         case 'P': s->pipeline = number_of(name, optarg, 1, 1024); break;
         case 's': s->seconds = seconds_from(optarg); break;
@@ -75,10 +88,11 @@ static void settings_parse(struct settings *s, int argc, char **argv)
         default: fputs(usage_text, stderr); exit(2);
         }
     }
-    if (s->port == 0 || optind != argc || strlen(s->prefix) > 64) {
+    if (s->port_count == 0 || optind != argc || strlen(s->prefix) > 64) {
         fputs(usage_text, stderr);
         exit(2);
     }
+    if (leader_only) leader_find(s);
 }
 
 int main(int argc, char **argv)
@@ -96,5 +110,6 @@ int main(int argc, char **argv)
     if (strcmp(name, "hold") == 0) return command_hold(&s);
     if (strcmp(name, "stall") == 0) return command_stall(&s);
     if (strcmp(name, "connect") == 0) return command_connect(&s);
+    if (strcmp(name, "writers") == 0) return command_writers(&s);
     return command_closed_loop(name, &s);
 }

@@ -18,8 +18,8 @@ class Line:
     `unit`. `most` turns them from "at least" into "at most"."""
     measure: str
     cordis: float
-    must: float
-    goal: float
+    must: float  # None: only shown
+    goal: float  # None: there is none beyond the must
     peer: float = None
     unit: str = "/s"
     most: bool = False
@@ -34,7 +34,9 @@ class Line:
     def verdict(self):
         value = self.cordis if self.absolute or self.peer is None else self.ratio
         meets = (lambda limit: value <= limit) if self.most else (lambda limit: value >= limit)
-        if meets(self.goal):
+        if self.must is None:
+            return "-"
+        if self.goal is not None and meets(self.goal):
             return "meets goal"
         return "meets must" if meets(self.must) else "MISSED"
 
@@ -53,6 +55,12 @@ def own_seconds():
 
 def parse_report(text):
     return {name: float(value) for name, value in (pair.split("=") for pair in text.split())}
+
+
+def median(samples):
+    if not isinstance(samples[0], dict):
+        return statistics.median(samples)
+    return {field: statistics.median(sample[field] for sample in samples) for field in samples[0]}
 
 
 class Bench:
@@ -86,9 +94,9 @@ class Bench:
     def path(self, name):
         return os.path.join(self.folder, name)
 
-    def load_arguments(self, command, server, **options):
-        arguments = [self.load_program, command, "--port", str(server.port), "--pid",
-                     str(server.pid)]
+    def load_arguments(self, command, server, spread=False, **options):
+        """With `spread` the clients are spread over the nodes of a group."""
+        arguments = [self.load_program, command, *server.address_arguments(spread)]
         for name, value in options.items():
             arguments.append("--" + name.replace("_", "-"))
             if value is not True:
@@ -106,14 +114,17 @@ class Bench:
         self.noisy = self.noisy or self.other_cpu > OTHER_CPU_MAX
 
     def timed(self, server, arguments):
-        """Runs a load to its end."""
+        """Runs a load to its end. nodes_us: CPU of all of the server's processes, an operation."""
+        before = server.cpu_seconds()
         with self.watch_machine(server):
             done = subprocess.run(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                   text=True, timeout=LOAD_SECONDS_MAX)
+        nodes_seconds = server.cpu_seconds() - before
         if done.returncode != 0:
             raise RuntimeError(f"{server.name}: {' '.join(arguments[1:])}: {done.stderr.strip()}")
-        self.write_log(server, arguments[1:], done.stdout)
         result = parse_report(done.stdout)
+        result["nodes_us"] = nodes_seconds / result["ops"] * 1e6
+        self.write_log(server, arguments[1:], f"{done.stdout.strip()} nodes_us={result['nodes_us']:.2f}")
         if server.name == "cordis" and result["client_cpu"] > CLIENT_CPU_MAX:
             self.client_bound = True
         return result
@@ -127,7 +138,7 @@ class Bench:
         return self.timed(server, self.load_arguments(command, server, **options))
 
     def etcd_load(self, server, **options):
-        arguments = [self.etcdload_program, "-endpoint", f"127.0.0.1:{server.port}"]
+        arguments = [self.etcdload_program, "-endpoint", server.endpoint]
         for name, value in options.items():
             arguments += ["-" + name.replace("_", "-"), str(value)]
         return self.timed(server, arguments)
@@ -156,7 +167,8 @@ class Bench:
             self.write_log(server, arguments[1:], rest)
 
     def interleave(self, *samplers):
-        """Takes a sample of each in turn, round by round; returns the median of each.
+        """Takes a sample of each in turn, round by round; returns the median of each, field by
+        field where a sample is a report.
         A round with much foreign work is repeated, as long as that does not double the time."""
         quiet, noisy = [], []
         limit = self.rounds if self.quick else 2 * self.rounds
@@ -168,15 +180,19 @@ class Bench:
         self.line_noisy = self.line_noisy or len(quiet) < self.rounds
         self.all_rounds += len(quiet) + len(noisy)
         self.noisy_rounds += len(noisy)
-        return [statistics.median(column) for column in zip(*kept)]
+        return [median(column) for column in zip(*kept)]
 
     def fill(self, server, keys, prefix="key:"):
         self.load("set", server, clients=4, pipeline=64, sequential=True, keys=keys, total=keys,
                   prefix=prefix)
         server.settle()
 
-    def rate_sampler(self, command, server, seconds=None, **options):
+    def report_sampler(self, command, server, seconds=None, **options):
         def sample():
             server.settle()
-            return self.load(command, server, seconds=seconds or self.seconds, **options)["rate"]
+            return self.load(command, server, seconds=seconds or self.seconds, **options)
         return sample
+
+    def rate_sampler(self, command, server, seconds=None, **options):
+        sample = self.report_sampler(command, server, seconds, **options)
+        return lambda: sample()["rate"]

@@ -15,7 +15,7 @@ SETTLE_CPU_SHARE = 0.03
 RETRIED_ERRORS = ("LOADING", "CLUSTERDOWN", "TRYAGAIN")
 
 
-class ReplyError(Exception):
+class ReplyError(RuntimeError):
     """An error reply: the server is there and says no."""
 
 
@@ -34,12 +34,14 @@ class Resp:
         self.socket.close()
 
     def call(self, *words):
-        request = b"*%d\r\n" % len(words)
-        for word in words:
-            word = str(word).encode()
-            request += b"$%d\r\n%s\r\n" % (len(word), word)
-        self.socket.sendall(request)
+        self.socket.sendall(encode(words))
         return self.reply()
+
+    def pipeline(self, commands):
+        """All at once; the replies in order."""
+        requests = [encode(command) for command in commands]
+        self.socket.sendall(b"".join(requests))
+        return [self.reply() for _ in requests]
 
     def reply(self):
         line = self.file.readline()
@@ -55,6 +57,14 @@ class Resp:
         if kind == b"*":
             return None if text == b"-1" else [self.reply() for _ in range(int(text))]
         return text.decode()
+
+
+def encode(words):
+    request = b"*%d\r\n" % len(words)
+    for word in words:
+        word = str(word).encode()
+        request += b"$%d\r\n%s\r\n" % (len(word), word)
+    return request
 
 
 def free_port():
@@ -91,11 +101,18 @@ class Server:
 
     def start(self, first_call=("PING",)):
         """Returns the seconds from the start to the first answer to `first_call`."""
-        self.port = free_port()
+        began = self.launch(free_port())
+        return self.wait(began, first_call)
+
+    def launch(self, port):
+        self.port = port
         with open(self.log_path, "ab") as log:
             began = time.monotonic()
-            self.process = subprocess.Popen(self.command(self.port, self.directory),
+            self.process = subprocess.Popen(self.command(port, self.directory),
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        return began
+
+    def wait(self, began, first_call=("PING",)):
         while True:
             try:
                 if self.answers(first_call):
@@ -131,9 +148,23 @@ class Server:
         if not keep:
             shutil.rmtree(self.directory, ignore_errors=True)
 
+    def kill(self):
+        """As a power cut would."""
+        self.process.kill()
+        self.process.wait()
+        self.process = None
+
     @property
     def pid(self):
         return self.process.pid
+
+    @property
+    def endpoint(self):
+        return f"127.0.0.1:{self.port}"
+
+    def address_arguments(self, spread):
+        """Of the load client."""
+        return ["--port", str(self.port), "--pid", str(self.pid)]
 
     def call(self, *words):
         with Resp(self.port) as connection:
@@ -157,14 +188,14 @@ class Server:
                 pass
         return total / 1e9
 
-    def settle(self):
+    def settle(self, share=SETTLE_CPU_SHARE):
         """Waits until the server has finished what it does behind the answers, so that it is not
         measured as part of whatever comes next."""
         give_up = time.monotonic() + SETTLE_SECONDS_MAX
         while time.monotonic() < give_up:
             before = self.cpu_seconds()
             time.sleep(SETTLE_SLICE_SECONDS)
-            if self.cpu_seconds() - before < SETTLE_CPU_SHARE * SETTLE_SLICE_SECONDS:
+            if self.cpu_seconds() - before < share * SETTLE_SLICE_SECONDS:
                 return
 
 

@@ -43,7 +43,7 @@ int command_stall(const struct settings *s)
     char bytes[256];
     struct request get = { .at = bytes };
     struct conn c;
-    conn_open(&c, s->port);
+    conn_open(&c, port_of(s, 0));
     request_begin(&get, 2);
     request_text(&get, "GET");
     request_key(&get, s->prefix, 1);
@@ -72,7 +72,7 @@ int command_connect(const struct settings *s)
     for (size_t first = 0; first < s->client_count; first += ACCEPTS_AT_ONCE) {
         size_t end = first + ACCEPTS_AT_ONCE;
         if (end > s->client_count) end = s->client_count;
-        for (size_t i = first; i < end; i++) conn_open(&conns[i], s->port);
+        for (size_t i = first; i < end; i++) conn_open(&conns[i], port_of(s, i));
         for (size_t i = first; i < end; i++) conn_call(&conns[i], ping, sizeof ping - 1, scratch);
     }
     hold_until_eof();

@@ -66,7 +66,7 @@ static void replies_await(struct conn *c, size_t count, char *scratch)
 
 static void watcher_open(struct watch *w, struct watcher *x)
 {
-    conn_open(&x->conn, w->set->port);
+    conn_open(&x->conn, port_of(w->set, (size_t)(x - w->watchers)));
     conn_call(&x->conn, hello, sizeof hello - 1, w->scratch);
 }
 
@@ -209,7 +209,7 @@ int command_watch(const struct settings *s)
     watchers_start(&w, true);
     for (size_t i = 0; i < s->client_count; i++) epoll_watch(epoll_fd, w.watchers[i].conn.fd, i);
     for (size_t i = 0; i < s->writer_count; i++) {
-        conn_open(&w.writers[i].conn, s->port);
+        conn_open(&w.writers[i].conn, port_of(s, i));
         epoll_watch(epoll_fd, w.writers[i].conn.fd, s->client_count + i);
     }
     struct cpu since = cpu_now(s);

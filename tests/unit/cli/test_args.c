@@ -21,6 +21,27 @@ static void test_options_stand_anywhere(void **state)
     }
 }
 
+static void test_endpoints_may_be_repeated(void **state)
+{
+    (void)state;
+    static struct slice words[2 * (ARGS_ENDPOINTS_MAX + 1) + 1];
+    struct errmsg em = { "" };
+    struct args a = fake_args("-e a:1 status --endpoints=b:2,c:3 --endpoints d");
+    assert_int_equal(a.endpoints_count, 3);
+    assert_true(slice_eq(a.endpoints[0], SLICE_LIT("a:1")));
+    assert_true(slice_eq(a.endpoints[1], SLICE_LIT("b:2,c:3")));
+    assert_true(slice_eq(a.endpoints[2], SLICE_LIT("d")));
+
+    words[0] = SLICE_LIT("status");
+    for (size_t i = 1; i < ARRAY_LEN(words); i += 2) {
+        words[i] = SLICE_LIT("-e");
+        words[i + 1] = SLICE_LIT("h");
+    }
+    assert_int_equal(args_parse(words, ARRAY_LEN(words) - 2, &a, &em), OK);
+    assert_int_equal(args_parse(words, ARRAY_LEN(words), &a, &em), ERR_SYNTAX);
+    assert_non_null(strstr(em.text, "more than 16 times"));
+}
+
 static void test_two_dashes(void **state)
 {
     (void)state;
@@ -112,6 +133,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_options_stand_anywhere),
+        cmocka_unit_test(test_endpoints_may_be_repeated),
         cmocka_unit_test(test_two_dashes),
         cmocka_unit_test(test_help_and_version_forgive_the_rest),
         cmocka_unit_test(test_errors_say_what_to_do),

@@ -31,7 +31,7 @@ static void test_simple_output(void **state)
         { "lease timetolive 17 --keys", "", "[ id :17 granted :10 ttl :7 keys [ a b ] total :2 ]",
           "LEASE TTL 17 KEYS\n", EXIT_OK,
           "lease 17 granted with TTL(10s), remaining(7s), attached keys([a b])\n", "" },
-        { "status -w simple", "",
+        { "status --local -w simple", "",
           "[ id :8 cluster :3 version 0.1 dbsize :4096 leader :8 term :2 index :9 applied :9 "
           "revision :7 errors [ ] learner :0 ]",
           "MEMBER STATUS\n", EXIT_OK, "127.0.0.1:7379, 8, 0.1, 4096, true, false, 2, 9, 9, 7, \n",

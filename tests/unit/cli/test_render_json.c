@@ -126,13 +126,13 @@ static void test_leases_and_members(void **state)
                  "[\"h:7380\"],\"clientURLs\":[\"h:7379\"],\"isLearner\":true,\"role\":\"learner\","
                  "\"lag\":4,\"started\":true,\"version\":\"0.1\"}]}\n",
           "" },
-        { "status -w json", "", STATUS, ASKED, EXIT_OK,
-          "[{\"Endpoint\":\"127.0.0.1:7379\",\"Status\":{\"header\":" HEADER(
+        { "status --local -w json", "", STATUS, ASKED, EXIT_OK,
+          "[{\"Endpoint\":\"127.0.0.1:7379\",\"role\":\"leader\",\"lag\":0,\"Status\":{\"header\":" HEADER(
               7) ",\"version\":\"0.1\",\"dbSize\":4096,\"leader\":8,\"raftIndex\":9,\"raftTerm\":2,"
                  "\"raftAppliedIndex\":9,\"dbSizeInUse\":100}}]\n",
           "" },
-        { "status -w json", "", "-NOAUTH_Authentication_required.", ASKED, EXIT_CONNECT,
-          "[{\"Endpoint\":\"127.0.0.1:7379\",\"Error\":\"NOAUTH Authentication required.\"}]\n",
+        { "status --local -w json", "", "-NOAUTH_Authentication_required.", ASKED, EXIT_CONNECT,
+          "[{\"Endpoint\":\"127.0.0.1:7379\",\"role\":\"unreachable\",\"Error\":\"NOAUTH Authentication required.\"}]\n",
           "" },
     };
     fake_cases_run(cases, ARRAY_LEN(cases));

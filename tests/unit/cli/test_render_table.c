@@ -61,7 +61,7 @@ static void test_sizes_are_for_people_and_errors_fail(void **state)
         buf_printf(&answer, "[ id :8 version 0.1 dbsize :%s leader :9 errors [ NOSPACE ] ]",
                    sizes[i].bytes);
         buf_append_u8(&answer, '\0');
-        struct fake_run r = fake_run("status", "", (const char *)answer.at);
+        struct fake_run r = fake_run("status --local", "", (const char *)answer.at);
         assert_int_equal(r.code, EXIT_NO);
         if (strstr(r.out, sizes[i].want) == NULL) fail_msg("%s:\n%s", sizes[i].bytes, r.out);
         assert_non_null(strstr(r.out, "| NOSPACE "));

@@ -74,7 +74,7 @@ static void test_refusals_have_hints_and_codes(void **state)
         { "put k v", "", "", "KV PUT k v\n", EXIT_UNKNOWN, "", "outcome unknown: 127.0.0.1:7379" },
         { "get k", "", "", "KV RANGE k\n", EXIT_UNKNOWN, "", "no answer: 127.0.0.1:7379" },
         { "get k", "", "-CLUSTERDOWN_no_leader", "KV RANGE k\n", EXIT_NO, "",
-          "see `cordis status --cluster`" },
+          "see `cordis status`" },
         { "get k", "", "+PONG", "KV RANGE k\n", EXIT_NO, "", "is not understood" },
         { "get k", "", "-ERR_a\x1b[2J", "KV RANGE k\n", EXIT_NO, "", "cordis: a\\x1b[2J\n" },
     };
@@ -94,6 +94,23 @@ static void test_nobody_there_is_exit_3(void **state)
     fclose(s.err);
     assert_non_null(strstr(text, "cannot connect: 127.0.0.1:1: "));
     assert_non_null(strstr(text, "--endpoints or CORDIS_ENDPOINTS"));
+    free(text);
+    session_deinit(&s);
+}
+
+static void test_endpoints_of_all_options_are_tried(void **state)
+{
+    (void)state;
+    struct session s;
+    struct args a = fake_args("get k -e 127.0.0.1:1 -e 127.0.0.1:2,127.0.0.1:3");
+    char *text = NULL;
+    size_t len = 0;
+    assert_int_equal(session_init(&s, &a, NULL), OK);
+    assert_int_equal(s.conn.endpoint_count, 3);
+    s.err = open_memstream(&text, &len);
+    assert_int_equal(run_command(&s, &a), EXIT_CONNECT);
+    fclose(s.err);
+    assert_non_null(strstr(text, "none of 3 servers; 127.0.0.1:1: "));
     free(text);
     session_deinit(&s);
 }
@@ -126,6 +143,7 @@ int main(void)
         cmocka_unit_test(test_wrong_settings),
         cmocka_unit_test(test_refusals_have_hints_and_codes),
         cmocka_unit_test(test_nobody_there_is_exit_3),
+        cmocka_unit_test(test_endpoints_of_all_options_are_tried),
         cmocka_unit_test(test_output_that_cannot_be_written),
     };
     return cmocka_run_group_tests_name("cli/session", tests, NULL, NULL);

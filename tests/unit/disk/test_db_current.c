@@ -3,7 +3,7 @@
 #include "store_kit.h"
 
 #include "disk/db_current.h"
-#include "test_wal_disk.h"
+#include "../../sim/sim_disk.h"
 
 #define DIR_NAME "/d"
 #define FILE_NAME "/d/db.current"
@@ -16,50 +16,50 @@ static bool same(const struct db_current *a, const struct db_current *b)
     return a->number == b->number && a->index == b->index && a->term == b->term;
 }
 
-static enum err save(struct model_disk *m, const struct db_current *c)
+static enum err save(struct sim_disk *m, const struct db_current *c)
 {
     struct errmsg em;
-    TRY(db_current_prepare(&m->io, DIR_NAME, c, &em));
-    return db_current_replace(&m->io, DIR_NAME, &em);
+    TRY(db_current_prepare(sim_disk_io(m), DIR_NAME, c, &em));
+    return db_current_replace(sim_disk_io(m), DIR_NAME, &em);
 }
 
-static void put(struct model_disk *m, struct slice text)
+static void put(struct sim_disk *m, struct slice text)
 {
     int fd = -1;
-    m->io.unlink(m, FILE_NAME);
-    assert_int_equal(m->io.open(m, FILE_NAME, DISK_WRITE | DISK_CREATE, &fd), 0);
-    if (text.len > 0) assert_int_equal(m->io.pwrite(m, fd, text.at, text.len, 0), text.len);
-    m->io.close(m, fd);
-    assert_int_equal(m->io.dirsync(m, DIR_NAME), 0);
+    sim_disk_io(m)->unlink(m, FILE_NAME);
+    assert_int_equal(sim_disk_io(m)->open(m, FILE_NAME, DISK_WRITE | DISK_CREATE, &fd), 0);
+    if (text.len > 0) assert_int_equal(sim_disk_io(m)->pwrite(m, fd, text.at, text.len, 0), text.len);
+    sim_disk_io(m)->close(m, fd);
+    assert_int_equal(sim_disk_io(m)->dirsync(m, DIR_NAME), 0);
 }
 
 static void test_what_was_replaced_is_loaded(void **state)
 {
     (void)state;
     static const struct db_current all[] = { { 0, 0, 0 }, { 1, 7, 1 }, { UINT64_MAX, 1, 2 } };
-    struct model_disk *m = model_new(1);
+    struct sim_disk *m = sim_disk_new(DIR_NAME, 1);
     struct db_current got = new_db;
     struct errmsg em;
-    assert_int_equal(db_current_load(&m->io, DIR_NAME, &got, &em), OK);
+    assert_int_equal(db_current_load(sim_disk_io(m), DIR_NAME, &got, &em), OK);
     assert_true(same(&got, &all[0])); /* no file */
     for (size_t i = 0; i < ARRAY_LEN(all); i++) {
         assert_int_equal(save(m, &all[i]), OK);
-        assert_int_equal(db_current_load(&m->io, DIR_NAME, &got, &em), OK);
+        assert_int_equal(db_current_load(sim_disk_io(m), DIR_NAME, &got, &em), OK);
         assert_true(same(&got, &all[i]));
     }
     /* Prepared is not replaced. */
-    assert_int_equal(db_current_prepare(&m->io, DIR_NAME, &new_db, &em), OK);
-    assert_int_equal(db_current_load(&m->io, DIR_NAME, &got, &em), OK);
+    assert_int_equal(db_current_prepare(sim_disk_io(m), DIR_NAME, &new_db, &em), OK);
+    assert_int_equal(db_current_load(sim_disk_io(m), DIR_NAME, &got, &em), OK);
     assert_true(same(&got, &all[2]));
-    model_free(m);
+    sim_disk_free(m);
 }
 
-static void check_damaged(struct model_disk *m, struct slice text, const char *what, size_t at)
+static void check_damaged(struct sim_disk *m, struct slice text, const char *what, size_t at)
 {
     put(m, text);
     struct errmsg em = { "" };
     struct db_current got = new_db;
-    enum err e = db_current_load(&m->io, DIR_NAME, &got, &em);
+    enum err e = db_current_load(sim_disk_io(m), DIR_NAME, &got, &em);
     if (e != ERR_CORRUPT) fail_msg("%s %zu: %s", what, at, err_name(e));
     assert_non_null(strstr(em.text, FILE_NAME));
     assert_true(same(&got, &new_db));
@@ -68,9 +68,9 @@ static void check_damaged(struct model_disk *m, struct slice text, const char *w
 static void test_every_flipped_bit_and_every_cut_is_damage(void **state)
 {
     (void)state;
-    struct model_disk *m = model_new(1);
+    struct sim_disk *m = sim_disk_new(DIR_NAME, 1);
     assert_int_equal(save(m, &old_db), OK);
-    const struct model_file *f = model_get(m, FILE_NAME);
+    const struct sim_file *f = sim_disk_get(m, FILE_NAME);
     size_t len = f->now_bytes;
     static const char pinned[] = "cordis-db 1\nname db.3\nindex 100\nterm 2\ncrc ";
     assert_memory_equal(f->now, pinned, sizeof pinned - 1);
@@ -82,7 +82,7 @@ static void test_every_flipped_bit_and_every_cut_is_damage(void **state)
     }
     for (size_t cut = 0; cut < len; cut++) check_damaged(m, (struct slice){ bad, cut }, "cut", cut);
     mem_free(bad);
-    model_free(m);
+    sim_disk_free(m);
 }
 
 static const char *const wrong[] = {
@@ -96,7 +96,7 @@ static const char *const wrong[] = {
 static void test_wrong_contents_under_a_right_checksum(void **state)
 {
     (void)state;
-    struct model_disk *m = model_new(1);
+    struct sim_disk *m = sim_disk_new(DIR_NAME, 1);
     struct buf text = { 0 };
     for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
         buf_clear(&text);
@@ -107,42 +107,39 @@ static void test_wrong_contents_under_a_right_checksum(void **state)
     while (text.len <= DB_CURRENT_BYTES_MAX) buf_append_u8(&text, 'x');
     check_damaged(m, buf_slice(&text), "too long", 0);
     buf_deinit(&text);
-    model_free(m);
+    sim_disk_free(m);
 }
 
 /* With the n-th writing operation failing, or the last one before a crash; false if there is none. */
-static bool save_failing_at(uint64_t n, enum model_fault fault, uint64_t seed)
+static bool save_failing_at(uint64_t n, enum sim_fault fault, uint64_t seed)
 {
-    struct model_disk *m = model_new(1);
+    struct sim_disk *m = sim_disk_new(DIR_NAME, 1);
     assert_int_equal(save(m, &old_db), OK);
-    m->random = seed;
-    m->fault_at = m->op_count + n;
-    m->fault = fault;
-    m->fault_errno = EIO;
+    sim_disk_seed(m, seed);
+    sim_disk_fail_nth(m, n, fault, EIO);
     struct errmsg em;
-    enum err prepared = db_current_prepare(&m->io, DIR_NAME, &new_db, &em);
-    enum err replaced = prepared == OK ? db_current_replace(&m->io, DIR_NAME, &em) : prepared;
-    bool hit = m->fault_hit;
-    m->fault_at = 0;
-    model_crash(m);
+    enum err prepared = db_current_prepare(sim_disk_io(m), DIR_NAME, &new_db, &em);
+    enum err replaced = prepared == OK ? db_current_replace(sim_disk_io(m), DIR_NAME, &em) : prepared;
+    bool hit = sim_disk_fault_hit(m);
+    sim_disk_crash(m, seed);
     struct db_current got;
-    enum err e = db_current_load(&m->io, DIR_NAME, &got, &em);
+    enum err e = db_current_load(sim_disk_io(m), DIR_NAME, &got, &em);
     if (e != OK) fail_msg("operation %llu: %s", (unsigned long long)n, em.text);
     assert_true(same(&got, &new_db) || same(&got, &old_db));
     if (replaced == OK) assert_true(same(&got, &new_db));
     if (prepared != OK) assert_true(same(&got, &old_db));
     assert_int_equal(save(m, &new_db), OK);
-    model_crash(m);
-    assert_int_equal(db_current_load(&m->io, DIR_NAME, &got, &em), OK);
+    sim_disk_crash(m, seed + 1);
+    assert_int_equal(db_current_load(sim_disk_io(m), DIR_NAME, &got, &em), OK);
     assert_true(same(&got, &new_db));
-    model_free(m);
+    sim_disk_free(m);
     return hit;
 }
 
 static void test_a_crash_leaves_one_or_the_other(void **state)
 {
     (void)state;
-    static const enum model_fault faults[] = { MODEL_FAIL, MODEL_CRASH };
+    static const enum sim_fault faults[] = { SIM_FAIL, SIM_CRASH };
     for (size_t f = 0; f < ARRAY_LEN(faults); f++) {
         for (uint64_t seed = 1; seed <= 50; seed++) {
             uint64_t n = 1;

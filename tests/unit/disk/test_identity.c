@@ -230,37 +230,36 @@ static void test_claiming_keeps_the_ids(void **state)
     (void)state;
     static const uint64_t random[3] = { 7, 8, 9 };
     static const uint64_t other[3] = { 70, 80, 90 };
-    struct model_disk *m = model_new(1);
+    struct sim_disk *m = sim_disk_new("/d", 1);
     struct errmsg em = { "" };
     struct identity first, second;
-    assert_int_equal(m->io.mkdir(m, DIR_NAME), 0);
-    assert_int_equal(identity_claim(&m->io, DIR_NAME, random, &first, &em), OK);
+    assert_int_equal(identity_claim(sim_disk_io(m), DIR_NAME, random, &first, &em), OK);
     assert_false(first.ready);
     assert_true(first.member_id != 0 && first.member_id <= IDENTITY_ID_MAX);
     assert_true(first.member_id != first.directory_id);
-    model_crash(m);
-    assert_int_equal(identity_claim(&m->io, DIR_NAME, other, &second, &em), OK);
+    sim_disk_crash(m, 0);
+    assert_int_equal(identity_claim(sim_disk_io(m), DIR_NAME, other, &second, &em), OK);
     assert_true(same(&first, &second));
-    model_free(m);
+    sim_disk_free(m);
 }
 
 static void test_claiming_refuses_files_of_others(void **state)
 {
     (void)state;
     static const uint64_t random[3] = { 7, 8, 9 };
-    struct model_disk *m = model_new(1);
+    struct sim_disk *m = sim_disk_new("/d", 1);
     struct errmsg em = { "" };
     struct identity got;
     int fd = -1;
-    assert_int_equal(m->io.open(m, "/d/LOCK", DISK_WRITE | DISK_CREATE, &fd), 0);
-    m->io.close(m, fd);
-    assert_int_equal(m->io.open(m, "/d/photo.jpg", DISK_WRITE | DISK_CREATE, &fd), 0);
-    m->io.close(m, fd);
-    assert_int_equal(identity_claim(&m->io, DIR_NAME, random, &got, &em), ERR_CONFIG);
+    assert_int_equal(sim_disk_io(m)->open(m, "/d/LOCK", DISK_WRITE | DISK_CREATE, &fd), 0);
+    sim_disk_io(m)->close(m, fd);
+    assert_int_equal(sim_disk_io(m)->open(m, "/d/photo.jpg", DISK_WRITE | DISK_CREATE, &fd), 0);
+    sim_disk_io(m)->close(m, fd);
+    assert_int_equal(identity_claim(sim_disk_io(m), DIR_NAME, random, &got, &em), ERR_CONFIG);
     assert_non_null(strstr(em.text, DIR_NAME));
-    assert_int_equal(m->io.unlink(m, "/d/photo.jpg"), 0);
-    assert_int_equal(identity_claim(&m->io, DIR_NAME, random, &got, &em), OK);
-    model_free(m);
+    assert_int_equal(sim_disk_io(m)->unlink(m, "/d/photo.jpg"), 0);
+    assert_int_equal(identity_claim(sim_disk_io(m), DIR_NAME, random, &got, &em), OK);
+    sim_disk_free(m);
 }
 
 int main(void)

@@ -1,6 +1,9 @@
 /* Exports: all of one batch and nothing else, in bounded pieces, while the store goes on. */
 #include "store_kit.h"
 
+#include <signal.h>
+#include <sys/resource.h>
+
 #include "disk/store_export.h"
 
 #define SMALL_BUFFER (128u << 10)
@@ -359,6 +362,41 @@ static void test_records_that_cannot_be_are_refused(void **state)
     bench_end(&b);
 }
 
+/* A store in the making on a disk that takes no more. */
+static void test_an_expendable_store_fails_alone(void **state)
+{
+    (void)state;
+    char *dir = kit_dir();
+    struct store_options options = { .dir = dir, .expendable = true,
+                                     .write_buffer_bytes = 4u << 20 };
+    struct store *s;
+    struct kit_loaded empty;
+    struct errmsg em = { "" };
+    struct rlimit old, small;
+    assert_int_equal(kit_open(&options, &s, &empty, NULL), OK);
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    small = (struct rlimit){ .rlim_cur = 256 << 10, .rlim_max = old.rlim_max };
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    CLEANUP(buf_deinit) struct buf value = { 0 };
+    memset(buf_reserve(&value, 1 << 20), 7, 1 << 20);
+    value.len = 1 << 20;
+    uint64_t number = 0;
+    assert_int_equal(store_failed(s, &em), OK);
+    for (int i = 0; i < 3; i++) {
+        struct store_batch *b = store_batch_new();
+        store_batch_put(b, SLICE_LIT("large"), buf_slice(&value));
+        number = store_submit(s, b, &(struct store_cut){ .applied_index = 0 });
+    }
+    kit_wait_batch(s, number); /* all come back */
+    assert_int_equal(store_backlog_bytes(s), 0);
+    assert_true(store_failed(s, &em) != OK);
+    assert_true(em.text[0] != '\0');
+    store_close(s);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    kit_remove(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -368,6 +406,7 @@ int main(void)
         cmocka_unit_test(test_an_empty_store_has_nothing_to_export),
         cmocka_unit_test(test_damage_ends_the_export_and_not_the_store),
         cmocka_unit_test(test_records_that_cannot_be_are_refused),
+        cmocka_unit_test(test_an_expendable_store_fails_alone),
     };
     return cmocka_run_group_tests_name("disk/store_export", tests, NULL, NULL);
 }

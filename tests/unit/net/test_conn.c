@@ -5,6 +5,8 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <unistd.h>
 
 #include "net/net_int.h"
@@ -251,6 +253,51 @@ static void test_want_beyond_the_limit_closes(void **state)
     assert_int_equal(o.reason, CONN_CLOSE_INPUT_LIMIT);
     loop_free(loop);
     owner_deinit(&o);
+}
+
+static void test_a_connection_may_have_a_limit_of_its_own(void **state)
+{
+    (void)state;
+    struct loop *loop = loop_make();
+    struct owner o;
+    owner_init(&o, loop, &plain);
+    conn_input_limit(o.conn, NET_INPUT_BYTES_MAX_DEFAULT + 1);
+    o.want_bytes = NET_INPUT_BYTES_MAX_DEFAULT + 1;
+    peer_send_text(&o, "x");
+    loop_turn(loop, true);
+    assert_int_equal(o.close_count, 0);
+    conn_input_limit(o.conn, 4096);
+    o.want_bytes = 4097;
+    conn_want(o.conn, 0);
+    peer_send_text(&o, "y");
+    loop_turn(loop, true);
+    assert_int_equal(o.reason, CONN_CLOSE_INPUT_LIMIT);
+    loop_free(loop);
+    owner_deinit(&o);
+}
+
+static int option_of(int fd, int level, int name)
+{
+    int value = -1;
+    socklen_t len = sizeof value;
+    assert_int_equal(getsockopt(fd, level, name, &value, &len), 0);
+    return value;
+}
+
+/* The kernel does the watching; here is only seen that it was asked to. */
+static void test_a_silent_peer_is_watched_for(void **state)
+{
+    (void)state;
+    struct loop *loop = loop_make();
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct owner o = { .loop = loop, .peer = -1 };
+    o.conn = conn_new(loop, fd, &plain, &o);
+    conn_watch_peer(o.conn, 5000);
+    assert_int_equal(option_of(fd, SOL_SOCKET, SO_KEEPALIVE), 1);
+    assert_int_equal(option_of(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 5000);
+    assert_int_equal(option_of(fd, IPPROTO_TCP, TCP_KEEPIDLE), 2);
+    assert_int_equal(option_of(fd, IPPROTO_TCP, TCP_KEEPINTVL), 1);
+    loop_free(loop);
 }
 
 /* A consumer that stops early is asked again next turn, without new bytes and without sleep. */
@@ -737,7 +784,7 @@ static void test_random_traffic(void **state)
 static void test_reason_names(void **state)
 {
     (void)state;
-    for (int i = CONN_CLOSE_LOCAL; i <= CONN_CLOSE_LOOP; i++) {
+    for (int i = CONN_CLOSE_LOCAL; i <= CONN_CLOSE_TLS; i++) {
         assert_string_not_equal(conn_close_reason_name((enum conn_close_reason)i), "?");
     }
 }
@@ -750,6 +797,8 @@ int main(void)
         cmocka_unit_test(test_big_body_is_offered_once),
         cmocka_unit_test(test_a_promise_costs_no_memory),
         cmocka_unit_test(test_want_beyond_the_limit_closes),
+        cmocka_unit_test(test_a_connection_may_have_a_limit_of_its_own),
+        cmocka_unit_test(test_a_silent_peer_is_watched_for),
         cmocka_unit_test(test_budget),
         cmocka_unit_test(test_pause_holds_and_resume_delivers),
         cmocka_unit_test(test_resume_keeps_waiting_for_what_was_wanted),

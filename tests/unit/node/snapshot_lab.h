@@ -183,7 +183,7 @@ static enum err fake_load(struct fake *f, struct errmsg *em)
 {
     char path[DISK_PATH_BYTES_MAX];
     TRY(db_current_load(disk_io_posix(), f->dir, &f->db, em));
-    TRY(db_check(f->dir, &f->db, em));
+    TRY(db_check(disk_io_posix(), f->dir, &f->db, em));
     db_path(f->dir, f->db.number, path);
     struct store_options options = fake_store_options(f);
     options.dir = path;
@@ -213,7 +213,7 @@ static enum err fake_load(struct fake *f, struct errmsg *em)
                    (unsigned long long)wal_found(f->wal)->last.index);
         return ERR_CORRUPT;
     }
-    return db_remove_others(f->dir, &f->db, em);
+    return db_remove_others(disk_io_posix(), f->dir, &f->db, em);
 }
 
 static void fake_open(struct fake *f, uint64_t id, char *dir, struct post *post)

@@ -212,13 +212,50 @@ static struct disk_io gated_io(void)
     return io;
 }
 
+/* Until a worker has finished, without taking it. */
+static void wait_news(struct node_snapshot *ns, bool expected)
+{
+    while (expected && __atomic_load_n(&ns->done.head, __ATOMIC_SEQ_CST) == NULL) {
+        done_queue_wait(&ns->done, 100);
+    }
+}
+
+/* Names and sizes of all files. */
+static void add_sign(void *ctx, const char *dir, const char *name)
+{
+    uint64_t *sign = ctx;
+    struct stat st;
+    char *path = kit_join(dir, name);
+    if (stat(path, &st) == 0) {
+        *sign += bytes_hash(path, strlen(path), (uint64_t)st.st_size + 1);
+        if (S_ISDIR(st.st_mode)) kit_each_file(path, add_sign, ctx);
+    }
+    mem_free(path);
+}
+
+/* As of one moment: LevelDB's thread may be at work on files. */
+static void copy_as_of_now(const char *from, char *to)
+{
+    for (int tries = 0; tries < 1000; tries++) {
+        char command[600];
+        uint64_t before = 0, after = 0;
+        kit_each_file(to, kit_remove_one, NULL);
+        kit_each_file(from, add_sign, &before);
+        snprintf(command, sizeof command, "cp -a %s/. %s/ 2>/dev/null", from, to);
+        int failed = system(command);
+        kit_each_file(from, add_sign, &after);
+        if (failed == 0 && before == after) return;
+    }
+    fail_msg("the files do not come to rest");
+}
+
 /* What is on the disk now is opened as after a kill. */
 static void crash(const struct pair *p, uint64_t old_hash, uint64_t new_hash, const char *when)
 {
     struct post post = { .random = 1 };
     struct fake f;
     char *dir = kit_dir();
-    kit_copy_dir(p->b.dir, dir);
+    copy_as_of_now(p->b.dir, dir);
     fake_open(&f, LAB_PEER_B, dir, &post);
     uint64_t hash = state_hash(f.state);
     if (hash != old_hash && hash != new_hash) fail_msg("%s: neither", when);
@@ -273,9 +310,9 @@ static void test_a_crash_at_any_step_leaves_one_or_the_other(void **state)
         /* Nobody writes while it is copied. */
         fake_settle_marks(&p.b);
         if (phase == IN_OPENING || phase == IN_RECEIVING || phase == IN_READING) {
-            while (p.b.ns->in.busy && p.b.ns->done.head == NULL) poll(NULL, 0, 1);
+            wait_news(p.b.ns, p.b.ns->in.busy);
         }
-        while (p.b.ns->disposal.busy && p.b.ns->done.head == NULL) poll(NULL, 0, 1);
+        wait_news(p.b.ns, p.b.ns->disposal.busy);
         crash(&p, old_hash, new_hash, names[phase]);
         if (phase == IN_REPLACING) gate_set(true);
     }
@@ -312,7 +349,7 @@ static void test_an_unfinished_exchange_is_finished_at_the_start(void **state)
         /* The mark was submitted in the same turn: a log as before it, with the begin mark only. */
         struct db_current next = p.b.ns->in.next;
         char *dir = kit_dir();
-        kit_copy_dir(p.b.dir, dir);
+        copy_as_of_now(p.b.dir, dir);
         char *wal_dir = kit_join(dir, "wal");
         kit_each_file(wal_dir, kit_remove_one, NULL);
         struct wal_options log = { .dir = wal_dir, .create = true, .cluster_id = 9,
@@ -427,6 +464,35 @@ static void test_what_fails_here_fails_the_transfer_only(void **state)
         check_same(&p);
         pair_end(&p);
     }
+}
+
+/* Opening may take longer than a sign of life: that is no request for chunks. */
+static void test_a_slow_start_is_waited_for(void **state)
+{
+    (void)state;
+    struct pair p;
+    pair_begin(&p, 10);
+    fill(&p, 600000);
+    fake_serve(&p.a);
+    fake_serve(&p.b);
+    pair_wish(&p);
+    while (p.b.ns->in.phase != IN_OPENING) pair_step(&p);
+    wait_news(p.b.ns, true); /* it is open, and not taken yet */
+    p.now_ms += NODE_SNAPSHOT_SIGN_MS;
+    p.b.ns->now_ms = p.now_ms;
+    in_turn(p.b.ns); /* says that it works */
+    while (p.post.count > 0) {
+        struct letter l = p.post.at[p.post.head++ % ARRAY_LEN(p.post.at)];
+        p.post.count--;
+        assert_int_equal(l.to, LAB_PEER_A);
+        assert_int_equal(node_snapshot_receive(p.a.ns, l.from, buf_slice(&l.payload)), OK);
+        buf_deinit(&l.payload);
+        fake_turn(&p.a, p.now_ms);
+    }
+    assert_int_equal(p.a.ns->out.sent, 0);
+    run_until_over(&p, 1);
+    assert_int_equal(p.a.sent_ok, 1);
+    pair_end(&p);
 }
 
 static void test_a_peer_that_falls_silent_is_given_up(void **state)
@@ -614,6 +680,7 @@ int main(void)
         cmocka_unit_test(test_an_unfinished_exchange_is_finished_at_the_start),
         cmocka_unit_test(test_closing_at_any_step),
         cmocka_unit_test(test_what_fails_here_fails_the_transfer_only),
+        cmocka_unit_test(test_a_slow_start_is_waited_for),
         cmocka_unit_test(test_a_peer_that_falls_silent_is_given_up),
         cmocka_unit_test(test_what_a_peer_makes_up_is_refused),
         cmocka_unit_test(test_entries_come_from_the_log_while_it_has_them),

@@ -1,5 +1,5 @@
-// etcdload: the load that the bench gives to etcd: keepalives and watches in a closed loop,
-// on Debian's clientv3.
+// etcdload: the load that the benches give to etcd: puts, gets, transactions, keepalives and
+// watches in a closed loop, on Debian's clientv3.
 // Build: GOPATH=/usr/share/gocode GO111MODULE=off go build -o etcdload main.go
 package main
 
@@ -7,6 +7,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"math/rand"
 	"os"
 	"sort"
 	"strings"
@@ -20,13 +21,15 @@ import (
 )
 
 const leaseSeconds = 3600
+const putsPerTxn = 100              // below the server's limit of 128
 const drainLimit = 30 * time.Second // after the last put, for the events still under way
 
 var (
-	op        = flag.String("op", "keepalive", "keepalive|watch")
-	endpoint  = flag.String("endpoint", "127.0.0.1:2379", "the server")
+	op        = flag.String("op", "keepalive", "put|get|txn100|keepalive|watch|fill|leader|grant")
+	endpoint  = flag.String("endpoint", "127.0.0.1:2379", "the server; leader: all, by commas")
 	conns     = flag.Int("conns", 1, "connections")
-	clients   = flag.Int("clients", 1, "keepalive: concurrent clients, spread over the connections")
+	clients   = flag.Int("clients", 1, "concurrent clients, spread over the connections")
+	keys      = flag.Int("keys", 100000, "put, get, txn100, fill: how many keys")
 	watchers  = flag.Int("watchers", 1000, "watch: watchers of one key, spread over the connections")
 	putters   = flag.Int("putters", 1, "watch: concurrent putters, on a connection of their own")
 	seconds   = flag.Float64("seconds", 3, "how long")
@@ -40,8 +43,10 @@ func check(err error) {
 	}
 }
 
-func dial() *clientv3.Client {
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{*endpoint},
+func dial() *clientv3.Client { return dialTo(*endpoint) }
+
+func dialTo(endpoint string) *clientv3.Client {
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint},
 		DialTimeout: 5 * time.Second, DialOptions: []grpc.DialOption{grpc.WithBlock()}})
 	check(err)
 	return c
@@ -106,6 +111,96 @@ func keepalive(ctx context.Context, cs []*clientv3.Client) {
 	report(done, time.Since(begin), latencies)
 }
 
+func key(n int) string { return fmt.Sprintf("key:%012d", n) }
+
+// value cuts a printable value out of a pool that a compressor cannot cheat with.
+func value(r *rand.Rand, pool string) string {
+	at := r.Intn(len(pool) - *valueSize)
+	return pool[at : at+*valueSize]
+}
+
+func valuePool() string {
+	pool := make([]byte, 1<<20)
+	for i := range pool {
+		pool[i] = byte('!' + rand.Intn(90))
+	}
+	return string(pool)
+}
+
+func txn(ctx context.Context, c *clientv3.Client, keyOf func(i int) string, r *rand.Rand, pool string) {
+	puts := make([]clientv3.Op, putsPerTxn)
+	for i := range puts {
+		puts[i] = clientv3.OpPut(keyOf(i), value(r, pool))
+	}
+	_, err := c.Txn(ctx).Then(puts...).Commit()
+	check(err)
+}
+
+// keyed runs put, get or txn100 on random keys; each operation counts as `weight`.
+func keyed(ctx context.Context, cs []*clientv3.Client) {
+	pool := valuePool()
+	sources := make([]*rand.Rand, *clients)
+	for i := range sources {
+		sources[i] = rand.New(rand.NewSource(time.Now().UnixNano() + int64(i)))
+	}
+	var done, weight int64 = 0, 1
+	if *op == "txn100" {
+		weight = putsPerTxn
+	}
+	begin, latencies := loop(*clients, func(i int) {
+		c, r := cs[i%len(cs)], sources[i]
+		switch *op {
+		case "put":
+			_, err := c.Put(ctx, key(r.Intn(*keys)), value(r, pool))
+			check(err)
+		case "get":
+			got, err := c.Get(ctx, key(r.Intn(*keys)))
+			check(err)
+			if len(got.Kvs) != 1 || len(got.Kvs[0].Value) != *valueSize {
+				check(fmt.Errorf("get: %d keys", len(got.Kvs)))
+			}
+		case "txn100":
+			first := r.Intn(*keys/putsPerTxn) * putsPerTxn // distinct keys: etcd insists
+			txn(ctx, c, func(n int) string { return key(first + n) }, r, pool)
+		}
+		atomic.AddInt64(&done, weight)
+	})
+	report(done, time.Since(begin), latencies)
+}
+
+func fill(ctx context.Context, c *clientv3.Client) {
+	pool := valuePool()
+	r := rand.New(rand.NewSource(1))
+	begin := time.Now()
+	for first := 0; first < *keys; first += putsPerTxn {
+		txn(ctx, c, func(n int) string { return key(first + n) }, r, pool)
+	}
+	report(int64(*keys), time.Since(begin), nil)
+}
+
+// leader prints the endpoint of the member that leads.
+func leader(ctx context.Context) {
+	for giveUp := time.Now().Add(10 * time.Second); time.Now().Before(giveUp); {
+		for _, endpoint := range strings.Split(*endpoint, ",") {
+			c := dialTo(endpoint)
+			status, err := c.Status(ctx, endpoint)
+			c.Close()
+			if err == nil && status.Leader != 0 && status.Leader == status.Header.MemberId {
+				fmt.Println(endpoint)
+				return
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	check(fmt.Errorf("no member leads"))
+}
+
+// grant commits something that writes no key: after it reads are fast again (see group_rows.py).
+func grant(ctx context.Context, c *clientv3.Client) {
+	_, err := c.Grant(ctx, leaseSeconds)
+	check(err)
+}
+
 func watch(ctx context.Context, cs []*clientv3.Client) {
 	const key = "watched/key"
 	var events, puts int64
@@ -143,11 +238,21 @@ func watch(ctx context.Context, cs []*clientv3.Client) {
 func main() {
 	flag.Parse()
 	ctx := context.Background()
+	if *op == "leader" {
+		leader(ctx)
+		return
+	}
 	cs := make([]*clientv3.Client, *conns)
 	for i := range cs {
 		cs[i] = dial()
 	}
 	switch *op {
+	case "put", "get", "txn100":
+		keyed(ctx, cs)
+	case "fill":
+		fill(ctx, cs[0])
+	case "grant":
+		grant(ctx, cs[0])
 	case "keepalive":
 		keepalive(ctx, cs)
 	case "watch":
