@@ -61,6 +61,11 @@ void dial_again(struct dial *d, bool late, int64_t now_ms)
     d->retry_at_ms = now_ms + MAX(pause_ms, 1);
 }
 
+void dial_soon(struct dial *d, int64_t now_ms)
+{
+    if (d->phase == DIAL_WAITING) d->retry_at_ms = MIN(d->retry_at_ms, now_ms);
+}
+
 static void dial_failed(struct dial *d, const char *why, int64_t now_ms)
 {
     dial_again(d, false, now_ms);

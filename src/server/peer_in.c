@@ -172,6 +172,8 @@ static void in_hello(struct peer_in *in, struct slice payload)
     in->channel = (enum node_channel)h.channel;
     in->admitted = true;
     replace_older(p, in);
+    struct peer *peer = peers_find(p, h.from_id);
+    if (peer != NULL) peer_is_there(peer); /* who comes back is not left waiting for the next attempt */
     peer_welcome_put(conn_out(in->conn),
                      &(struct peer_welcome){ p->self.member_id, p->self.directory_id });
     conn_dirty(in->conn);
