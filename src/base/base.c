@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #if defined(__SSE4_2__)
 #include <nmmintrin.h>
@@ -11,6 +12,8 @@
 
 /* From the allocator (jemalloc or libc); its header is not ours to include. */
 size_t malloc_usable_size(void *at);
+
+#define PAGE_BYTES 4096 /* where pages are larger nothing is asked for */
 
 #define ERR_PREFIX(sym, prefix, text) prefix,
 #define ERR_TEXT(sym, prefix, text) text,
@@ -120,6 +123,23 @@ void *mem_copy(const void *at, size_t bytes)
 size_t mem_usable(const void *at)
 {
     return malloc_usable_size((void *)(uintptr_t)at);
+}
+
+void mem_ahead_note(struct mem_ahead *a, const void *newest)
+{
+    uintptr_t at = (uintptr_t)newest;
+    if (at < a->end) {
+        if (a->end - at > MEM_AHEAD_BYTES) a->end = 0; /* elsewhere */
+        return;
+    }
+    if (at - a->end < MEM_AHEAD_BYTES) {
+#ifdef MADV_POPULATE_WRITE
+        madvise((void *)a->end, MEM_AHEAD_BYTES, MADV_POPULATE_WRITE);
+#endif
+        a->end += MEM_AHEAD_BYTES;
+        return;
+    }
+    a->end = (at + PAGE_BYTES - 1) & ~(uintptr_t)(PAGE_BYTES - 1);
 }
 
 enum err u64_parse(struct slice s, uint64_t *out)

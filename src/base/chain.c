@@ -24,6 +24,16 @@ void chain_pool_deinit(struct chain_pool *pool)
     chain_pool_init(pool);
 }
 
+void chain_pool_trim(struct chain_pool *pool)
+{
+    while (pool->block_count > CHAIN_POOL_BLOCK_COUNT_IDLE) {
+        struct chain_block *block = pool->blocks;
+        pool->blocks = block->next;
+        pool->block_count--;
+        mem_free(block);
+    }
+}
+
 static struct chain_block *block_get(struct chain_pool *pool)
 {
     struct chain_block *block = pool->blocks;

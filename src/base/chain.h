@@ -30,6 +30,7 @@
 #define CHAIN_MOVE_COPY_BYTES_MAX 512      /* chain_move copies up to here: no block for 20 bytes */
 #define CHAIN_POOL_BLOCK_COUNT_MAX 64      /* free blocks kept: 1 MiB */
 #define CHAIN_POOL_SEGMENT_COUNT_MAX 4096  /* free segments kept */
+#define CHAIN_POOL_BLOCK_COUNT_IDLE 4      /* free blocks kept when nothing happens */
 
 struct chain_block {
     struct chain_block *next; /* while free */
@@ -64,6 +65,7 @@ struct chain {
 };
 
 void chain_pool_init(struct chain_pool *pool);
+void chain_pool_trim(struct chain_pool *pool); /* down to what is kept when nothing happens */
 void chain_pool_deinit(struct chain_pool *pool); /* no chain of it may hold anything */
 
 /* The pool must outlive the chain. */

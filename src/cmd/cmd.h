@@ -35,6 +35,17 @@ struct cmd_ctx;
 struct cmd_done;
 /* --- the environment ------------------------------------------------------------------ */
 
+/* For INFO: the connections of members. */
+struct cmd_peers {
+    size_t connected_count, accepted_count;
+    uint64_t refused, reconnects, dropped_messages;
+    uint64_t sent_messages, sent_bytes, received_messages, received_bytes;
+    bool tls; /* else all below is 0 */
+    uint64_t tls_generation, tls_handshakes, tls_refused, tls_reload_failures;
+    size_t tls_conn_count, tls_old_conn_count;
+    int64_t tls_expires_s; /* seconds since 1970 */
+};
+
 /* What the server gives. link is the server's connection. */
 struct cmd_io {
     void *ctx;
@@ -52,6 +63,7 @@ struct cmd_io {
     enum err (*config_check)(void *ctx, struct slice name, struct slice value, struct errmsg *em);
     void (*config_set)(void *ctx, struct slice name, struct slice value);
     enum err (*config_rewrite)(void *ctx, struct errmsg *em);
+    void (*peers)(void *ctx, struct cmd_peers *out); /* NULL: there is nothing to count */
 };
 
 struct cmd_limits {
@@ -61,6 +73,8 @@ struct cmd_limits {
     uint64_t watch_bytes_max;        /* unsent pushes of a connection; beyond: falls back to history */
     uint32_t watches_per_client_max;
     uint32_t subscriptions_per_client_max;
+    uint32_t waiting_reads_max;       /* of a group, that wait for a barrier: then TRYAGAIN */
+    uint64_t waiting_reads_bytes_max; /* likewise, with what queues behind them */
     uint32_t slowlog_count_max;
     int64_t request_timeout_ms;      /* a read that cannot be served by then is refused */
     int64_t slowlog_us;              /* slower commands are logged; < 0: none */
@@ -103,6 +117,8 @@ struct cmd_env {
     struct client **monitors;
     size_t monitor_count;
     int64_t now_ms, now_us; /* loop time of this turn */
+    uint64_t leader_id;     /* the newest one that was known; 0: none yet */
+    uint64_t leader_changes;
     /* private to cmd_dispatch.c */
     struct client_table *clients;
     struct cmd_timers *timers;

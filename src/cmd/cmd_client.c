@@ -211,6 +211,7 @@ void cmd_timers_run(struct cmd_env *env)
 int64_t cmd_next_timer_ms(const struct cmd_env *env)
 {
     int64_t hub_ms = cmd_hub_next_ms(env->hub);
+    hub_ms = MIN(hub_ms, cmd_barrier_next_ms(env));
     if (env->pause_until_ms != 0) hub_ms = MIN(hub_ms, env->pause_until_ms);
     return env->timers->count == 0 ? hub_ms : MIN(hub_ms, env->timers->at[0].at_ms);
 }

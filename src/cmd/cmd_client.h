@@ -31,6 +31,7 @@ struct cmd_copy {
     const struct cmd_def *def;
     size_t argc;
     uint8_t db; /* the client's database when it was given */
+    bool quiet; /* CLIENT REPLY: its reply goes to nobody */
     struct slice argv[]; /* point behind the array */
 };
 struct cmd_copy *cmd_copy_new(const struct cmd_def *def, uint8_t db, size_t argc,

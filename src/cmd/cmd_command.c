@@ -61,7 +61,7 @@ static void flag_words(const struct cmd_def *def, struct words *w)
     word(w, (def->flags & CMD_NOAUTH) != 0, "no_auth");
     word(w, (def->flags & CMD_NO_MULTI) != 0, "no_multi");
     word(w, (def->flags & CMD_MOVABLE_KEYS) != 0, "movablekeys");
-    word(w, (def->flags & CMD_PUBSUB) != 0 && def->group == GROUP_PUBSUB, "pubsub");
+    word(w, (def->flags & (CMD_PUBSUB | CMD_ORDERED)) != 0 && def->group == GROUP_PUBSUB, "pubsub");
 }
 
 static void category_words(const struct cmd_def *def, struct words *w)

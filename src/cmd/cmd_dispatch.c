@@ -110,6 +110,7 @@ void cmd_queue_local(struct cmd_env *env, struct client *c, enum ticket_kind kin
 {
     static const char local_row = 0; /* only its address counts: not NULL */
     struct ticket t = { .client_id = c->handle, .kind = kind, .row = &local_row, .data = data_taken };
+    if (kind == TICKET_LOCAL) t.flags = ((const struct cmd_copy *)data_taken)->quiet;
     node_local(env->node, &t);
     c->pending++;
 }
@@ -117,7 +118,9 @@ void cmd_queue_local(struct cmd_env *env, struct client *c, enum ticket_kind kin
 static void queue_local(struct cmd_env *env, struct client *c, const struct cmd_def *def,
                         size_t argc, const struct slice *argv)
 {
-    cmd_queue_local(env, c, TICKET_LOCAL, cmd_copy_new(def, c->db, argc, argv));
+    struct cmd_copy *copy = cmd_copy_new(def, c->db, argc, argv);
+    copy->quiet = client_is_quiet(c);
+    cmd_queue_local(env, c, TICKET_LOCAL, copy);
 }
 
 void cmd_queue_capture(struct cmd_env *env, struct client *c)
@@ -146,18 +149,21 @@ static void skip_once(struct client *c, uint8_t mode_before)
     if (UNLIKELY(mode_before == 2) && c->reply_mode == 2) c->reply_mode = 0;
 }
 
-enum gate { GATE_RUN, GATE_QUEUED, GATE_WAITS };
+enum gate { GATE_RUN, GATE_QUEUED, GATE_WAITS, GATE_REFUSED };
 
 /* A group's reads wait for a barrier, its operations for the reads before them. */
 static enum gate group_gate(struct cmd_env *env, struct client *c, const struct cmd_def *def,
                             bool alone, size_t argc, const struct slice *argv)
 {
     if ((def->flags & CMD_WRITE) != 0) {
+        bool reads = (def->flags & CMD_MULTI_NOW) != 0 && cmd_exec_only_reads(c);
+        if (reads && c->barrier_pending == c->pending) return GATE_RUN;
         return c->barrier_pending == 0 || cmd_barrier_convert(env, c) ? GATE_RUN : GATE_WAITS;
     }
     if ((def->flags & CMD_READ) == 0) return GATE_RUN;
     bool local = c->readonly || (def->is_local != NULL && def->is_local(argc, argv));
     if ((local || MUTANT(READ_WITHOUT_BARRIER)) && c->pending == 0) return GATE_RUN;
+    if (c->pending == 0 && cmd_barrier_is_full(env)) return GATE_REFUSED;
     if (c->pending == 0 || c->barrier_pending > 0) {
         cmd_barrier_read(env, c, def, alone, argc, argv);
         return GATE_QUEUED;
@@ -189,8 +195,13 @@ static enum outcome execute(struct cmd_env *env, struct client *c, const struct 
         bool leaves = def->leaves_turn != NULL && def->leaves_turn(argc, argv);
         bool alone = leaves || (def->flags & CMD_DRAIN) != 0;
         if (captures && alone) return WAITS;
+        if (c->barrier_pending > 0 && cmd_barrier_is_full(env)) return WAITS;
         enum gate gate = GATE_RUN;
-        if (LIKELY(node_read_at_once(env->node))) {
+        if (UNLIKELY(captures && (def->flags & CMD_ORDERED) != 0)) {
+            if (c->barrier_pending > 0) cmd_barrier_local(env, c, def, argc, argv);
+            else queue_local(env, c, def, argc, argv);
+            gate = GATE_QUEUED;
+        } else if (LIKELY(node_read_at_once(env->node))) {
             if (captures && (def->flags & CMD_READ) != 0 && !quiet) {
                 queue_local(env, c, def, argc, argv);
                 gate = GATE_QUEUED;
@@ -200,7 +211,9 @@ static enum outcome execute(struct cmd_env *env, struct client *c, const struct 
             if (gate == GATE_WAITS) return WAITS;
         }
         if (UNLIKELY(env->monitor_count > 0)) cmd_monitor_show(env, c, def, argc, argv);
-        if (gate == GATE_RUN) {
+        if (gate == GATE_REFUSED) {
+            cmd_barrier_refuse(env, &r); /* nothing has happened */
+        } else if (gate == GATE_RUN) {
             struct cmd_ctx cx = {
                 .env = env, .client = c, .def = def, .argc = argc, .argv = argv, .db = c->db,
                 .reply = &r, .view = node_view(env->node), .key_hash = hash,
@@ -501,6 +514,23 @@ static void hook_barrier(void *ctx, uint64_t barrier)
     cmd_barrier_reached(ctx, barrier);
 }
 
+static void hook_state_replaced(void *ctx, uint64_t old_rev, uint64_t new_rev)
+{
+    struct cmd_env *env = ctx;
+    cmd_hub_replaced(env->hub, old_rev, new_rev);
+}
+
+static void hook_leader_known(void *ctx, bool known)
+{
+    struct cmd_env *env = ctx;
+    cmd_hub_leader_known(env->hub, known);
+}
+
+static void hook_published(void *ctx, uint8_t kind, struct slice channel, struct slice message)
+{
+    cmd_published(ctx, kind, channel, message);
+}
+
 void cmd_env_hooks(struct cmd_env *env, struct node_hooks *out)
 {
     *out = (struct node_hooks){
@@ -513,6 +543,9 @@ void cmd_env_hooks(struct cmd_env *env, struct node_hooks *out)
         .read_done = hook_read_done,
         .uncongested = hook_uncongested,
         .barrier = hook_barrier,
+        .state_replaced = hook_state_replaced,
+        .leader_known = hook_leader_known,
+        .published = hook_published,
     };
 }
 
@@ -581,8 +614,17 @@ void cmd_env_deinit(struct cmd_env *env)
     cmd_table_free(env->table);
 }
 
+static void leader_note(struct cmd_env *env)
+{
+    uint64_t id = raft_leader(node_raft(env->node));
+    if (LIKELY(id == env->leader_id || id == 0)) return;
+    env->leader_id = id;
+    env->leader_changes++;
+}
+
 void cmd_turn(struct cmd_env *env, int64_t now_us)
 {
+    leader_note(env);
     env->now_us = now_us;
     env->now_ms = now_us / 1000;
     if (env->pause_until_ms != 0 && env->now_ms >= env->pause_until_ms) cmd_pause_end(env);

@@ -207,6 +207,47 @@ void cmd_hub_life(struct cmd_hub *hub, struct slice key, const char *what)
     hub_notify_life(hub, key, what);
 }
 
+/* --- a gap in the events, or nobody to tell them ---------------------------------------------------------- */
+
+bool hub_is_leaderless(const struct cmd_hub *hub)
+{
+    return UNLIKELY(hub->is_leaderless) && raft_leader(node_raft(hub->env->node)) == 0;
+}
+
+struct gap {
+    struct cmd_hub *hub;
+    uint64_t old_rev, new_rev;
+};
+
+static void replaced_for(void *ctx, struct client *c)
+{
+    const struct gap *gap = ctx;
+    hub_watch_replaced(gap->hub, c, gap->old_rev, gap->new_rev);
+    hub_reader_replaced(gap->hub, c, gap->old_rev);
+}
+
+/* Channels cannot be resumed: who subscribes to __watch@ or notifications misses the gap. */
+void cmd_hub_replaced(struct cmd_hub *hub, uint64_t old_rev, uint64_t new_rev)
+{
+    ASSERT(old_rev <= new_rev && hub->demoted == NULL);
+    if (old_rev == new_rev || hub->listener_count == 0) return;
+    struct gap gap = { hub, old_rev, new_rev };
+    client_each(hub->env, replaced_for, &gap);
+}
+
+static void leaderless_for(void *ctx, struct client *c)
+{
+    struct cmd_hub *hub = ctx;
+    hub_watch_cancel_all(hub, c);
+    hub_reader_leaderless(hub, c);
+}
+
+void cmd_hub_leader_known(struct cmd_hub *hub, bool known)
+{
+    hub->is_leaderless = !known;
+    if (!known) client_each(hub->env, leaderless_for, hub);
+}
+
 /* --- the turn ------------------------------------------------------------------------------------------- */
 
 void cmd_hub_turn(struct cmd_hub *hub)

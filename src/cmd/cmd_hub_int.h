@@ -14,6 +14,8 @@
  *  H4  Nothing here survives its client: cmd_hub_client_gone drops it before the client goes, so
  *      the pointers to clients below are always good.
  *  H5  listener_count = watchers in both sets + subscriptions; 0 means that an event costs one load.
+ *  H6  While nobody leads (cmd_hub_leader_known) no KV WATCH begins and no reader waits: who is told
+ *      nothing must not take that for "nothing happens".
  */
 #ifndef CMD_HUB_INT_H
 #define CMD_HUB_INT_H
@@ -92,6 +94,7 @@ struct cmd_hub {
     size_t reads; /* under way for watches */
     uint64_t turn;
     int64_t sweep_ms;
+    bool is_leaderless;          /* H6 */
     struct watch_conn *demoted;  /* fell behind in the event at hand */
     struct stream_reader *ready; /* blocked readers that have something */
     struct watch_timers timers;  /* PROGRESS */
@@ -122,6 +125,9 @@ void hub_listen(struct cmd_hub *hub, struct watch_set *set, struct listener *l, 
 void hub_unlisten(struct cmd_hub *hub, struct watch_set *set, struct listener *l);
 void hub_range_copy(struct hub_range *out, const struct cmd_range *from);
 void hub_range_deinit(struct hub_range *r);
+
+/* H6. The node may know of a leader a moment before it tells. */
+bool hub_is_leaderless(const struct cmd_hub *hub);
 
 /* Names of watch streams and channels: `__watch__:p` (default_db), `__watch@3__:p`,
  * `__watchkey__:k`, `__watchkey@3__:k`. The rest borrows from name. False: another name. */
@@ -197,11 +203,16 @@ void hub_watch_event_end(struct cmd_hub *hub, const struct mvcc_event *ev);
 void hub_watch_turn(struct cmd_hub *hub);
 void hub_watch_writable(struct cmd_hub *hub, struct client *c);
 void hub_watch_gone(struct cmd_hub *hub, struct client *c);
+/* Revisions (old_rev, new_rev] had no events: what is live goes on from history. */
+void hub_watch_replaced(struct cmd_hub *hub, struct client *c, uint64_t old_rev, uint64_t new_rev);
+void hub_watch_cancel_all(struct cmd_hub *hub, struct client *c); /* nobody leads */
 
 /* --- cmd_stream.c, cmd_hub_range.c ------------------------------------------------------------------- */
 
 void hub_reader_event(struct cmd_hub *hub, struct listener *l, const struct mvcc_event *ev);
 void hub_reader_turn(struct cmd_hub *hub);
+void hub_reader_replaced(struct cmd_hub *hub, struct client *c, uint64_t old_rev);
+void hub_reader_leaderless(struct cmd_hub *hub, struct client *c); /* answers what waits with CLUSTERDOWN */
 enum err cmd_kv_read(struct cmd_ctx *cx);
 enum err cmd_xrange(struct cmd_ctx *cx);
 enum err cmd_xrevrange(struct cmd_ctx *cx);

@@ -47,16 +47,30 @@ void cmd_queue_local(struct cmd_env *env, struct client *c, enum ticket_kind kin
 
 void cmd_barriers_init(struct cmd_env *env);
 void cmd_barriers_deinit(struct cmd_env *env);
+/* As many reads wait as may: one more is refused (cmd_barrier_refuse), what would queue behind those
+ * of its own client waits until they are answered. */
+bool cmd_barrier_is_full(const struct cmd_env *env);
+void cmd_barrier_refuse(struct cmd_env *env, struct reply *r);
 /* Queues a read. alone: nothing of the client may be pending, and nothing more is executed for it
  * before this is done. */
 void cmd_barrier_read(struct cmd_env *env, struct client *c, const struct cmd_def *def, bool alone,
                       size_t argc, const struct slice *argv);
+/* Behind the client's waiting reads, but needs no barrier of its own. */
+void cmd_barrier_local(struct cmd_env *env, struct client *c, const struct cmd_def *def, size_t argc,
+                       const struct slice *argv);
 void cmd_barrier_raw(struct cmd_env *env, struct client *c, struct chain *bytes_taken);
+/* A transaction that only reads. Only reads of the client may be pending. */
+void cmd_barrier_txn(struct cmd_env *env, struct client *c, struct collect *k_taken, size_t bytes);
 /* Puts the client's waiting reads in front of the operation that it is about to propose. False: it
  * cannot be, the operation has to wait. */
 bool cmd_barrier_convert(struct cmd_env *env, struct client *c);
 void cmd_barrier_reached(struct cmd_env *env, uint64_t barrier);
 void cmd_barrier_turn(struct cmd_env *env); /* gives up what waited too long */
+int64_t cmd_barrier_next_ms(const struct cmd_env *env); /* loop time, INT64_MAX: nothing waits */
+struct cmd_barrier_stats {
+    uint64_t count, bytes, refused, timed_out;
+};
+void cmd_barrier_stats_get(const struct cmd_env *env, struct cmd_barrier_stats *out);
 
 /* --- cmd_multi.c, cmd_txn.c, cmd_txn_reply.c ---------------------------------------------------------------------------- */
 
@@ -71,6 +85,9 @@ bool cmd_multi_writes(const struct client *c); /* something that writes is queue
 void cmd_collect_select(struct cmd_ctx *cx, uint8_t db); /* what follows in MULTI is in db */
 enum err cmd_collect_op(struct cmd_ctx *cx, const struct op *op, bool key2_to_end,
                         const struct cmd_finish *finish, void *data, uint64_t arg) MUST_USE;
+bool cmd_exec_only_reads(const struct client *c); /* EXEC would need no log entry */
+/* A transaction that only reads, at its place: answers, or with e. Frees k. c NULL: only that. */
+void cmd_txn_read(struct cmd_env *env, struct client *c, struct collect *k_taken, enum err e);
 void cmd_txn_element(struct cmd_env *env, const struct ticket *t, uint32_t ordinal,
                      const struct op *op, const struct op_result *res, const struct view *v);
 void cmd_txn_done(struct cmd_env *env, const struct ticket *t, struct client *c, struct reply *r,
@@ -130,6 +147,11 @@ void cmd_hub_free(struct cmd_hub *hub);
 bool cmd_hub_wants_prev(struct cmd_hub *hub, struct slice key);
 void cmd_hub_event(struct cmd_hub *hub, const struct mvcc_event *ev);
 void cmd_hub_life(struct cmd_hub *hub, struct slice key, const char *what);
+/* The state was replaced: revisions (old_rev, new_rev] have no events. */
+void cmd_hub_replaced(struct cmd_hub *hub, uint64_t old_rev, uint64_t new_rev);
+void cmd_hub_leader_known(struct cmd_hub *hub, bool known);
+/* Another member's PUBLISH. */
+void cmd_published(struct cmd_env *env, uint8_t kind, struct slice channel, struct slice message);
 void cmd_hub_turn(struct cmd_hub *hub); /* once a turn, after apply */
 int64_t cmd_hub_next_ms(const struct cmd_hub *hub); /* when it has to be called: loop time, INT64_MAX: no need */
 void cmd_hub_writable(struct cmd_hub *hub, struct client *c); /* its output has drained */
@@ -155,6 +177,14 @@ void latency_turn(struct cmd_env *env); /* at the end of each turn */
 
 /* The field `arguments` of COMMAND DOCS, from the text that the row has. */
 void cmd_reply_arguments(struct reply *r, const struct cmd_def *def);
+
+/* --- cmd_role.c: Redis' replication ----------------------------------------------------------------------- */
+
+enum err cmd_role(struct cmd_ctx *cx);
+enum err cmd_wait(struct cmd_ctx *cx);
+enum err cmd_waitaof(struct cmd_ctx *cx);
+void cmd_info_replication(struct cmd_env *env, struct buf *b);
+void cmd_info_cluster(struct cmd_env *env, struct buf *b);
 
 /* --- cmd_server.c: the slow log --------------------------------------------------------------------------- */
 

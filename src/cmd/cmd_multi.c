@@ -33,6 +33,11 @@ bool cmd_multi_writes(const struct client *c)
     return false;
 }
 
+bool cmd_exec_only_reads(const struct client *c)
+{
+    return c->multi != NULL && !cmd_multi_writes(c);
+}
+
 void cmd_multi_spoil(struct client *c)
 {
     if (c->multi != NULL) c->multi->spoiled = true;
@@ -209,43 +214,9 @@ static enum err collect_queued(struct cmd_ctx *cx, struct collect *k, struct cmd
     return OK;
 }
 
-/* Only reads, no conditions, nothing pending: answered from memory, no log entry. */
-static void exec_reads(struct cmd_ctx *cx, struct collect *k)
-{
-    cx->client->db = k->db_then;
-    reply_array(cx->reply, k->count);
-    for (size_t i = 0; i < k->count; i++) {
-        struct element *el = &k->elements[i];
-        if (el->kind == ELEMENT_RAW) {
-            chain_move(cx->reply->out, &el->out);
-            continue;
-        }
-        struct cmd_ctx inner = {
-            .env = cx->env, .client = cx->client, .def = el->copy->def, .argc = el->copy->argc,
-            .argv = el->copy->argv, .db = el->copy->db, .reply = cx->reply, .view = cx->view,
-            .mode = CMD_MODE_ELEMENT,
-        };
-        cmd_run(&inner);
-        if (UNLIKELY(cmd_output_full(cx->env, cx->client, chain_bytes(cx->reply->out)))) break;
-    }
-    txn_collect_free(k);
-}
-
-static bool only_reads(const struct collect *k)
-{
-    if (k->has_write || k->level->compare_count > 0) return false;
-    for (size_t i = 0; i < k->count; i++) {
-        if (k->elements[i].kind != ELEMENT_LOCAL && k->elements[i].kind != ELEMENT_RAW) return false;
-    }
-    return true;
-}
-
 static enum err exec_collected(struct cmd_ctx *cx, struct collect *k)
 {
-    if (only_reads(k) && cx->client->pending == 0 && node_read_at_once(cx->env->node)) {
-        exec_reads(cx, k);
-        return OK;
-    }
+    if (txn_read_start(cx, k)) return OK;
     struct op op = txn_level_op(k->level, true);
     bool selects = k->selects;
     enum err e = txn_propose(cx, k, &op);

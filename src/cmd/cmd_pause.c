@@ -11,7 +11,7 @@
 
 static bool changes_something(const struct client *c, const struct cmd_def *def)
 {
-    if (def->group == GROUP_PUBSUB) return (def->flags & CMD_READ) != 0; /* PUBLISH */
+    if (def->group == GROUP_PUBSUB) return (def->flags & CMD_ORDERED) != 0; /* PUBLISH */
     if ((def->flags & CMD_WRITE) == 0) return false;
     bool is_exec = c->multi != NULL && (def->flags & CMD_MULTI_NOW) != 0;
     return !is_exec || cmd_multi_writes(c);

@@ -76,11 +76,26 @@ static enum err cmd_unsubscribe(struct cmd_ctx *cx) { return unsubscribe_any(cx,
 static enum err cmd_punsubscribe(struct cmd_ctx *cx) { return unsubscribe_any(cx, TOPIC_PATTERN); }
 static enum err cmd_sunsubscribe(struct cmd_ctx *cx) { return unsubscribe_any(cx, TOPIC_SHARD); }
 
-/* A read of the key space for the dispatcher: behind the client's own writes, in its place in MULTI. */
+/* What the members tell each other; on the wire. */
+enum { PUBLISH_CHANNEL = 0, PUBLISH_SHARD = 1 };
+
+/* Needs no leader: at most once, in order for each subscriber, and no order against writes but those
+ * of its own connection. In a transaction it goes out when that is applied, from this node alone. */
 static enum err publish_any(struct cmd_ctx *cx, bool shard)
 {
-    reply_int(cx->reply, (int64_t)hub_publish(cx->env->hub, shard, cx->argv[1], cx->argv[2]));
+    struct slice channel = cx->argv[1];
+    struct slice message = cx->argv[2];
+    reply_int(cx->reply, (int64_t)hub_publish(cx->env->hub, shard, channel, message));
+    node_publish(cx->env->node, shard ? PUBLISH_SHARD : PUBLISH_CHANNEL, channel, message);
     return OK;
+}
+
+/* A kind that this version does not know is nobody's here. */
+void cmd_published(struct cmd_env *env, uint8_t kind, struct slice channel, struct slice message)
+{
+    if (kind == PUBLISH_CHANNEL || kind == PUBLISH_SHARD) {
+        (void)hub_publish(env->hub, kind == PUBLISH_SHARD, channel, message);
+    }
 }
 
 static enum err cmd_publish(struct cmd_ctx *cx) { return publish_any(cx, false); }
@@ -145,7 +160,7 @@ static enum err cmd_pubsub_help(struct cmd_ctx *cx)
 /* --- rows -------------------------------------------------------------------------------------- */
 
 #define SUBS (CMD_CONN | CMD_DRAIN | CMD_NO_MULTI | CMD_PUBSUB)
-#define PUBLISHES (CMD_READ | CMD_TXN | CMD_FAST)
+#define PUBLISHES (CMD_CONN | CMD_ORDERED | CMD_TXN | CMD_FAST)
 #define LOOKS (CMD_CONN | CMD_FAST)
 
 const struct cmd_def cmd_pubsub_defs[] = {

@@ -2,6 +2,7 @@
 #include "cmd/cmd_int.h"
 
 #include "base/glob.h"
+#include "node/node_snapshot.h"
 
 #include <stdio.h>
 #include <sys/resource.h>
@@ -43,10 +44,14 @@ static void info_server(struct cmd_env *env, struct buf *b)
     buf_printf(b, "redis_version:%s\r\nredis_git_sha1:00000000\r\nredis_git_dirty:0\r\nredis_mode:standalone\r\n"
                "cordis_version:%s\r\nos:Linux\r\narch_bits:64\r\nmultiplexing_api:epoll\r\nprocess_id:%ld\r\n"
                "run_id:%s\r\ntcp_port:%u\r\nserver_time_usec:%lld\r\nuptime_in_seconds:%lld\r\n"
-               "uptime_in_days:%lld\r\nhz:10\r\nexecutable:%s\r\nconfig_file:%s\r\n",
+               "uptime_in_days:%lld\r\nhz:10\r\nexecutable:%s\r\nconfig_file:%s\r\ncluster_id:%llu\r\nmember_id:%llu\r\n"
+               "member_name:%s\r\nraft_term:%llu\r\nraft_index:%llu\r\n",
                i->redis_version, i->version, (long)getpid(), i->run_id, i->port,
                (long long)node_wall_ms(env->node) * 1000, (long long)up_s, (long long)(up_s / 86400), i->executable,
-               i->config_file);
+               i->config_file, (unsigned long long)node_cluster_id(env->node),
+               (unsigned long long)node_member_id(env->node), i->node_name,
+               (unsigned long long)raft_term(node_raft(env->node)),
+               (unsigned long long)raft_commit_index(node_raft(env->node)));
 }
 
 struct client_counts {
@@ -126,17 +131,32 @@ static void info_stats(struct cmd_env *env, struct buf *b)
                (unsigned long long)s->watch_canceled);
 }
 
-static void info_replication(struct cmd_env *env, struct buf *b)
+static void info_peers(struct cmd_env *env, struct buf *b)
 {
-    const struct raft *raft = node_raft(env->node);
-    buf_printf(b, "role:%s\r\nconnected_slaves:0\r\nmaster_failover_state:no-failover\r\nmaster_replid:%s\r\n"
-               "master_repl_offset:%llu\r\nraft_role:%s\r\nraft_term:%llu\r\nraft_commit:%llu\r\n"
-               "raft_applied:%llu\r\nmember_id:%llu\r\ncluster_id:%llu\r\n",
-               raft_role(raft) == RAFT_LEADER ? "master" : "slave", env->info.run_id,
-               (unsigned long long)raft_commit_index(raft), raft_role_name(raft_role(raft)),
-               (unsigned long long)raft_term(raft), (unsigned long long)raft_commit_index(raft),
-               (unsigned long long)raft_applied_index(raft), (unsigned long long)node_member_id(env->node),
-               (unsigned long long)node_cluster_id(env->node));
+    struct cmd_peers p = { .tls = false };
+    if (env->io.peers != NULL) env->io.peers(env->io.ctx, &p);
+    buf_printf(b, "peers_connected:%zu\r\npeers_accepted:%zu\r\npeers_refused:%llu\r\npeers_reconnects:%llu\r\n"
+               "peers_dropped_messages:%llu\r\npeers_sent_messages:%llu\r\npeers_sent_bytes:%llu\r\n"
+               "peers_received_messages:%llu\r\npeers_received_bytes:%llu\r\n",
+               p.connected_count, p.accepted_count, (unsigned long long)p.refused, (unsigned long long)p.reconnects,
+               (unsigned long long)p.dropped_messages, (unsigned long long)p.sent_messages,
+               (unsigned long long)p.sent_bytes, (unsigned long long)p.received_messages,
+               (unsigned long long)p.received_bytes);
+    buf_printf(b, "peers_tls:%d\r\npeers_tls_generation:%llu\r\npeers_tls_handshakes:%llu\r\n"
+               "peers_tls_refused:%llu\r\npeers_tls_reload_failures:%llu\r\npeers_tls_connections:%zu\r\n"
+               "peers_tls_old_connections:%zu\r\npeers_tls_expires:%lld\r\n",
+               p.tls, (unsigned long long)p.tls_generation, (unsigned long long)p.tls_handshakes,
+               (unsigned long long)p.tls_refused, (unsigned long long)p.tls_reload_failures, p.tls_conn_count,
+               p.tls_old_conn_count, (long long)p.tls_expires_s);
+    struct node_snapshot_stats st;
+    node_snapshot_stats_of(env->node, &st);
+    buf_printf(b, "snapshots_sent:%llu\r\nsnapshots_send_failed:%llu\r\nsnapshots_sent_bytes:%llu\r\n"
+               "snapshots_installed:%llu\r\nsnapshots_receive_failed:%llu\r\nsnapshots_received_bytes:%llu\r\n"
+               "snapshots_log_entries_read:%llu\r\nsnapshot_sending_to:%llu\r\nsnapshot_receiving:%d\r\n",
+               (unsigned long long)st.sent, (unsigned long long)st.send_failed, (unsigned long long)st.sent_bytes,
+               (unsigned long long)st.installed, (unsigned long long)st.receive_failed,
+               (unsigned long long)st.received_bytes, (unsigned long long)st.entries_read,
+               (unsigned long long)st.sending_to, st.receiving);
 }
 
 static void info_cpu(struct cmd_env *env, struct buf *b)
@@ -169,12 +189,6 @@ static void info_commandstats(struct cmd_env *env, struct buf *b)
     }
 }
 
-static void info_cluster(struct cmd_env *env, struct buf *b)
-{
-    (void)env;
-    buf_printf(b, "cluster_enabled:0\r\n");
-}
-
 static void info_keyspace(struct cmd_env *env, struct buf *b)
 {
     struct view v = node_view(env->node);
@@ -197,11 +211,12 @@ static const struct {
     { "memory", "Memory", info_memory, true },
     { "persistence", "Persistence", info_persistence, true },
     { "stats", "Stats", info_stats, true },
-    { "replication", "Replication", info_replication, true },
+    { "replication", "Replication", cmd_info_replication, true },
+    { "peers", "Peers", info_peers, true },
     { "cpu", "CPU", info_cpu, true },
     { "store", "Store", info_store, true },
     { "commandstats", "Commandstats", info_commandstats, false },
-    { "cluster", "Cluster", info_cluster, true },
+    { "cluster", "Cluster", cmd_info_cluster, true },
     { "keyspace", "Keyspace", info_keyspace, true },
 };
 
@@ -228,7 +243,7 @@ static enum err cmd_info(struct cmd_ctx *cx)
     return OK;
 }
 
-/* --- TIME, ROLE, WAIT -------------------------------------------------------------------------------- */
+/* --- TIME, LASTSAVE -------------------------------------------------------------------------------- */
 
 static enum err cmd_time(struct cmd_ctx *cx)
 {
@@ -237,38 +252,6 @@ static enum err cmd_time(struct cmd_ctx *cx)
     reply_array(cx->reply, 2);
     reply_bulk_int(cx->reply, wall_ms / 1000);
     reply_bulk_int(cx->reply, wall_ms % 1000 * 1000 + us);
-    return OK;
-}
-
-static enum err cmd_role(struct cmd_ctx *cx)
-{
-    const struct raft *raft = node_raft(cx->env->node);
-    reply_array(cx->reply, 3);
-    reply_bulk_cstr(cx->reply, "master");
-    reply_int(cx->reply, (int64_t)raft_commit_index(raft));
-    reply_array(cx->reply, 0);
-    return OK;
-}
-
-/* Every answered write is on a majority: there is nothing to wait for, and no further replica. */
-static enum err cmd_wait(struct cmd_ctx *cx)
-{
-    int64_t replicas = 0;
-    int64_t timeout = 0;
-    TRY(i64_parse(cx->argv[1], &replicas));
-    if (i64_parse(cx->argv[2], &timeout) != OK || timeout < 0) {
-        reply_error(cx->reply, "ERR", timeout < 0 ? "timeout is negative" : "timeout is not an integer or out of range");
-        return OK;
-    }
-    reply_int(cx->reply, 0);
-    return OK;
-}
-
-static enum err cmd_waitaof(struct cmd_ctx *cx)
-{
-    reply_array(cx->reply, 2);
-    reply_int(cx->reply, 1);
-    reply_int(cx->reply, 0);
     return OK;
 }
 
@@ -432,12 +415,13 @@ const struct cmd_def cmd_server_defs[] = {
       .summary = "Returns the server's time." },
     { .name = "role", .run = cmd_role, .arity = 1, .flags = CONN, SERVER, .since = "2.8.12", .args = "",
       .summary = "Returns the role of the node." },
-    { .name = "wait", .run = cmd_wait, .arity = 3, .flags = CONN | CMD_BLOCKING, .group = GROUP_GENERIC,
+    { .name = "wait", .run = cmd_wait, .arity = 3, .flags = CONN | CMD_BLOCKING | CMD_DRAIN, .group = GROUP_GENERIC,
       .since = "3.0.0", .args = "numreplicas timeout",
-      .summary = "Returns 0 at once: an answered write is already on a majority." },
-    { .name = "waitaof", .run = cmd_waitaof, .arity = 4, .flags = CONN | CMD_BLOCKING, .group = GROUP_GENERIC,
-      .since = "7.2.0", .args = "numlocal numreplicas timeout",
-      .summary = "Returns at once: an answered write is already synced." },
+      .summary = "Returns at once how many other voters surely have the connection's writes: a majority, but one, "
+                 "or more." },
+    { .name = "waitaof", .run = cmd_waitaof, .arity = 4, .flags = CONN | CMD_BLOCKING | CMD_DRAIN,
+      .group = GROUP_GENERIC, .since = "7.2.0", .args = "numlocal numreplicas timeout",
+      .summary = "Returns at once: 1, and as WAIT: an answered write is already synced." },
     { .name = "lastsave", .run = cmd_lastsave, .arity = 1, .flags = CONN, SERVER, .since = "1.0.0", .args = "",
       .summary = "Returns the present time: every answered write is saved." },
     { .name = "slowlog", .arity = -2, .flags = CMD_CONN | CMD_CONTAINER, SERVER, .since = "2.2.12", .args = "",

@@ -195,6 +195,7 @@ static bool source_is_full(const struct stream_source *s)
 }
 
 enum pass { PASS_DONE, PASS_HISTORY, PASS_COMPACTED };
+enum finish { FINISH_REPLY, FINISH_COMPACTED, FINISH_LEADERLESS };
 
 /* Goes on with the pass as far as memory reaches. PASS_HISTORY: rd->scan is to be read. */
 static enum pass reader_pass(struct stream_reader *rd)
@@ -217,13 +218,13 @@ static enum pass reader_pass(struct stream_reader *rd)
 static void pass_read(struct cmd_env *env, struct client *c, const struct store_read *read, void *data);
 
 /* Writes the reply, the client goes on, the reader is gone. */
-static void reader_finish(struct stream_reader *rd, struct client *c, bool compacted)
+static void reader_finish(struct stream_reader *rd, struct client *c, enum finish finish)
 {
     struct reply r = client_reply(rd->hub->env, c);
-    if (compacted) {
-        hub_reply_compacted(rd->hub, &r, rd->sources[rd->at].next_rev);
-    } else {
-        reader_reply(rd, &r);
+    switch (finish) {
+    case FINISH_REPLY: reader_reply(rd, &r); break;
+    case FINISH_COMPACTED: hub_reply_compacted(rd->hub, &r, rd->sources[rd->at].next_rev); break;
+    case FINISH_LEADERLESS: reply_err(&r, ERR_CLUSTERDOWN); break;
     }
     struct cmd_env *env = rd->hub->env;
     env->stats.errors += r.error_count;
@@ -254,19 +255,21 @@ static void reader_go_on(struct stream_reader *rd, struct client *c)
             return;
         }
         if (pass == PASS_COMPACTED || entry_count(rd) > 0) {
-            reader_finish(rd, c, pass == PASS_COMPACTED);
+            reader_finish(rd, c, pass == PASS_COMPACTED ? FINISH_COMPACTED : FINISH_REPLY);
             return;
         }
         if (rd->to_rev == now_rev(rd)) break;
         rd->at = 0;
         rd->to_rev = now_rev(rd);
     }
-    if (rd->blocks && !rd->timed_out) {
+    if (rd->blocks && !rd->timed_out && hub_is_leaderless(rd->hub)) {
+        reader_finish(rd, c, FINISH_LEADERLESS);
+    } else if (rd->blocks && !rd->timed_out) {
         reader_wait(rd);
-        return;
+    } else {
+        timeout_entries(rd);
+        reader_finish(rd, c, FINISH_REPLY);
     }
-    timeout_entries(rd);
-    reader_finish(rd, c, false);
 }
 
 static void pass_read(struct cmd_env *env, struct client *c, const struct store_read *read, void *data)
@@ -283,7 +286,7 @@ static void pass_read(struct cmd_env *env, struct client *c, const struct store_
     enum hub_scan_end end = hub_read_take(rd->hub, read, &rd->scan, take_entry, s);
     s->next_rev = rd->scan.next_rev;
     if (end == SCAN_COMPACTED) {
-        reader_finish(rd, c, true);
+        reader_finish(rd, c, FINISH_COMPACTED);
     } else {
         reader_go_on(rd, c);
     }
@@ -299,7 +302,7 @@ static void reader_timeout(struct cmd_env *env, struct client *c)
     wait_end(rd);
     rd->sources[0].next_rev = MAX(rd->sources[0].next_rev, now_rev(rd) + 1); /* nothing came */
     timeout_entries(rd);
-    reader_finish(rd, c, false);
+    reader_finish(rd, c, FINISH_REPLY);
 }
 
 static void reader_cancel(struct cmd_env *env, struct client *c)
@@ -315,19 +318,47 @@ static void reader_cancel(struct cmd_env *env, struct client *c)
 
 /* --- waking ----------------------------------------------------------------------------------------- */
 
+static void reader_wake(struct stream_reader *rd, uint64_t rev)
+{
+    if (rd->is_ready) return;
+    rd->is_ready = true;
+    rd->wake_rev = rev;
+    rd->next_ready = rd->hub->ready;
+    rd->hub->ready = rd;
+}
+
 void hub_reader_event(struct cmd_hub *hub, struct listener *l, const struct mvcc_event *ev)
 {
     struct stream_source *s = CONTAINER_OF(l, struct stream_source, listener);
-    struct stream_reader *rd = s->reader;
-    if (rd->is_ready || ev->rev < s->next_rev) return;
-    rd->is_ready = true;
-    rd->wake_rev = ev->rev;
-    rd->next_ready = hub->ready;
-    hub->ready = rd;
+    (void)hub;
+    if (ev->rev >= s->next_rev) reader_wake(s->reader, ev->rev);
 }
 
-/* All sources were waiting, so none has missed anything before wake_rev; and what this turn applied
- * is in memory still. */
+/* NULL: the client waits for nothing of the kind. */
+static struct stream_reader *reader_of(const struct client *c)
+{
+    if (!c->blocked || c->block->timeout != reader_timeout || c->closing) return NULL;
+    struct stream_reader *rd = c->block->data;
+    return rd->is_waiting ? rd : NULL;
+}
+
+/* What there is behind old_rev came without events: it has to look. */
+void hub_reader_replaced(struct cmd_hub *hub, struct client *c, uint64_t old_rev)
+{
+    struct stream_reader *rd = reader_of(c);
+    (void)hub;
+    if (rd != NULL) reader_wake(rd, old_rev + 1);
+}
+
+/* One that is to be told of an event in this turn gets that. */
+void hub_reader_leaderless(struct cmd_hub *hub, struct client *c)
+{
+    struct stream_reader *rd = reader_of(c);
+    (void)hub;
+    if (rd != NULL && !rd->is_ready) reader_finish(rd, c, FINISH_LEADERLESS);
+}
+
+/* All sources were waiting, so none has missed anything before wake_rev. */
 void hub_reader_turn(struct cmd_hub *hub)
 {
     while (hub->ready != NULL) {

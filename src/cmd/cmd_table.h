@@ -33,6 +33,7 @@ enum cmd_flag {
     CMD_SECRET = 32768,  /* arguments never go to slow log or monitor: AUTH, HELLO, CONFIG SET */
     CMD_COLLECT_NOW = 65536, /* inside MULTI: takes effect while EXEC is being put together: SELECT */
     CMD_NO_PAUSE = 131072, /* runs in spite of CLIENT PAUSE */
+    CMD_ORDERED = 262144, /* a CMD_CONN that takes effect behind what its client asked for before */
 };
 
 /* Groups for COMMAND DOCS and ACL categories. */

@@ -33,6 +33,7 @@ void txn_collect_free(struct collect *k)
         chain_deinit(&el->out);
     }
     mem_free(k->elements);
+    buf_deinit(&k->compares);
     mem_free(k);
 }
 
@@ -87,12 +88,16 @@ enum err cmd_collect_op(struct cmd_ctx *cx, const struct op *op, bool key2_to_en
     return OK;
 }
 
+bool txn_reads_string(const struct cmd_def *def)
+{
+    return def->group == GROUP_STRING && def->keys.first == 1 && def->keys.last == 1;
+}
+
 /* A read, or a command about the connection: only its place is replicated. */
 void txn_collect_local(struct collect *k, struct cmd_copy *copy_taken)
 {
     struct op op = { .kind = OP_LOCAL, .db = copy_taken->db };
-    if (copy_taken->def->group == GROUP_STRING && copy_taken->def->keys.first == 1 &&
-        copy_taken->def->keys.last == 1) {
+    if (txn_reads_string(copy_taken->def)) {
         op.key = copy_taken->argv[1];
         op.fields = FIELD_KEY;
     }
@@ -242,7 +247,7 @@ static enum err branch_op(struct cmd_ctx *cx, struct collect *k, size_t argc,
         *answered = true;
         return OK;
     }
-    if ((def->flags & CMD_READ) != 0) {
+    if ((def->flags & CMD_WRITE) == 0) {
         txn_collect_local(k, cmd_copy_new(def, cx->db, argc, argv));
         return OK;
     }
@@ -314,6 +319,7 @@ enum err txn_propose(struct cmd_ctx *cx, struct collect *k, struct op *op)
         .client_id = cx->client->handle, .kind = TICKET_TXN, .row = &txn_row, .data = k,
         .flags = client_is_quiet(cx->client),
     };
+    ASSERT(cx->client->barrier_pending == 0);
     cx->client->write_batch = (uint32_t)node_batch_number(cx->env->node);
     TRY(node_propose(cx->env->node, op, false, &t));
     cx->client->pending++;
@@ -406,13 +412,14 @@ static enum err txn_one_shot(struct cmd_ctx *cx)
     struct cmd_ctx inner = *cx;
     inner.collect = k;
     enum err e = txn_parse(&inner, k, &answered);
-    if (e == OK && !answered) {
+    bool taken = e == OK && !answered && txn_read_start(cx, k);
+    if (e == OK && !answered && !taken) {
         struct op op = txn_level_op(&l, false);
         e = txn_propose(cx, k, &op);
-        answered = e != OK;
+        taken = e == OK;
     }
     txn_level_deinit(&l);
-    if (e != OK || answered) txn_collect_free(k);
+    if (!taken) txn_collect_free(k);
     return e;
 }
 

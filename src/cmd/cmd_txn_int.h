@@ -70,6 +70,9 @@ struct collect {
     bool selects;
     uint32_t proposed;   /* operations that the running handler has added */
     size_t out_bytes;    /* of the elements' replies so far */
+    bool quiet;          /* only reads: CLIENT REPLY */
+    struct buf compares; /* only reads: taken over from the level */
+    uint32_t compare_count;
 };
 
 /* --- cmd_txn.c ------------------------------------------------------------------------------ */
@@ -79,6 +82,8 @@ struct element *txn_element_add(struct collect *k, enum element_kind kind);
 void txn_collect_free(struct collect *k);
 void txn_compare_add(struct level *l, uint8_t db, const struct op_compare *cmp, bool end_to_end);
 void txn_collect_local(struct collect *k, struct cmd_copy *copy_taken);
+/* The read is of one string: its key must not hold anything else. */
+bool txn_reads_string(const struct cmd_def *def);
 /* Runs a writing handler so that it adds its operation; what it answers at once is kept. Returns
  * false if it answered with an error. */
 bool txn_collect_write(struct cmd_ctx *outer, struct collect *k, const struct cmd_def *def,
@@ -90,6 +95,19 @@ enum err txn_propose(struct cmd_ctx *cx, struct collect *k, struct op *op);
 /* Does this TXN line stand for itself (THEN, or ELSE with operations), or is it an interactive one? */
 bool txn_is_line(const struct cmd_ctx *cx);
 enum err cmd_txn(struct cmd_ctx *cx);
+
+/* --- cmd_txn_read.c: transactions that only read -------------------------------------------- */
+
+/* True: taken over, answered now or when its barrier is reached; or refused. False: it writes, or the
+ * client's operations are on their way: it has to be proposed. */
+bool txn_read_start(struct cmd_ctx *cx, struct collect *k);
+
+/* --- cmd_txn_reply.c -------------------------------------------------------------------------- */
+
+/* The reply of the whole: the elements have theirs. */
+void txn_reply(struct collect *k, struct reply *r, const struct op_result *res);
+/* The SELECTs that ran count now. */
+void txn_select(struct client *c, const struct collect *k, const struct op_result *res);
 
 /* --- cmd_multi.c ---------------------------------------------------------------------------- */
 

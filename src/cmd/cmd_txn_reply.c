@@ -149,25 +149,8 @@ static void reply_exec(struct collect *k, struct reply *r, const struct op_resul
     }
 }
 
-/* The SELECTs that ran count now, and the client's next commands may run. */
-static void select_done(struct cmd_env *env, struct client *c, const struct collect *k,
-                        const struct op_result *res)
+void txn_reply(struct collect *k, struct reply *r, const struct op_result *res)
 {
-    if (!k->selects) return;
-    if (res->err == OK && !watch_failed(k, res)) c->db = res->txn_succeeded ? k->db_then : k->db_else;
-    client_unblock(env, c);
-}
-
-void cmd_txn_done(struct cmd_env *env, const struct ticket *t, struct client *c, struct reply *r,
-                  const struct op *op, const struct op_result *res, const struct view *v)
-{
-    (void)op;
-    (void)v;
-    struct collect *k = t->data;
-    if (c == NULL) {
-        txn_collect_free(k);
-        return;
-    }
     if (res->err != OK) {
         element_error(r, res);
     } else if (k->exec) {
@@ -183,6 +166,24 @@ void cmd_txn_done(struct cmd_env *env, const struct ticket *t, struct client *c,
         reply_bulk_cstr(r, "responses");
         reply_tree(k, r, 0, k->count, 0, !res->txn_succeeded);
     }
-    select_done(env, c, k, res);
+}
+
+void txn_select(struct client *c, const struct collect *k, const struct op_result *res)
+{
+    if (!k->selects || res->err != OK || watch_failed(k, res)) return;
+    c->db = res->txn_succeeded ? k->db_then : k->db_else;
+}
+
+void cmd_txn_done(struct cmd_env *env, const struct ticket *t, struct client *c, struct reply *r,
+                  const struct op *op, const struct op_result *res, const struct view *v)
+{
+    (void)op;
+    (void)v;
+    struct collect *k = t->data;
+    if (c != NULL) {
+        txn_reply(k, r, res);
+        txn_select(c, k, res);
+        if (k->selects) client_unblock(env, c); /* the client's next commands may run */
+    }
     txn_collect_free(k);
 }

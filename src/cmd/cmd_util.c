@@ -15,6 +15,7 @@ struct cmd_copy *cmd_copy_new(const struct cmd_def *def, uint8_t db, size_t argc
     copy->def = def;
     copy->argc = argc;
     copy->db = db;
+    copy->quiet = false;
     uint8_t *text = (uint8_t *)copy + text_at;
     for (size_t i = 0; i < argc; i++) {
         copy->argv[i] = (struct slice){ text, argv[i].len };

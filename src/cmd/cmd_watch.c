@@ -228,6 +228,41 @@ void hub_watch_event_end(struct cmd_hub *hub, const struct mvcc_event *ev)
     }
 }
 
+void hub_watch_replaced(struct cmd_hub *hub, struct client *c, uint64_t old_rev, uint64_t new_rev)
+{
+    struct watch_conn *conn = c->watches;
+    for (size_t i = 0; conn != NULL && i < conn->count; i++) {
+        if (conn->watches[i]->next_rev <= new_rev) watch_demote(hub, conn->watches[i], old_rev + 1);
+    }
+}
+
+/* Where a canceled watch may be resumed. A SNAPSHOT that is not complete has to be begun again. */
+static uint64_t watch_resume_rev(const struct kv_watch *w, uint64_t now_rev)
+{
+    switch (w->phase) {
+    case PHASE_LIVE: return MAX(w->next_rev, now_rev + 1);
+    case PHASE_SNAPSHOT: return w->snapshot_rev;
+    case PHASE_BEHIND: return w->next_rev;
+    }
+    return 0;
+}
+
+/* One whose connection does not take pushes now (HELLO 2) cannot be told: it goes on when it does. */
+void hub_watch_cancel_all(struct cmd_hub *hub, struct client *c)
+{
+    struct watch_conn *conn = c->watches;
+    if (conn == NULL || c->closing || c->proto < 3) return;
+    uint64_t now_rev = mvcc_rev(state_mvcc(node_state(hub->env->node)));
+    char reason[64];
+    snprintf(reason, sizeof reason, "%s %s", err_prefix(ERR_CLUSTERDOWN), err_text(ERR_CLUSTERDOWN));
+    for (size_t i = 0; i < conn->count; i++) {
+        const struct kv_watch *w = conn->watches[i];
+        watch_push_note(hub, conn->watches[i], watch_resume_rev(w, now_rev), "canceled", reason);
+    }
+    hub->env->stats.watch_canceled += conn->count;
+    hub_watch_gone(hub, c);
+}
+
 void watch_promote(struct cmd_hub *hub, struct kv_watch *w)
 {
     ASSERT(w->next_rev > mvcc_rev(state_mvcc(node_state(hub->env->node))));
@@ -303,6 +338,10 @@ static bool watch_refused(struct cmd_ctx *cx, const struct watch_args *a)
     }
     if (a->id != 0 && conn != NULL && watch_find(conn, a->id) != NULL) {
         reply_error(cx->reply, "ERR", "duplicate watch id");
+        return true;
+    }
+    if (hub_is_leaderless(hub)) {
+        reply_err(cx->reply, ERR_CLUSTERDOWN);
         return true;
     }
     if (a->has_from && a->from_rev < mvcc_compacted(state_mvcc(cx->view.state))) {

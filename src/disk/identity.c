@@ -95,12 +95,34 @@ enum err identity_save(const struct disk_io *io, const char *dir, const struct i
 
 /* --- claiming a directory ------------------------------------------------------------------- */
 
+struct names {
+    size_t strangers;
+    bool lock; /* another process is, or was, about to use the directory */
+};
+
+/* "lost+found" is what a file system of its own begins with. */
 static int count_name(void *arg, const char *name)
 {
-    if (strcmp(name, "LOCK") == 0 || strcmp(name, "identity.tmp") == 0) return 0;
-    size_t *count = arg;
-    *count += 1;
+    struct names *names = arg;
+    bool lock = strcmp(name, "LOCK") == 0;
+    names->lock = names->lock || lock;
+    bool known = lock || strcmp(name, "identity.tmp") == 0 || strcmp(name, "lost+found") == 0;
+    if (!known) names->strangers++;
     return 0;
+}
+
+enum err identity_refuse_strangers(const struct disk_io *io, const char *dir, bool locked,
+                                   struct errmsg *em)
+{
+    struct identity id;
+    if (identity_load(io, dir, &id, em) != ERR_NOT_FOUND) return OK;
+    struct names names = { 0 };
+    int failed = io->list(io->ctx, dir, count_name, &names);
+    if (failed < 0) return disk_error(em, "list", dir, failed);
+    if (names.strangers == 0 || (!locked && names.lock)) return OK;
+    errmsg_set(em, "%s is not empty and has no file 'identity': refusing to use it. "
+               "Give --dir an empty directory, or put the identity file back", dir);
+    return ERR_CONFIG;
 }
 
 static uint64_t id_of(uint64_t random)
@@ -114,14 +136,7 @@ enum err identity_claim(const struct disk_io *io, const char *dir, const uint64_
 {
     enum err e = identity_load(io, dir, out, em);
     if (e != ERR_NOT_FOUND) return e;
-    size_t count = 0;
-    int failed = io->list(io->ctx, dir, count_name, &count);
-    if (failed < 0) return disk_error(em, "list", dir, failed);
-    if (count > 0) {
-        errmsg_set(em, "%s is not empty and has no file 'identity': refusing to use it. "
-                   "Give --dir an empty directory, or put the identity file back", dir);
-        return ERR_CONFIG;
-    }
+    TRY(identity_refuse_strangers(io, dir, true, em));
     const struct identity fresh = { id_of(random[0]), id_of(random[1]), id_of(random[2]), 0, false };
     TRY(identity_save(io, dir, &fresh, em));
     *out = fresh;

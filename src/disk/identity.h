@@ -32,6 +32,11 @@ enum err identity_load(const struct disk_io *io, const char *dir, struct identit
 /* Replaces the file: written beside it, synced, renamed, the directory synced. */
 enum err identity_save(const struct disk_io *io, const char *dir, const struct identity *id,
                        struct errmsg *em) MUST_USE;
+/* ERR_CONFIG if there is no identity, but files of others: they are not ours to write over. To be
+ * asked before the directory is locked, so that not even a lock is left in a foreign one, and again
+ * when it is: without the lock another process may be making the identity, which is no error. */
+enum err identity_refuse_strangers(const struct disk_io *io, const char *dir, bool locked,
+                                   struct errmsg *em) MUST_USE;
 /* Loads it; or, in an empty directory, makes one with ids of these random numbers that is not ready,
  * and saves it, so that the next start finds the same ids. ERR_CONFIG if there are files of others. */
 enum err identity_claim(const struct disk_io *io, const char *dir, const uint64_t random[3],

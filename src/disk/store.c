@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "disk/store_int.h"
 #include "disk/store_process.h"
 
@@ -43,18 +44,23 @@ void store_write_failed(struct store *s, const char *what, const struct errmsg *
 static void write_synced(struct store *s, struct store_db *db, leveldb_writebatch_t *batch)
 {
     struct errmsg em;
-    if (s->dead || store_failed(s, NULL) != OK) return;
+    if (s->dead || store_gave_up(s) || store_failed(s, NULL) != OK) return;
     enum err e = store_db_write(db, batch, &em);
     if (e == OK) {
         STORE_STAT_ADD(s, write_count, 1);
         return;
     }
-    if (!s->options.expendable) {
-        store_write_failed(s, "write failed, nothing is lost, the log has it: ", &em);
+    if (s->options.expendable) {
+        s->failure_em = em;
+        __atomic_store_n(&s->failure, (uint32_t)e, __ATOMIC_SEQ_CST);
         return;
     }
-    s->failure_em = em;
-    __atomic_store_n(&s->failure, (uint32_t)e, __ATOMIC_SEQ_CST);
+    if (e == ERR_NOSPACE && __atomic_load_n(&s->leaving, __ATOMIC_SEQ_CST)) {
+        log_warning("checkpoint skipped, nothing is lost, the log has it reason=\"%s\"", em.text);
+        __atomic_store_n(&s->gave_up, true, __ATOMIC_SEQ_CST);
+        return;
+    }
+    store_write_failed(s, "write failed, nothing is lost, the log has it: ", &em);
 }
 
 enum err store_failed(const struct store *s, struct errmsg *em)
@@ -74,7 +80,7 @@ void store_write_meta(struct store *s, leveldb_writebatch_t *batch,
 {
     store_marker_add(batch, next);
     write_synced(s, &s->meta, batch);
-    s->marker = *next;
+    if (!store_gave_up(s)) s->marker = *next;
 }
 
 void store_floor_add(leveldb_writebatch_t *batch, uint64_t floor_rev)
@@ -109,9 +115,10 @@ void store_check_files(struct store *s, bool now)
 {
     if (s->dead || (!s->options.manual && !files_check_is_due(s, now))) return;
     uint64_t meta_bytes = 0;
+    uint64_t meta_log_bytes = 0;
     struct errmsg em;
-    enum err e = store_db_files(&s->rows, &s->rows_bytes, &em);
-    if (e == OK) e = store_db_files(&s->meta, &meta_bytes, &em);
+    enum err e = store_db_files(&s->rows, &s->rows_bytes, &s->rows_log_bytes, &em);
+    if (e == OK) e = store_db_files(&s->meta, &meta_bytes, &meta_log_bytes, &em);
     if (e != OK && s->options.expendable) return;
     if (e != OK) store_write_failed(s, "", &em);
     STORE_STAT_SET(s, disk_bytes, s->rows_bytes + meta_bytes);
@@ -214,7 +221,7 @@ static void write_meta(struct store *s)
     }
     store_write_meta(s, out, next);
     leveldb_writebatch_destroy(out);
-    if (s->dead) return;
+    if (s->dead || store_gave_up(s)) return;
     s->rows_written = false;
     s->batches = b->next;
     store_check_files(s, false);
@@ -242,6 +249,28 @@ static bool is_behind(const struct store *s)
            store_backlog_bytes(s) > STORE_BACKLOG_BYTES_NORMAL;
 }
 
+/* Memory is given back, and the next start has less of a log to read. */
+static void become_idle(struct store *s)
+{
+    if (s->rows_log_bytes > STORE_IDLE_LOG_BYTES_MAX && store_failed(s, NULL) == OK) {
+        store_db_flush(&s->rows);
+        store_check_files(s, true);
+    }
+    store_memory_limit(0);
+}
+
+/* There was no room for a write. Exports that wait for their view still get it. */
+static void wait_stopping(struct store *s)
+{
+    for (;;) {
+        uint32_t seen = doorbell_seen(&s->bell);
+        bool stopping = __atomic_load_n(&s->stopping, __ATOMIC_SEQ_CST);
+        store_exports_take(s);
+        if (stopping) return;
+        doorbell_wait(&s->bell, seen);
+    }
+}
+
 /* One batch, then one step of compaction, in turn; compaction waits while much is to be written. */
 static void run(struct store *s)
 {
@@ -254,13 +283,15 @@ static void run(struct store *s)
         adjust_priority(s);
         bool busy = s->batches != NULL;
         if (busy) write_batch(s);
-        if (!is_behind(s)) busy = store_compact_step(s) || busy;
+        if (!store_gave_up(s) && !is_behind(s)) busy = store_compact_step(s) || busy;
+        if (store_gave_up(s)) break;
         if (busy) idle_checks = 0;
         if (busy) continue;
         if (stopping && s->batches == NULL && seen == doorbell_seen(&s->bell)) return;
         if (s->batches != NULL) continue;
         /* LevelDB's thread may still be at work on tables. */
         if (idle_checks >= IDLE_CHECKS_MAX) {
+            become_idle(s);
             doorbell_wait(&s->bell, seen);
             continue;
         }
@@ -268,6 +299,7 @@ static void run(struct store *s)
         doorbell_wait_ms(&s->bell, seen, FILES_CHECK_MS);
         store_check_files(s, false);
     }
+    wait_stopping(s);
 }
 
 bool store_step(struct store *s)
@@ -275,6 +307,7 @@ bool store_step(struct store *s)
     ASSERT(s->options.manual);
     if (s->dead || !s->started) return false;
     take_batches(s);
+    if (store_gave_up(s)) return false;
     bool compact = !s->rows_written && (s->batches == NULL || s->compact_next) && !is_behind(s);
     s->compact_next = false;
     if (compact && store_compact_step(s)) return true;
@@ -431,8 +464,20 @@ static void wait_read(struct store *s)
     nanosleep(&(struct timespec){ .tv_nsec = CLOSE_POLL_NS }, NULL);
 }
 
-static void free_batches(struct store *s)
+void store_stop(struct store *s)
 {
+    __atomic_store_n(&s->leaving, true, __ATOMIC_SEQ_CST);
+}
+
+bool store_gave_up(const struct store *s)
+{
+    return __atomic_load_n(&s->gave_up, __ATOMIC_SEQ_CST);
+}
+
+/* What will not be written any more. */
+static void drop_batches(struct store *s)
+{
+    take_batches(s);
     while (s->batches != NULL) {
         struct store_batch *b = s->batches;
         s->batches = b->next;
@@ -450,10 +495,7 @@ void store_close(struct store *s)
         if (s->reads_out == 0) break;
         wait_read(s);
     }
-    if (s->dead) {
-        take_batches(s);
-        free_batches(s);
-    }
+    if (s->dead || store_gave_up(s)) drop_batches(s);
     ASSERT(s->batches == NULL && s->inbox == NULL && s->exports_out == 0);
     store_close_both(s);
     store_free(s);

@@ -7,14 +7,16 @@
  *          reads from submit until store_poll. Blobs of a batch are released on the loop.
  * USES     base/, mvcc/mvcc_row.h, disk_io.h, workers.h, LevelDB.
  * THREADS  Everything here is called by the loop thread (store_open, store_scan and store_close
- *          block it). One store thread writes; workers read.
+ *          block it). One store thread writes; workers read; during store_scan a thread of its own
+ *          reads ahead. In manual mode there are none of these.
  * LIMITS   STORE_META_NAME_BYTES_MAX; STORE_MARKERS; STORE_BACKLOG_BYTES_NORMAL (there the thread
  *          gets normal priority, if the process may). The caller bounds the backlog.
  * ERRORS   store_open: ERR_CORRUPT (file and what), ERR_LOCKED, ERR_IO. store_scan: ERR_CORRUPT,
  *          ERR_IO, or what a callback returned. A read: ERR_COMPACTED in its result. After start
  *          any failed write or read, and any damage found, calls on_fatal and ends the process
- *          with STORE_EXIT_CODE: LevelDB must not be used after a failed write. Damage that only an
- *          export (store_export.h) found ends the export.
+ *          with STORE_EXIT_CODE: LevelDB must not be used after a failed write. After store_stop a
+ *          write that finds no room is not fatal: it and what follows is dropped, the log has it.
+ *          Damage that only an export (store_export.h) found ends the export.
  *
  * FORMAT   Two databases: rows come in ascending order, and alone in theirs LevelDB never needs to
  *          merge a table with another one. Integers are little-endian unless "be".
@@ -74,7 +76,7 @@ struct store_options {
     bool manual;
 };
 #define STORE_WRITE_BUFFER_BYTES (8u << 20)
-#define STORE_META_BUFFER_BYTES_MAX (1u << 20) /* of meta/, if that of rows/ is not smaller */
+#define STORE_META_BUFFER_BYTES_MAX (256u << 10) /* of meta/, if that of rows/ is not smaller */
 
 struct store_info {
     bool empty; /* made by this call, or no batch was ever written: all below is 0 */
@@ -267,8 +269,14 @@ struct store_stats {
 void store_stats_get(const struct store *s, struct store_stats *out);
 uint64_t store_disk_bytes(const struct store *s);
 
-/* Writes everything submitted, waits for reads, ends the thread, closes. Reads that were finished
- * and not taken are freed; exports must be freed before. NULL is allowed. */
+/* The process is about to end: see ERRORS. */
+void store_stop(struct store *s);
+/* After store_stop: nothing is written any more, no batch will become durable. */
+bool store_gave_up(const struct store *s);
+
+/* Writes everything submitted, as long as there is room (see ERRORS), waits for reads, ends the
+ * thread, closes. Reads that were finished and not taken are freed; exports must be freed before.
+ * NULL is allowed. */
 void store_close(struct store *s);
 
 /* Manual only: half a batch (rows/ or meta/), or one step of compaction; false: there is nothing to

@@ -20,6 +20,8 @@ static enum err db_error(struct errmsg *em, const char *dir, char *text)
     if (strncmp(text, "Corruption", 10) == 0) e = ERR_CORRUPT;
     if (strstr(text, "No such file") != NULL) e = ERR_CORRUPT; /* one that must be there */
     if (strncmp(text, "IO error: lock", 14) == 0) e = ERR_LOCKED;
+    if (strstr(text, strerror(ENOSPC)) != NULL) e = ERR_NOSPACE;
+    if (strstr(text, strerror(EDQUOT)) != NULL) e = ERR_NOSPACE;
     leveldb_free(text);
     return e;
 }
@@ -46,6 +48,7 @@ struct files {
     bool data; /* something of a database */
     uint64_t log_number; /* the newest; 0 none */
     uint64_t bytes;      /* only if asked */
+    uint64_t log_bytes;  /* of all logs, only if asked */
 };
 
 /* What list_files collects. */
@@ -72,7 +75,9 @@ static int list_one(void *ctx, const char *name)
     uint64_t bytes = 0;
     path_of(&l->path, l->dir, name);
     int answer = l->io->path_size(l->io->ctx, (const char *)l->path.at, &bytes);
-    if (answer == 0) files->bytes += bytes; /* else it was just deleted */
+    if (answer < 0) return 0; /* it was just deleted */
+    files->bytes += bytes;
+    if (log) files->log_bytes += bytes;
     return 0;
 }
 
@@ -179,6 +184,16 @@ static enum err prepare_locked(const struct disk_io *io, const char *dir, bool *
     return store_log_trim(io, dir, trimmed_bytes, em);
 }
 
+static enum err open_files(struct store_db *db, struct errmsg *em)
+{
+    char *text = NULL;
+    db->db = leveldb_open(db->options, db->dir, &text);
+    db->log_number = 0;
+    if (text == NULL) return OK;
+    db->db = NULL;
+    return db_error(em, db->dir, text);
+}
+
 enum err store_db_open(struct store_db *db, const struct disk_io *io, const char *dir,
                        size_t write_buffer_bytes, bool *fresh, uint64_t *trimmed_bytes,
                        struct errmsg *em)
@@ -186,17 +201,26 @@ enum err store_db_open(struct store_db *db, const struct disk_io *io, const char
     TRY(prepare_locked(io, dir, fresh, trimmed_bytes, em));
     *db = (struct store_db){ .io = io, .dir = mem_copy(dir, strlen(dir) + 1) };
     set_options(db, write_buffer_bytes, *fresh);
-    char *text = NULL;
-    db->db = leveldb_open(db->options, dir, &text);
-    if (text != NULL) {
-        enum err e = db_error(em, dir, text);
+    enum err e = open_files(db, em);
+    if (e != OK) {
         store_db_close(db);
         return e;
     }
-    /* Nothing to compact there, but from now on LevelDB's thread exists, made by this one: it has
-     * this one's name, priority and signal mask, not those of whoever reads first. */
-    leveldb_compact_range(db->db, "", 0, "", 0);
+    /* From now on LevelDB's thread exists, made by this one: it has this one's name, priority and
+     * signal mask, not those of whoever reads first. */
+    store_db_flush(db);
     return OK;
+}
+
+void store_db_flush(struct store_db *db)
+{
+    leveldb_compact_range(db->db, "", 0, "", 0); /* no key is in there: nothing more to compact */
+}
+
+enum err store_db_reopen(struct store_db *db, struct errmsg *em)
+{
+    leveldb_close(db->db);
+    return open_files(db, em);
 }
 
 enum err store_db_made(struct store_db *db, struct errmsg *em)
@@ -282,17 +306,19 @@ static enum err empty_info_log(const struct disk_io *io, const char *path, struc
     return answer < 0 ? disk_error(em, "truncate", path, answer) : OK;
 }
 
-enum err store_db_files(const struct store_db *db, uint64_t *bytes, struct errmsg *em)
+enum err store_db_files(const struct store_db *db, uint64_t *bytes, uint64_t *log_bytes,
+                        struct errmsg *em)
 {
     struct files files;
     TRY(list_files(db->io, db->dir, true, &files, em));
     CLEANUP(buf_deinit) struct buf path = { 0 };
     path_of(&path, db->dir, "LOG");
-    uint64_t log_bytes = 0;
-    int answer = db->io->path_size(db->io->ctx, (const char *)path.at, &log_bytes);
-    if (answer == 0 && log_bytes > STORE_INFO_LOG_BYTES_MAX) {
+    uint64_t info_bytes = 0;
+    int answer = db->io->path_size(db->io->ctx, (const char *)path.at, &info_bytes);
+    if (answer == 0 && info_bytes > STORE_INFO_LOG_BYTES_MAX) {
         TRY(empty_info_log(db->io, (const char *)path.at, em));
     }
     *bytes = files.bytes;
+    *log_bytes = files.log_bytes;
     return OK;
 }

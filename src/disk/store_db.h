@@ -6,7 +6,7 @@
  * USES     base/, store_log.h, disk_io.h, LevelDB, the files of one directory.
  * THREADS  open, write, compact, files, close: one thread at a time. get and iterators: any.
  * LIMITS   STORE_TABLE_BYTES a table, STORE_INFO_LOG_BYTES_MAX for LevelDB's own log file.
- * ERRORS   ERR_CORRUPT, ERR_LOCKED (another process has it), ERR_IO, with a text.
+ * ERRORS   ERR_CORRUPT, ERR_LOCKED (another process has it), ERR_NOSPACE, ERR_IO, with a text.
  */
 #ifndef DISK_STORE_DB_H
 #define DISK_STORE_DB_H
@@ -39,7 +39,10 @@ enum err store_db_open(struct store_db *db, const struct disk_io *io, const char
                        size_t write_buffer_bytes, bool *fresh, uint64_t *trimmed_bytes,
                        struct errmsg *em) MUST_USE;
 enum err store_db_made(struct store_db *db, struct errmsg *em) MUST_USE;
-/* All iterators and snapshots must be gone. */
+/* Closes and opens again, which lets go of all tables. All iterators and snapshots must be gone.
+ * After an error db must not be used but for store_db_close. */
+enum err store_db_reopen(struct store_db *db, struct errmsg *em) MUST_USE;
+/* Likewise. */
 void store_db_close(struct store_db *db);
 
 /* Synced; also the directory, when LevelDB has begun a new log. After an error the database must
@@ -57,8 +60,12 @@ enum err store_db_iter_error(const leveldb_iterator_t *it, struct errmsg *em) MU
 struct slice store_db_iter_key(const leveldb_iterator_t *it);
 struct slice store_db_iter_value(const leveldb_iterator_t *it);
 
-/* Size of all files; also keeps LevelDB's own log file small. */
-enum err store_db_files(const struct store_db *db, uint64_t *bytes, struct errmsg *em) MUST_USE;
+/* Size of all files, and of the logs among them, which is about what is in memory and not yet in a
+ * table; also keeps LevelDB's own log file small. */
+enum err store_db_files(const struct store_db *db, uint64_t *bytes, uint64_t *log_bytes,
+                        struct errmsg *em) MUST_USE;
+/* Writes what is in memory to a table and begins a new log. An error shows at the next write. */
+void store_db_flush(struct store_db *db);
 
 /* --- keys ------------------------------------------------------------------- */
 

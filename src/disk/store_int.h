@@ -32,17 +32,19 @@
 #define STORE_ROWS_NAME "rows"
 #define STORE_META_NAME "meta"
 
+/* When nothing is to be done for a while, more than this goes from memory to a table. Less stays:
+ * tables are not merged, so they must not become many. */
+#define STORE_IDLE_LOG_BYTES_MAX (512u << 10)
 #define STORE_SLICE_BYTES (256u << 10)
 #define STORE_SLICE_KILLS 512u
 #define STORE_SLICE_DELETES 512u
 #define STORE_RUN_PACKS_MAX 64u
 #define STORE_RECLAIM_SLICE_BYTES (32u << 20)
 #define STORE_RECLAIM_FREED_BYTES_MIN (1u << 20)
-/* Pages of mapped tables that may stay resident: while running, and during the scan at start, where
- * giving them back costs time that somebody waits for. */
+/* Pages of mapped tables that may stay resident: while running, and during the scan at start, which
+ * opens rows/ anew to let go of them. */
 #define STORE_MAPPED_BYTES_MAX (32u << 20)
-#define STORE_MAPPED_SCAN_BYTES_MAX (512u << 20)
-#define STORE_MAPPED_CHECK_BYTES (64u << 20) /* read between two looks */
+#define STORE_MAPPED_SCAN_BYTES_MAX (128u << 20)
 
 struct store_batch {
     struct work work; /* run is NULL: so that store_poll tells it from a read */
@@ -108,6 +110,8 @@ struct store {
     size_t backlog_bytes;
     bool open_done;
     bool started;
+    bool leaving; /* store_stop was called */
+    bool gave_up; /* then a write found no room: nothing is written any more */
     bool stopping;
     struct store_stats stats;
     struct done_queue done;
@@ -119,6 +123,7 @@ struct store {
     struct store_db rows;
     struct store_db meta;
     uint64_t rows_bytes; /* of the files, as old as stats.disk_bytes */
+    uint64_t rows_log_bytes;
     struct store_marker marker; /* the newest written */
     struct store_table table;
     struct store_compactor compactor;
@@ -147,7 +152,7 @@ void store_write_failed(struct store *s, const char *what, const struct errmsg *
 enum err store_open_both(struct store *s, uint64_t *trimmed_bytes, struct errmsg *em) MUST_USE;
 void store_close_both(struct store *s);
 
-/* Synced; fatal if it fails. Once s->dead they do nothing. */
+/* Synced; fatal if it fails, but for s->gave_up. Once s->dead or s->gave_up they do nothing. */
 void store_write_rows(struct store *s, leveldb_writebatch_t *batch);
 /* Adds `next`, which is behind s->marker, and writes to meta/. */
 void store_write_meta(struct store *s, leveldb_writebatch_t *batch,

@@ -42,6 +42,7 @@ struct mvcc {
     uint64_t rev;
     uint32_t last_n; /* of rev's events; 0 if none is known */
     bool loading;
+    struct mem_ahead ahead; /* of entries, while loading */
     uint64_t compacted;
     uint64_t hash;
     uint64_t live_count, live_bytes;

@@ -54,7 +54,7 @@ enum err mvcc_load_row(struct mvcc *m, const struct row *r, struct mvcc_dead *de
         return OK;
     }
     bool with_slot = r->lease != 0 || r->deadline_ms != 0 || r->unix_ms != 0 || r->life_index != 0;
-    (void)mvcc_place_write(m, &place, r, NULL, with_slot, NULL);
+    mem_ahead_note(&m->ahead, mvcc_place_write(m, &place, r, NULL, with_slot, NULL));
     return OK;
 }
 

@@ -31,7 +31,7 @@ static uint8_t interest_wanted(const struct conn *conn)
 
 /* Tells libevent what to watch for, if that changed: never in the life of a connection
  * that keeps reading its answers. */
-void conn_interest_update(struct conn *conn)
+static void interest_update(struct conn *conn)
 {
     uint8_t wanted = interest_wanted(conn);
     if (wanted == conn->interest) return;
@@ -44,6 +44,8 @@ void conn_interest_update(struct conn *conn)
     failed = event_add(&conn->event, NULL);
     ASSERT(failed == 0);
 }
+
+void conn_interest_update(struct conn *conn) { interest_update(conn); }
 
 static void more_add(struct conn *conn)
 {
@@ -135,7 +137,7 @@ static void rest_settle(struct conn *conn)
     } else if (!has(conn, CONN_PAUSED) && held(conn) >= conn->want) {
         more_add(conn);
     }
-    conn_interest_update(conn);
+    interest_update(conn);
 }
 
 static void deliver_held(struct conn *conn)
@@ -164,7 +166,7 @@ static size_t socket_read(struct conn *conn, uint8_t *at, size_t bytes)
     }
     if (got == 0) {
         set(conn, CONN_EOF);
-        conn_interest_update(conn);
+        interest_update(conn);
     } else if (errno != EAGAIN && errno != EINTR) {
         conn_end(conn, CONN_CLOSE_RESET, errno);
     }
@@ -185,7 +187,7 @@ static void read_held(struct conn *conn)
     if (held(conn) == 0) input_free(conn);
     if (got == 0) return;
     if (has(conn, CONN_PAUSED)) {
-        conn_interest_update(conn);
+        interest_update(conn);
     } else {
         deliver_held(conn);
     }
@@ -256,7 +258,7 @@ static void drained_close(struct conn *conn)
 static void output_settle(struct conn *conn)
 {
     size_t left = chain_bytes(&conn->out);
-    conn_interest_update(conn);
+    interest_update(conn);
     if (left == 0 && has(conn, CONN_DRAINING)) {
         drained_close(conn);
         return;
@@ -320,7 +322,7 @@ static void connect_done(struct conn *conn)
         conn_tls_handshake(conn);
         return;
     }
-    conn_interest_update(conn);
+    interest_update(conn);
     if (chain_bytes(&conn->out) != 0 || has(conn, CONN_DRAINING)) conn_dirty(conn);
     if (conn->callbacks->on_open != NULL && !has(conn, CONN_DRAINING)) {
         conn->callbacks->on_open(conn->user, conn);
@@ -365,7 +367,7 @@ void conn_start(struct conn *conn, const struct conn_callbacks *callbacks, void 
     conn->callbacks = callbacks;
     conn->user = user;
     set(conn, CONN_STARTED);
-    conn_interest_update(conn);
+    interest_update(conn);
 }
 
 struct conn *conn_new(struct loop *loop, int fd, const struct conn_callbacks *callbacks,
@@ -446,7 +448,7 @@ void conn_end(struct conn *conn, enum conn_close_reason reason, int error)
     set(conn, CONN_CLOSING);
     conn->reason = (uint8_t)reason;
     conn->error = (int16_t)error;
-    conn_interest_update(conn);
+    interest_update(conn);
     conn_list_add(&loop_of(conn)->closing, conn);
 }
 
@@ -469,7 +471,7 @@ void conn_close_after_flush(struct conn *conn)
 {
     if (has(conn, CONN_CLOSING | CONN_DRAINING)) return;
     set(conn, CONN_DRAINING);
-    conn_interest_update(conn);
+    interest_update(conn);
     conn_dirty(conn);
 }
 
@@ -510,7 +512,7 @@ void conn_pause(struct conn *conn)
 {
     if (has(conn, CONN_PAUSED | CONN_CLOSING)) return;
     set(conn, CONN_PAUSED);
-    conn_interest_update(conn);
+    interest_update(conn);
 }
 
 void conn_resume(struct conn *conn)
@@ -519,7 +521,7 @@ void conn_resume(struct conn *conn)
     unset(conn, CONN_PAUSED);
     if (held(conn) != 0 && held(conn) >= conn->want) more_add(conn);
     if (UNLIKELY(conn->tls != NULL)) conn_tls_read_again(conn);
-    conn_interest_update(conn);
+    interest_update(conn);
 }
 
 void conn_dirty(struct conn *conn)

@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define IDLE_US 500000 /* a sleep of this length means that nothing happens */
 #define NO_DEADLINE INT64_MAX
 
 static int64_t clock_us(void)
@@ -289,6 +290,7 @@ static void sleep_until(struct loop *loop, int64_t due_us, int64_t clock_now_us)
     loop->stats.sleep_count++;
     timer_arm(loop, due_us, clock_now_us);
     events_run(loop, 0);
+    if (clock_us() - clock_now_us >= IDLE_US) chain_pool_trim(&loop->pool);
 }
 
 static bool spin_allowed(const struct loop *loop)

@@ -10,6 +10,8 @@
 
 #define ID_MAX ((1ULL << 53) - 1) /* exact in a double: clients in JavaScript see ids */
 #define RAFT_UNCOMMITTED_SLACK (64u << 20)
+/* More would only make more and smaller appends: what waits for an acknowledgement goes together. */
+#define PEER_APPENDS_IN_FLIGHT 2
 #define REPLAY_POLL_MS 100
 
 static void path_of(const struct node *n, const char *name, char out[DISK_PATH_BYTES_MAX])
@@ -59,29 +61,6 @@ static enum err identity_ready(struct node *n, struct errmsg *em)
     if (n->identity.ready) return OK;
     n->identity.ready = true;
     return identity_save(n->cfg.io, n->cfg.dir, &n->identity, em);
-}
-
-/* Files without an identity are not ours to write over. */
-static int count_name(void *arg, const char *name)
-{
-    if (strcmp(name, "LOCK") == 0 || strcmp(name, "identity.tmp") == 0) return 0;
-    size_t *count = arg;
-    *count += 1;
-    return 0;
-}
-
-static enum err refuse_strangers(struct node *n, struct errmsg *em)
-{
-    const struct disk_io *io = n->cfg.io;
-    struct identity id;
-    if (identity_load(io, n->cfg.dir, &id, em) != ERR_NOT_FOUND) return OK;
-    size_t count = 0;
-    int failed = io->list(io->ctx, n->cfg.dir, count_name, &count);
-    if (failed < 0) return disk_error(em, "list", n->cfg.dir, failed);
-    if (count == 0) return OK;
-    errmsg_set(em, "%s is not empty and has no file 'identity': refusing to use it. "
-               "Give --dir an empty directory, or put the identity file back", n->cfg.dir);
-    return ERR_CONFIG;
 }
 
 /* --- the log ------------------------------------------------------------------------------ */
@@ -196,8 +175,7 @@ static enum err check_joint(struct node *n, struct errmsg *em)
     return ERR_CORRUPT;
 }
 
-static enum err raft_begin(struct node *n, const struct raft_members *members, struct replay *r,
-                           int64_t mono_ms, struct errmsg *em)
+static enum err raft_begin(struct node *n, struct replay *r, int64_t mono_ms, struct errmsg *em)
 {
     const struct wal_found *found = wal_found(n->wal);
     struct raft_config cfg = {
@@ -206,12 +184,12 @@ static enum err raft_begin(struct node *n, const struct raft_members *members, s
         .election_timeout_ms = n->cfg.election_timeout_ms,
         .seed = u64_mix(n->cfg.random[2] + n->identity.incarnation),
         .append_bytes_max = 1u << 20,
-        .inflight_max = RAFT_INFLIGHT_MAX,
+        .inflight_max = PEER_APPENDS_IN_FLIGHT,
         .uncommitted_bytes_max = n->cfg.uncommitted_bytes_max + RAFT_UNCOMMITTED_SLACK,
         .hard = { found->hard.term, found->hard.vote, found->hard.commit },
         .applied_index = state_applied_index(n->state),
         .applied_term = state_applied_term(n->state),
-        .members = members,
+        .members = &n->members,
     };
     n->raft = raft_new(&cfg);
     for (size_t i = 0; i < r->count; i++) {
@@ -239,8 +217,7 @@ static bool swap_finished(struct node *n, struct replay *r)
     return true;
 }
 
-static enum err open_log(struct node *n, bool fresh, const struct raft_members *members,
-                         int64_t mono_ms, struct errmsg *em)
+static enum err open_log(struct node *n, bool fresh, int64_t mono_ms, struct errmsg *em)
 {
     char dir[DISK_PATH_BYTES_MAX];
     path_of(n, "wal", dir);
@@ -252,7 +229,7 @@ static enum err open_log(struct node *n, bool fresh, const struct raft_members *
     n->replay = NULL;
     if (e == OK && !swap_finished(n, &r)) e = check_joint(n, em);
     if (e == OK) e = db_remove_others(n->cfg.io, n->cfg.dir, &n->db, em);
-    if (e == OK) e = raft_begin(n, members, &r, mono_ms, em);
+    if (e == OK) e = raft_begin(n, &r, mono_ms, em);
     replay_free(&r);
     return e;
 }
@@ -365,15 +342,16 @@ static void serve_begin(struct node *n)
 
 static enum err open_all(struct node *n, int64_t mono_ms, struct errmsg *em)
 {
-    TRY(disk_make_dir(n->cfg.io, n->cfg.dir, em));
+    const struct disk_io *io = n->cfg.io;
+    TRY(disk_make_dir(io, n->cfg.dir, em));
+    TRY(identity_refuse_strangers(io, n->cfg.dir, false, em));
     if (!n->cfg.manual) TRY(dirlock_take(n->cfg.dir, &n->lock, em));
-    TRY(refuse_strangers(n, em));
+    TRY(identity_refuse_strangers(io, n->cfg.dir, true, em));
     bool fresh = false;
     TRY(identity_begin(n, &fresh, em));
     n->session = n->identity.incarnation << 32; /* ascending over the lives of this member */
-    struct raft_members members = { .count = 0 };
-    TRY(open_store(n, &members, em));
-    TRY(open_log(n, fresh, &members, mono_ms, em));
+    TRY(open_store(n, &n->members, em));
+    TRY(open_log(n, fresh, mono_ms, em));
     TRY(node_install_open(n, em));
     replay_run(n, false);
     serve_begin(n);
@@ -418,10 +396,11 @@ enum err node_open(const struct node_config *cfg, const struct node_hooks *hooks
 
 static void drain(struct node *n)
 {
+    store_stop(n->store);
     node_seal(n);
     node_forward(n);
     replay_run(n, true);
-    while (n->mark_count >= NODE_CHECKPOINTS_IN_FLIGHT) {
+    while (n->mark_count >= NODE_CHECKPOINTS_IN_FLIGHT && !store_gave_up(n->store)) {
         if (n->cfg.manual) node_disk_step(n);
         node_store_poll(n);
     }
@@ -460,6 +439,15 @@ static void free_memory(struct node *n)
     buf_deinit(&n->keys);
     buf_deinit(&n->ids);
     mem_free(n);
+}
+
+bool node_retire(struct node *n)
+{
+    if (node_is_sole_voter(n)) return false;
+    if (raft_role(n->raft) != RAFT_LEADER) return ticket_ring_count(&n->tickets) > 0;
+    if (raft_transfer_target(n->raft) != 0) return true;
+    struct raft_event ev = { .type = RAFT_EV_TRANSFER };
+    return raft_step(n->raft, &ev) == OK; /* nobody could take over */
 }
 
 static void snapshot_end(struct node *n)
@@ -532,6 +520,20 @@ void node_stats_get(struct node *n, struct node_stats *out)
     out->store_backlog_bytes = store_backlog_bytes(n->store);
     out->store_bytes = store_disk_bytes(n->store);
     wal_stats_get(n->wal, &out->wal);
+    struct node_snapshot_stats snap;
+    node_snapshot_stats_get(n->snapshot, &snap);
+    out->snapshots_sent = snap.sent;
+    out->snapshots_installed = snap.installed;
+    out->snapshots_failed = snap.send_failed + snap.receive_failed;
+    out->snapshot_sent_bytes = snap.sent_bytes;
+    out->snapshot_received_bytes = snap.received_bytes;
+    out->snapshot_receiving = snap.receiving;
+}
+
+void node_snapshot_stats_of(const struct node *n, struct node_snapshot_stats *out)
+{
+    *out = (struct node_snapshot_stats){ .sent = 0 };
+    if (n->snapshot != NULL) node_snapshot_stats_get(n->snapshot, out); /* NULL: closing */
 }
 
 bool node_compacted_physically(const struct node *n, uint64_t rev)

@@ -133,8 +133,8 @@ struct node_hooks {
     /* Bytes for a peer, borrowed for the call: sends them, or loses them, never waits. In order on
      * one channel. NULL: a group that never has peers. */
     void (*send)(void *ctx, uint64_t peer, enum node_channel channel, struct slice payload);
-    /* A message of PUBLISH came from a peer. */
-    void (*published)(void *ctx, uint8_t db, struct slice channel, struct slice message);
+    /* A message of PUBLISH came from a peer; kind as it was given there. */
+    void (*published)(void *ctx, uint8_t kind, struct slice channel, struct slice message);
 };
 
 /* Locks the directory, creates or recovers, replays everything that is committed. Blocks. */
@@ -148,6 +148,9 @@ void node_close(struct node *n);
 
 /* One turn: publishes what was proposed, takes completions, applies, expires, checkpoints. */
 void node_turn(struct node *n, int64_t mono_us, int64_t wall_ms);
+/* Before an orderly end: a leader hands over to another voter, and what was proposed is finished. False:
+ * nothing is left to wait for (or never was: a group of one); ask again after later turns. */
+bool node_retire(struct node *n);
 /* Tests: ends as a crash would, writing nothing. Open tickets are finished with ERR_TIMEOUT. */
 void node_abandon(struct node *n);
 /* Tests: carries out one thing that a thread would do; false: there is none. Only with manual. */
@@ -191,8 +194,8 @@ uint64_t node_barrier(struct node *n);
 enum err node_receive(struct node *n, uint64_t peer, struct slice payload) MUST_USE;
 /* What was sent to this member lately may be lost. */
 void node_unreachable(struct node *n, uint64_t peer);
-/* To all other members; at most once, in order for each. */
-void node_publish(struct node *n, uint8_t db, struct slice channel, struct slice message);
+/* To all other members; at most once, in order for each. kind is the caller's. */
+void node_publish(struct node *n, uint8_t kind, struct slice channel, struct slice message);
 
 /* Changes of the membership, on any node. The ticket is done with op NULL and a result whose err
  * and text say what was refused; on OK its id is the member's. */
@@ -241,6 +244,11 @@ struct node_stats {
     uint64_t ticket_count;
     uint64_t expired_count;
     uint64_t timeout_count; /* operations that were not applied within request_timeout_ms */
+    uint64_t forwarded_ops; /* given to a leader, once more for each time */
+    uint64_t forwarded_taken_ops; /* of others, while this one led */
+    uint64_t snapshots_sent, snapshots_installed, snapshots_failed;
+    uint64_t snapshot_sent_bytes, snapshot_received_bytes;
+    bool snapshot_receiving;
     uint64_t store_backlog_bytes, store_bytes;
     uint64_t disk_free_bytes;
     struct wal_stats wal;

@@ -77,7 +77,8 @@ static struct store *hook_install(void *ctx, const struct node_imported *in)
     store_start(n->store);
     n->stored_index = n->stored_before = in->info.applied_index;
     n->dirty_entries = n->dirty_bytes = 0;
-    n->dirty_since_ms = 0;
+    n->dirty_since_ms = n->clock_since_ms = 0;
+    n->members = in->members;
     n->compact_told = 0;
     memset(n->hashes, 0, sizeof n->hashes);
     n->clock_ms = MAX(n->clock_ms, state_stamp_ms(n->state));

@@ -72,6 +72,7 @@ struct member_wait {
     struct raft_member member;
     int64_t since_ms;
     bool sent;      /* to a leader: its outcome is not known before its answer */
+    unsigned request_count; /* sent so far: a leader may go before it answers */
     uint64_t index; /* of the entry, 0: not appended here */
     uint64_t term;
 };
@@ -196,13 +197,14 @@ struct node {
 
     /* checkpoints */
     uint64_t dirty_entries, dirty_bytes;
-    int64_t dirty_since_ms; /* 0: clean */
+    int64_t dirty_since_ms; /* 0: clean, but for the clock */
+    int64_t clock_since_ms; /* 0: no clock entry was applied since the last one */
     struct checkpoint_mark marks[NODE_CHECKPOINTS_IN_FLIGHT + 2];
     size_t mark_count;      /* in flight */
     uint64_t stored_index;  /* newest durable checkpoint */
     uint64_t stored_before; /* the one before */
     uint64_t compact_told;  /* revision the store was told */
-    bool members_dirty;
+    struct raft_members members; /* as of the applied index: raft's are in force when appended */
 
     struct read_refs *refs;
     struct node_snapshot *snapshot;

@@ -52,6 +52,13 @@ void node_members_fail(struct node *n)
     }
 }
 
+/* An earlier request of the same wait was carried out: its answer went with the leader that it
+ * removed. */
+static bool was_removed_before(const struct member_wait *w, enum err e, unsigned earlier_count)
+{
+    return e == ERR_MEMBER && w->change == NODE_MEMBER_REMOVE && earlier_count > 0;
+}
+
 /* --- deciding ---------------------------------------------------------------------------------- */
 
 static bool is_healthy(const struct node *n, uint64_t id)
@@ -209,6 +216,7 @@ static bool lead_step(struct node *n, struct member_wait *w, enum err *e, struct
     if (w->index != 0) return false;
     struct raft_members m = *raft_members(n->raft);
     *e = decide(n, w, &m, em);
+    if (was_removed_before(w, *e, w->request_count)) *e = OK;
     if (*e != OK) return true;
     struct raft_event ev = { .type = RAFT_EV_PROPOSE_MEMBERS, .members = &m };
     *e = raft_members_eq(&m, raft_members(n->raft)) ? ERR_EXISTS : raft_step(n->raft, &ev);
@@ -238,6 +246,7 @@ static void request_send(struct node *n, struct member_wait *w)
     raft_members_encode(&n->wire, &one);
     node_payload_send(n, raft_leader(n->raft), NODE_CHANNEL_MAIN);
     w->sent = true;
+    w->request_count++;
     w->term = raft_term(n->raft);
 }
 
@@ -349,6 +358,7 @@ enum err node_on_member_answer(struct node *n, uint64_t peer, struct slice in)
             return OK;
         }
         *at = w->next;
+        if (was_removed_before(w, e, w->request_count - 1)) e = OK;
         w->member.id = u64_le(in.at + 16);
         finish(n, w, e, em.text[0] == '\0' ? NULL : em.text);
         return OK;

@@ -7,7 +7,7 @@
  *   STATUS   7 bytes 0 | u64 term, commit index, applied, revision, compacted, store bytes, live
  *            bytes, leader | u32 alarms | u32 hash count | 24 bytes version, padded with 0 |
  *            hashes: u64 index, u64 hash | u32 match count | matches: u64 member, u64 match index
- *   PUBLISH  u8 database | u32 channel length | channel | message
+ *   PUBLISH  u8 kind (cmd_pubsub.c) | u32 channel length | channel | message
  */
 #include "node/node_int.h"
 
@@ -257,11 +257,11 @@ bool node_peer_info(const struct node *n, uint64_t id, struct node_peer_info *ou
 
 /* --- publish ----------------------------------------------------------------------------------------- */
 
-void node_publish(struct node *n, uint8_t db, struct slice channel, struct slice message)
+void node_publish(struct node *n, uint8_t kind, struct slice channel, struct slice message)
 {
     if (n->peer_count < 2) return;
     node_payload_begin(n, PAYLOAD_PUBLISH);
-    buf_append_u8(&n->wire, db);
+    buf_append_u8(&n->wire, kind);
     buf_append_u32(&n->wire, (uint32_t)channel.len);
     buf_append_slice(&n->wire, channel);
     buf_append_slice(&n->wire, message);
@@ -287,7 +287,12 @@ static enum err on_publish(struct node *n, struct slice in)
 enum err node_receive(struct node *n, uint64_t peer, struct slice payload)
 {
     if (payload.len == 0) return ERR_PROTO;
-    if (peer_of(n, peer) == NULL && payload.at[0] != PAYLOAD_RAFT) return OK; /* a member no more, or not yet */
+    bool snapshot = payload.at[0] >= PAYLOAD_SNAPSHOT_FIRST && payload.at[0] <= PAYLOAD_SNAPSHOT_LAST;
+    if (peer_of(n, peer) == NULL && payload.at[0] != PAYLOAD_RAFT) {
+        /* A member no more, or not yet: who has just joined learns from a snapshot who is one. */
+        if (!snapshot || peer != raft_leader(n->raft)) return OK;
+    }
+    if (snapshot) return node_snapshot_receive(n->snapshot, peer, payload);
     switch (payload.at[0]) {
     case PAYLOAD_RAFT: return on_raft(n, peer, payload);
     case PAYLOAD_FORWARD: return node_on_forward(n, peer, payload);
@@ -296,10 +301,6 @@ enum err node_receive(struct node *n, uint64_t peer, struct slice payload)
     case PAYLOAD_MEMBER_REQUEST: return node_on_member_request(n, peer, payload);
     case PAYLOAD_MEMBER_ANSWER: return node_on_member_answer(n, peer, payload);
     case PAYLOAD_PUBLISH: return on_publish(n, payload);
-    default: break;
+    default: return ERR_UNSUPPORTED;
     }
-    if (payload.at[0] >= PAYLOAD_SNAPSHOT_FIRST && payload.at[0] <= PAYLOAD_SNAPSHOT_LAST) {
-        return node_snapshot_receive(n->snapshot, peer, payload);
-    }
-    return ERR_UNSUPPORTED;
 }

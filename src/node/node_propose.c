@@ -230,6 +230,7 @@ static void forward_run(struct node *n, struct own_run *run)
     }
     node_payload_send(n, raft_leader(n->raft), NODE_CHANNEL_MAIN);
     n->session_begun = true;
+    n->stats.forwarded_ops += run->op_count;
     run->given_count++;
 }
 
@@ -326,6 +327,7 @@ enum err node_on_forward(struct node *n, uint64_t peer, struct slice in)
     buf_append_slice(&n->foreign, bytes);
     n->foreign_runs++;
     n->foreign_ops += run.op_count;
+    n->stats.forwarded_taken_ops += run.op_count;
     f->next_seq = run.first_seq + run.op_count;
     return OK;
 }

@@ -132,6 +132,7 @@ struct node_snapshot_stats {
     bool receiving;
 };
 void node_snapshot_stats_get(const struct node_snapshot *ns, struct node_snapshot_stats *out);
+void node_snapshot_stats_of(const struct node *n, struct node_snapshot_stats *out); /* in node.c */
 /* The store that is being filled, or NULL: to step it where nothing has threads. */
 struct store *node_snapshot_incoming_store(const struct node_snapshot *ns);
 

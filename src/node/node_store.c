@@ -8,6 +8,8 @@
 
 #include <stdio.h>
 
+/* Clock entries alone wait longer for a checkpoint: the log has them, a segment holds an hour. */
+#define CLOCK_CHECKPOINT_MS 30000
 #define MEMBERS_META "Members" /* a capital that is not the state machine's: see checkpoint.h */
 
 /* --- cutting ------------------------------------------------------------------------- */
@@ -27,14 +29,23 @@ static struct store_batch *batch_of(struct node *n, struct checkpoint *c)
             store_batch_delete(b, meta.name);
         }
     }
+    /* Not those in force, which are in force as soon as they are appended: that may be undone. */
     struct buf members CLEANUP(buf_deinit) = { 0 };
-    raft_members_encode(&members, raft_members(n->raft));
+    raft_members_encode(&members, &n->members);
     store_batch_put(b, SLICE_LIT(MEMBERS_META), buf_slice(&members));
     return b;
 }
 
+/* Where raft's are those of an entry that is applied, they are the same. */
+static bool members_agree(const struct node *n)
+{
+    if (raft_members_index(n->raft) > state_applied_index(n->state)) return true;
+    return raft_members_eq(&n->members, raft_members(n->raft));
+}
+
 static void checkpoint_now(struct node *n)
 {
+    ASSERT(members_agree(n));
     struct checkpoint c;
     checkpoint_cut(n->state, &c);
     struct store_cut cut = {
@@ -53,16 +64,23 @@ static void checkpoint_now(struct node *n)
     n->dirty_entries = 0;
     n->dirty_bytes = 0;
     n->dirty_since_ms = 0;
-    n->members_dirty = false;
+    n->clock_since_ms = 0;
+}
+
+static bool has_waited(const struct node *n, int64_t since_ms, int64_t ms)
+{
+    return since_ms != 0 && n->mono_us / 1000 - since_ms >= ms;
 }
 
 void node_checkpoint_if_due(struct node *n, bool now)
 {
-    if (n->dirty_since_ms == 0 || n->mark_count >= NODE_CHECKPOINTS_IN_FLIGHT) return;
+    if (n->dirty_since_ms == 0 && n->clock_since_ms == 0) return;
+    if (n->mark_count >= NODE_CHECKPOINTS_IN_FLIGHT) return;
     if (n->snapshot != NULL && node_snapshot_is_installing(n->snapshot)) return;
     bool due = now || n->dirty_bytes >= n->cfg.checkpoint_bytes ||
                (n->dirty_entries >= n->cfg.snapshot_count && n->mark_count == 0) ||
-               n->mono_us / 1000 - n->dirty_since_ms >= n->cfg.checkpoint_ms;
+               has_waited(n, n->dirty_since_ms, n->cfg.checkpoint_ms) ||
+               has_waited(n, n->clock_since_ms, MAX(n->cfg.checkpoint_ms, CLOCK_CHECKPOINT_MS));
     if (due) checkpoint_now(n);
 }
 

@@ -4,6 +4,7 @@
 #include "base/log.h"
 
 #define CLOCK_ENTRY_MS 1000
+#define CLOCK_OP_BYTES_MAX 64
 #define COMPACT_STEP_COUNT 500
 #define COMPACT_WINDOW_PART 4         /* of the live keys must have changed ... */
 #define COMPACT_INTERVAL_MS (10 * 60 * 1000) /* ... or so much time have passed */
@@ -58,16 +59,37 @@ static void submit_write(struct node *n, const struct raft_update *up)
     node_writes_push(n, wal_submit(n->wal, &s), &up->write);
 }
 
+/* A batch that was applied: its form is known to be right. */
+static bool is_clock_only(struct slice body)
+{
+    size_t head_bytes = OP_BATCH_HEAD_BYTES + OP_RUN_HEAD_BYTES;
+    if (body.len < head_bytes || body.len > head_bytes + CLOCK_OP_BYTES_MAX) return false;
+    size_t offset = 0;
+    size_t op_offset = 0;
+    struct op_run run;
+    struct op op;
+    if (!op_batch_next_run(body, &offset, &run)) return false;
+    if (offset != body.len || run.op_count != 1) return false;
+    return op_decode(run.ops, &op_offset, &op) == OK && op.kind == OP_CLOCK;
+}
+
+/* What the next checkpoint is for. */
+static void mark_dirty(struct node *n, struct slice body)
+{
+    int64_t now_ms = MAX(n->mono_us / 1000, 1);
+    int64_t *since_ms = is_clock_only(body) ? &n->clock_since_ms : &n->dirty_since_ms;
+    if (*since_ms == 0) *since_ms = now_ms;
+    n->dirty_entries++;
+}
+
 /* Members that are gone propose nothing any more, and nothing of theirs is applied. */
 static void members_applied(struct node *n, const struct raft_entry *e)
 {
-    struct raft_members members;
-    enum err err = raft_members_decode(blob_slice(e->body), &members);
+    enum err err = raft_members_decode(blob_slice(e->body), &n->members);
     ASSERT(err == OK); /* raft has checked it */
     uint64_t ids[RAFT_MEMBERS_MAX];
-    for (size_t i = 0; i < members.count; i++) ids[i] = members.at[i].id;
-    state_origins_keep(n->state, ids, members.count);
-    n->members_dirty = true;
+    for (size_t i = 0; i < n->members.count; i++) ids[i] = n->members.at[i].id;
+    state_origins_keep(n->state, ids, n->members.count);
     node_members_applied(n, e->index, e->term);
 }
 
@@ -86,7 +108,7 @@ static void apply_one(struct node *n, const struct raft_entry *e, const struct a
         ASSERT(err == OK);
     }
     n->stats.applied_entries++;
-    n->dirty_entries++;
+    mark_dirty(n, body);
     if (e->index % NODE_HASH_EVERY == 0) node_hash_note(n);
     if (raft_role(n->raft) == RAFT_LEADER && e->term == raft_term(n->raft) && n->lead_term != e->term) {
         lead_begin(n);
@@ -106,7 +128,6 @@ static void apply_range(struct node *n, uint64_t from, uint64_t to)
     ASSERT(e == OK);
     pending_drop(&n->pending, to);
     node_runs_finished(n);
-    if (n->dirty_since_ms == 0) n->dirty_since_ms = MAX(n->mono_us / 1000, 1);
     log_trim(n, to);
 }
 

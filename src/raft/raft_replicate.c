@@ -156,6 +156,7 @@ static void append_accepted(struct raft *r, struct peer *p, uint64_t index)
     bool moved = index > p->match_index;
     p->match_index = index;
     if (moved) p->match_round = r->round;
+    bool wish_is_late = p->state == RAFT_PEER_WISH && index >= p->next_index;
     p->next_index = MAX(p->next_index, index + 1);
     switch (p->state) {
     case RAFT_PEER_PROBE: peer_replicate(p); break;
@@ -163,7 +164,9 @@ static void append_accepted(struct raft *r, struct peer *p, uint64_t index)
     case RAFT_PEER_SNAPSHOT:
         if (index >= p->snapshot_index) peer_replicate(p);
         break;
-    case RAFT_PEER_WISH: break; /* until the node answers */
+    case RAFT_PEER_WISH: /* until the node answers, unless that is not what it needs any more */
+        if (wish_is_late) peer_replicate(p);
+        break;
     case RAFT_PEER_LOST: ASSERT(false); break;
     }
     if (moved && p->voter) commit_advance(r);

@@ -218,7 +218,8 @@ static enum err check_unique(const struct bootstrap *b, size_t place, const stru
 }
 
 /* OK: it is one of us, and what it said is kept. */
-static enum err hear(struct bootstrap *b, const struct peer_founder *who, struct errmsg *em)
+static enum err hear(struct bootstrap *b, const struct peer_founder *who, const struct peer_cert *cert,
+                     struct errmsg *em)
 {
     if (!slice_eq(who->list, slice_of(b->list.text)) || who->group != b->group) {
         errmsg_set(em, "unequal 'initial-cluster': %.*s has '%.*s', %s has '%.190s'", (int)who->name.len,
@@ -232,6 +233,7 @@ static enum err hear(struct bootstrap *b, const struct peer_founder *who, struct
                    (const char *)who->name.at);
         return ERR_CONFIG;
     }
+    TRY(peer_cert_check(cert, b->list.at[place].address, b->list.at[place].name, em));
     if (b->complete) return check_recorded(b, who, em);
     TRY(check_unique(b, place, who, em));
     struct founder *f = &b->at[place];
@@ -261,29 +263,16 @@ static struct peer_founder self_founder(const struct bootstrap *b)
     };
 }
 
-static enum err meet(void *ctx, const struct peer_founder *who, struct peer_founder *answer, struct errmsg *em)
+static enum err meet(void *ctx, const struct peer_founder *who, const struct peer_cert *cert,
+                     struct peer_founder *answer, struct errmsg *em)
 {
     struct bootstrap *b = ctx;
-    TRY(hear(b, who, em));
+    TRY(hear(b, who, cert, em));
     *answer = self_founder(b);
     return OK;
 }
 
 /* --- asking -------------------------------------------------------------------------------------------- */
-
-static void ask_opened(void *user, struct conn *conn)
-{
-    const struct founder *f = user;
-    struct peer_founder self = self_founder(f->bootstrap);
-    peer_founder_put(conn_out(conn), &self);
-    conn_dirty(conn);
-}
-
-static void ask_closed(void *user, const char *why)
-{
-    const struct founder *f = user;
-    log_debug("bootstrap node=%s reason=\"%s\"", f->bootstrap->list.at[f->place].name, why);
-}
 
 /* The same words once. */
 static void ask_failed(struct founder *f, const char *whose, const char *why)
@@ -293,7 +282,33 @@ static void ask_failed(struct founder *f, const char *whose, const char *why)
     log_warning("bootstrap refused node=%s by=%s reason=\"%s\"", f->bootstrap->list.at[f->place].name, whose, why);
 }
 
-static void ask_answered(struct founder *f, const struct peer_frame *frame)
+static void ask_closed(void *user, const char *why)
+{
+    struct founder *f = user;
+    if (f->dial.tls_failed) {
+        ask_failed(f, "TLS", why);
+    } else {
+        log_debug("bootstrap node=%s reason=\"%s\"", f->bootstrap->list.at[f->place].name, why);
+    }
+}
+
+static void ask_opened(void *user, struct conn *conn)
+{
+    struct founder *f = user;
+    struct bootstrap *b = f->bootstrap;
+    struct errmsg em;
+    const char *address = b->list.at[f->place].address;
+    if (peer_cert_require(conn, address, b->list.at[f->place].name, &em) != OK) {
+        ask_failed(f, "this node", em.text);
+        dial_again(&f->dial, true, loop_now_ms(conn_loop(conn)));
+        return;
+    }
+    struct peer_founder self = self_founder(b);
+    peer_founder_put(conn_out(conn), &self);
+    conn_dirty(conn);
+}
+
+static void ask_answered(struct founder *f, const struct conn *conn, const struct peer_frame *frame)
 {
     struct errmsg em = { "" };
     struct peer_founder who;
@@ -305,7 +320,9 @@ static void ask_answered(struct founder *f, const struct peer_frame *frame)
     enum err e = ERR_PROTO;
     if (frame->kind == PEER_FOUNDER) {
         e = peer_founder_decode(frame->payload, &who, &em);
-        if (e == OK) e = hear(f->bootstrap, &who, &em);
+        struct peer_cert cert;
+        if (e == OK) e = peer_cert_take(conn, &cert, &em);
+        if (e == OK) e = hear(f->bootstrap, &who, &cert, &em);
     } else {
         errmsg_set(&em, "it answers with what is no hello of a founder");
     }
@@ -324,7 +341,7 @@ static size_t ask_bytes(void *user, struct conn *conn, struct slice in)
         return 0;
     }
     if (e == OK) {
-        ask_answered(f, &frame);
+        ask_answered(f, conn, &frame);
     } else {
         ask_failed(f, "this node", em.text);
     }

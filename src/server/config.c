@@ -59,6 +59,11 @@ const struct option config_rows[] = {
       NULL, "How many KV WATCH a connection may have." },
     { "max-subscriptions-per-client", OPTION_INT, OPTION_RUNTIME, AT(subscriptions_per_client), "10000", 1,
       1 << 24, NULL, NULL, "How many channels and patterns a connection may subscribe to." },
+    { "max-waiting-reads", OPTION_INT, OPTION_RUNTIME, AT(waiting_reads), "100000", 1, 1 << 24, NULL, NULL,
+      "How many reads of a group may wait for the leader to confirm that they see everything; more are "
+      "refused with TRYAGAIN." },
+    { "waiting-reads-max-bytes", OPTION_BYTES, OPTION_RUNTIME, AT(waiting_reads_bytes), "64mb", 65536, 64 * GB,
+      NULL, NULL, "With more than this in waiting reads, further ones are refused with TRYAGAIN." },
     { "slowlog-log-slower-than", OPTION_INT, OPTION_RUNTIME, AT(slowlog_slower_than_us), "10000", -1, INT64_MAX,
       NULL, NULL, "Commands that take longer than so many microseconds are kept in SLOWLOG. -1: none." },
     { "slowlog-max-len", OPTION_INT, OPTION_RUNTIME, AT(slowlog_max_len), "128", 0, 100000, NULL, NULL,
@@ -87,6 +92,13 @@ const struct option config_rows[] = {
     { "client-address", OPTION_TEXT, 0, AT(client_address), "", 0, 0, NULL, NULL,
       "host:port under which clients reach this one, as the other members tell them. Empty: the first "
       "address of bind (127.0.0.1 if that is all addresses) and port." },
+    { "peer-tls-cert-file", OPTION_TEXT, 0, AT(peer_tls_cert_file), "", 0, 0, NULL, NULL,
+      "TLS between the members: this member's certificate (PEM), behind it those up to the CA. It must "
+      "name the host of peer-address, or 'name'. SIGHUP reads the three files again. Empty: no TLS." },
+    { "peer-tls-key-file", OPTION_TEXT, 0, AT(peer_tls_key_file), "", 0, 0, NULL, NULL,
+      "The certificate's key (PEM), without a passphrase." },
+    { "peer-tls-ca-file", OPTION_TEXT, 0, AT(peer_tls_ca_file), "", 0, 0, NULL, NULL,
+      "The CAs (PEM) that the other members' certificates come from, which should sign nothing else." },
     { "peer-reconnect-min", OPTION_MS, 0, AT(peer_reconnect_ms_min), "50", 1, 3600000, NULL, NULL,
       "The first pause before a broken connection to a member is tried again; then twice as long..." },
     { "peer-reconnect-max", OPTION_MS, 0, AT(peer_reconnect_ms_max), "1s", 1, 3600000, NULL, NULL,

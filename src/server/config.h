@@ -39,6 +39,8 @@ struct config {
     int64_t watch_buffer_bytes;
     int64_t watches_per_client;
     int64_t subscriptions_per_client;
+    int64_t waiting_reads;
+    int64_t waiting_reads_bytes;
     int64_t slowlog_slower_than_us;
     int64_t slowlog_max_len;
     int64_t latency_ms;
@@ -48,6 +50,9 @@ struct config {
     char *initial_cluster;
     char *join;
     int64_t peer_port;
+    char *peer_tls_cert_file;
+    char *peer_tls_key_file;
+    char *peer_tls_ca_file;
     char *peer_bind;
     char *peer_address;
     char *client_address;

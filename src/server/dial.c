@@ -89,9 +89,15 @@ static void link_closed(void *user, struct conn *conn, enum conn_close_reason re
     struct dial *d = link->dial;
     if (d != NULL) {
         int error = conn_close_errno(conn);
-        char why[DIAL_ADDRESS_BYTES_MAX + 128];
-        snprintf(why, sizeof why, "%s: %s", d->address,
-                 reason == CONN_CLOSE_RESET ? strerror(error) : "the other side closed the connection");
+        char tls[128];
+        char why[DIAL_ADDRESS_BYTES_MAX + sizeof tls + 8];
+        d->tls_failed = reason == CONN_CLOSE_TLS;
+        if (d->tls_failed) {
+            snprintf(why, sizeof why, "%s: TLS: %s", d->address, conn_tls_error(conn, tls, sizeof tls));
+        } else {
+            snprintf(why, sizeof why, "%s: %s", d->address,
+                     reason == CONN_CLOSE_RESET ? strerror(error) : "the other side closed the connection");
+        }
         d->conn = NULL;
         dial_failed(d, why, loop_now_ms(conn_loop(conn)));
     }
@@ -104,13 +110,14 @@ static const struct conn_callbacks link_callbacks = {
     .on_open = link_opened,
 };
 
-/* Everything between members begins here and in peers' accept: where TLS is to be put around. */
+/* Everything between members begins here and in peer_in_accept. */
 static void connect_to(struct dial *d, const struct net_addr *addr, int64_t now_ms)
 {
     struct errmsg em;
     struct dial_link *link = mem_zalloc(sizeof *link);
     link->dial = d;
-    if (conn_open(d->options->loop, addr, &link_callbacks, link, &d->conn, &em) != OK) {
+    const struct dial_options *o = d->options;
+    if (conn_open_tls(o->loop, addr, o->tls, &link_callbacks, link, &d->conn, &em) != OK) {
         mem_free(link);
         dial_failed(d, em.text, now_ms);
         return;
@@ -147,6 +154,7 @@ static void dial_begin(struct dial *d, int64_t now_ms)
         return;
     }
     d->deadline_ms = now_ms + d->options->handshake_ms_max;
+    d->tls_failed = false;
     d->phase = DIAL_RESOLVING;
     d->resolve = resolve_start(host, port, d->options->wake_fd);
     resolve_check(d, now_ms);

@@ -15,7 +15,7 @@
 #ifndef SERVER_DIAL_H
 #define SERVER_DIAL_H
 
-#include "net/net.h"
+#include "net/tls.h"
 
 #define DIAL_ADDRESS_BYTES_MAX 263
 #define DIAL_STABLE_MS 1000 /* what held less long is tried again later and later */
@@ -26,10 +26,12 @@ struct dial_options {
     int64_t retry_ms_min, retry_ms_max;
     int64_t handshake_ms_max; /* from the attempt's start to dial_established() */
     int64_t silence_ms_max;   /* see conn_watch_peer */
+    struct tls_context *tls;  /* NULL: none */
 };
 
 struct dial_hooks {
-    /* Connected: says the first words. */
+    /* Connected, and TLS has proven whose CA the other side's certificate is of: compares its names,
+     * says the first words. What the other side thinks of ours comes later, as hooks.closed. */
     void (*opened)(void *user, struct conn *conn);
     /* As conn_callbacks.on_bytes. */
     size_t (*bytes)(void *user, struct conn *conn, struct slice in);
@@ -45,7 +47,7 @@ enum dial_phase {
     DIAL_UP,
 };
 
-/* In the caller's storage; fields are private but phase and conn, to be read. */
+/* In the caller's storage; fields are private but phase, conn and tls_failed, to be read. */
 struct dial {
     enum dial_phase phase;
     struct conn *conn; /* CONNECTING and UP only */
@@ -56,6 +58,7 @@ struct dial {
     struct resolve *resolve;
     uint64_t random;
     int64_t retry_ms, retry_at_ms, deadline_ms, up_since_ms;
+    bool tls_failed; /* so the last connection ended */
     char address[DIAL_ADDRESS_BYTES_MAX + 1];
 };
 

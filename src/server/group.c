@@ -136,6 +136,7 @@ static enum err group_look(struct group *g, int64_t now_ms, struct errmsg *em)
     const struct group_options *o = &g->options;
     bool wanted = given(o->join) || given(o->initial_cluster);
     TRY(disk_make_dir(io, o->dir, em));
+    TRY(identity_refuse_strangers(io, o->dir, false, em));
     TRY(dirlock_take(o->dir, &g->lock, em));
     enum err e = identity_load(io, o->dir, &g->identity, em);
     if (e != OK && e != ERR_NOT_FOUND) return e;

@@ -253,6 +253,7 @@ enum err join_new(const struct dial_options *dial, const struct join_options *op
         return e;
     }
     j->dial_options = *dial;
+    j->dial_options.tls = NULL; /* it goes to the ports for clients */
     j->result = ERR_AGAIN;
     j->log_ms = now_ms + JOIN_LOG_MS / 5;
     request_make(j, options);

@@ -76,6 +76,10 @@ static size_t link_on_bytes(void *user, struct conn *conn, struct slice in)
     struct server *s = l->server;
     if (s->closing) return in.len; /* too late to be executed */
     if (s->node == NULL) return link_loading(l, in);
+    if (UNLIKELY(s->stop_due_ms != 0)) {
+        conn_pause(conn); /* what was accepted is finished, nothing new is */
+        return 0;
+    }
     size_t want = 0;
     bool waits = false;
     s->env.stats.net_input_bytes += in.len;

@@ -62,6 +62,7 @@ enum err peers_new(struct loop *loop, const struct peer_options *options, struct
         .retry_ms_max = MAX(options->reconnect_ms_min, options->reconnect_ms_max),
         .handshake_ms_max = options->handshake_ms_max,
         .silence_ms_max = options->silence_ms_max,
+        .tls = options->tls,
     };
     enum err e = OK;
     if (p->dial.wake_fd < 0) {
@@ -110,7 +111,7 @@ void peers_start(struct peers *p, const struct peer_identity *self, const struct
 
 /* --- members ---------------------------------------------------------------------------------- */
 
-static struct peer *find(const struct peers *p, uint64_t id)
+struct peer *peers_find(const struct peers *p, uint64_t id)
 {
     for (size_t i = 0; i < p->count; i++) {
         if (p->at[i]->id == id) return p->at[i];
@@ -141,22 +142,24 @@ void peers_members(struct peers *p, const struct raft_members *members)
     for (size_t i = 0; i < members->count; i++) {
         const struct raft_member *m = &members->at[i];
         if (m->id == p->self.member_id) continue;
-        struct peer *peer = find(p, m->id);
+        struct peer *peer = peers_find(p, m->id);
         if (peer == NULL) {
             ASSERT(p->count < RAFT_MEMBERS_MAX);
             p->at[p->count++] = peer_new(p, m);
         } else {
             peer->directory_id = m->directory_id;
+            peer_name(peer, m->name);
             peer_address(peer, m->peer_address);
         }
     }
+    peer_in_check(p);
 }
 
 /* --- sending ----------------------------------------------------------------------------------- */
 
 void peers_send(struct peers *p, uint64_t member_id, enum node_channel channel, struct slice payload)
 {
-    struct peer *peer = find(p, member_id);
+    struct peer *peer = peers_find(p, member_id);
     if (peer != NULL && peer_put(peer, channel, payload)) {
         p->unflushed = true;
         p->stats.sent_frames++;
@@ -202,7 +205,7 @@ int64_t peers_next_ms(const struct peers *p)
 
 bool peers_connected(const struct peers *p, uint64_t member_id)
 {
-    const struct peer *peer = find(p, member_id);
+    const struct peer *peer = peers_find(p, member_id);
     return peer != NULL && peer->outs[NODE_CHANNEL_MAIN].dial.phase == DIAL_UP;
 }
 

@@ -5,7 +5,7 @@
  *          connection.
  * OWNS     struct peers: the listeners, one outgoing connection a member and channel, all accepted
  *          connections.
- * USES     net, server/dial.h, server/peer_frame.h, raft/raft_members.h, base.
+ * USES     net, server/dial.h, server/peer_frame.h, server/peer_cert.h, raft/raft_members.h, base.
  * THREADS  Loop thread only; names are resolved on a thread of its own.
  * LIMITS   PEER_FRAME_BYTES_MAX; output_bytes_max unsent a connection: what does not fit (and is not
  *          alone) is dropped and told as unreachable; conn_count_max accepted, of which those that
@@ -17,18 +17,27 @@
  * open; so is URGENT, which is used only while MAIN is backed up; BULK is opened by the first
  * payload, which waits for it, and closed when it was idle.
  *
+ * With TLS (options.tls) both ends show a certificate of the CA, and both compare its names with the
+ * member that is meant before anything is said or heard: the host of its address, or its name. One
+ * exception: a member may speak whom this one does not know, because it has not seen the entry that
+ * added it (and would never see it, if it did not listen to a leader it does not know). Until it is
+ * known the CA alone speaks for it: the CA is to sign members' certificates only.
+ *
  * INVARIANTS
  *  I1  hooks.receive is called only for a connection whose hello was admitted, and never after that
  *      connection was closed.
  *  I2  Of one member and channel at most one accepted connection is heard: the newest.
  *  I3  hooks.unreachable is called from peers_turn only, never from peers_send.
+ *  I4  With TLS, no accepted connection of a member that peers_members named has other names in its
+ *      certificate than that member's.
  */
 #ifndef SERVER_PEER_H
 #define SERVER_PEER_H
 
-#include "net/net.h"
+#include "net/tls.h"
 #include "node/node.h"
 #include "server/dial.h"
+#include "server/peer_cert.h"
 
 #define PEER_MAIN_UNSENT_BYTES_MAX 65536 /* above it, what is urgent overtakes */
 
@@ -63,6 +72,7 @@ struct peer_options {
     size_t output_bytes_max;  /* unsent, a connection */
     size_t conn_count_max;    /* accepted */
     uint64_t random;
+    struct tls_context *tls; /* NULL: without. Shows and demands certificates; outlives peers */
 };
 
 /* Listens at once (so that a used port is known at the start), admits nobody before peers_start. */
@@ -85,11 +95,11 @@ int64_t peers_next_ms(const struct peers *p); /* loop time of the next thing to 
 
 /* --- founding a group: see bootstrap.h -------------------------------------------------------- */
 
-/* Somebody who founds a group says who he is. OK and the answer (borrowed until the next call), or
+/* Somebody who founds a group says who he is, under this certificate. OK and the answer (borrowed until the next call), or
  * a refusal in words; ERR_AGAIN if it may be different later. */
 struct peer_founder;
-typedef enum err peer_meet_fn(void *ctx, const struct peer_founder *who, struct peer_founder *answer,
-                              struct errmsg *em);
+typedef enum err peer_meet_fn(void *ctx, const struct peer_founder *who, const struct peer_cert *cert,
+                              struct peer_founder *answer, struct errmsg *em);
 void peers_meet(struct peers *p, peer_meet_fn *meet, void *ctx); /* meet NULL: refuses all */
 /* For connections of one's own; borrowed as long as p lives. */
 const struct dial_options *peers_dial_options(const struct peers *p);

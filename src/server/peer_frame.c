@@ -67,11 +67,18 @@ static enum err head_decode(const uint8_t *head, bool handshake, struct errmsg *
     return OK;
 }
 
+/* The first bytes of TLS: a handshake, or an alert. */
+static bool is_tls(struct slice in)
+{
+    return (in.at[0] == 0x16 || in.at[0] == 0x15) && (in.len < 2 || in.at[1] == 3);
+}
+
 /* As soon as it can be told: who connects to the wrong port is not waited for. */
 static enum err start_check(struct slice in, struct errmsg *em)
 {
     if (memcmp(in.at, magic, MIN(in.len, sizeof magic)) != 0) {
-        errmsg_set(em, "not the protocol of members");
+        errmsg_set(em, "not the protocol of members%s",
+                   is_tls(in) ? ": it is TLS, which this node was not told to speak ('peer-tls-cert-file')" : "");
         return ERR_PROTO;
     }
     if (in.len > 3 && in.at[3] != PEER_FRAME_VERSION) {

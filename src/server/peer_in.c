@@ -23,6 +23,8 @@ static void in_close(struct peer_in *in)
     conn_close(in->conn);
 }
 
+static void in_tls_failed(const struct peer_in *in);
+
 static void in_closed(void *user, struct conn *conn, enum conn_close_reason reason)
 {
     struct peer_in *in = user;
@@ -31,6 +33,7 @@ static void in_closed(void *user, struct conn *conn, enum conn_close_reason reas
                   in->channel, conn_close_reason_name(reason));
     }
     (void)conn;
+    if (reason == CONN_CLOSE_TLS && in->peers != NULL) in_tls_failed(in);
     in_unlink(in);
     mem_free(in);
 }
@@ -61,8 +64,7 @@ static void log_refusal(struct peers *p, const struct peer_in *in, enum log_leve
     size_t slot = u64_mix(bytes_hash(why, strlen(why), p->options.random)) % PEER_LOG_SLOTS;
     if (p->logged_ms[slot] != 0 && now_ms - p->logged_ms[slot] < PEER_LOG_PAUSE_MS) return;
     p->logged_ms[slot] = now_ms;
-    char from[NET_ADDRESS_TEXT_BYTES_MAX];
-    log_write(level, "peer refused from=%s reason=\"%s\"", conn_peer_text(in->conn, from, sizeof from), why);
+    log_write(level, "peer refused from=%s reason=\"%s\"", in->from, why);
 }
 
 static void in_refuse(struct peer_in *in, bool final, const char *why)
@@ -89,11 +91,33 @@ static void in_broken(struct peer_in *in, enum err e, const char *why)
     in_close(in);
 }
 
+static void in_tls_failed(const struct peer_in *in)
+{
+    struct peers *p = in->peers;
+    char error[128];
+    struct errmsg em;
+    conn_tls_error(in->conn, error, sizeof error);
+    bool is_plain = strstr(error, "wrong version number") != NULL; /* as OpenSSL calls what is no TLS */
+    errmsg_set(&em, "TLS: %s%s", error, is_plain ? ": it may be a member without TLS" : "");
+    if (!in->admitted) p->stats.refused++;
+    log_refusal(p, in, LOG_WARNING, em.text);
+}
+
 /* --- handshakes --------------------------------------------------------------------------------------- */
 
-/* OK, or a refusal in words. */
-static enum err hello_check(struct peers *p, const struct peer_hello *h, struct errmsg *em)
+/* Whom this node does not know may have been added by an entry it has not seen (peer.h). */
+static enum err cert_check(const struct peer_in *in, uint64_t member_id, struct errmsg *em)
 {
+    const struct peer *peer = peers_find(in->peers, member_id);
+    if (peer != NULL) return peer_cert_require(in->conn, peer->address, peer->name, em);
+    struct peer_cert cert;
+    return peer_cert_take(in->conn, &cert, em);
+}
+
+/* OK, or a refusal in words. */
+static enum err hello_check(const struct peer_in *in, const struct peer_hello *h, struct errmsg *em)
+{
+    const struct peers *p = in->peers;
     unsigned long long from = h->from_id, cluster = h->cluster_id;
     if (h->cluster_id != p->self.cluster_id || h->group != p->self.group) {
         errmsg_set(em, "member %llu belongs to cluster %llu, this one to cluster %llu: two groups "
@@ -111,6 +135,7 @@ static enum err hello_check(struct peers *p, const struct peer_hello *h, struct 
         errmsg_set(em, "member %llu opens channel %u, which there is not", from, h->channel);
         return ERR_PROTO;
     }
+    TRY(cert_check(in, h->from_id, em));
     return p->hooks.admit(p->hooks.ctx, h->from_id, h->directory_id, em);
 }
 
@@ -136,7 +161,7 @@ static void in_hello(struct peer_in *in, struct slice payload)
         in_refuse(in, false, "this node has not started yet");
         return;
     }
-    e = hello_check(p, &h, &em);
+    e = hello_check(in, &h, &em);
     if (e != OK) {
         in_refuse(in, e != ERR_AGAIN, em.text);
         return;
@@ -166,7 +191,9 @@ static void in_founder(struct peer_in *in, struct slice payload)
                   "'initial-cluster', or let the new node join with 'join'");
         return;
     }
-    e = p->meet(p->meet_ctx, &who, &answer, &em);
+    struct peer_cert cert;
+    e = peer_cert_take(in->conn, &cert, &em);
+    if (e == OK) e = p->meet(p->meet_ctx, &who, &cert, &answer, &em);
     if (e != OK) {
         in_refuse(in, e != ERR_AGAIN, em.text);
         return;
@@ -174,6 +201,14 @@ static void in_founder(struct peer_in *in, struct slice payload)
     peer_founder_put(conn_out(in->conn), &answer);
     conn_dirty(in->conn);
     conn_close_after_flush(in->conn);
+}
+
+void peer_in_check(struct peers *p)
+{
+    for (struct peer_in *in = p->ins; in != NULL; in = in->next) {
+        struct errmsg em;
+        if (in->admitted && cert_check(in, in->member_id, &em) != OK) in_refuse(in, true, em.text);
+    }
 }
 
 /* --- input ----------------------------------------------------------------------------------------------- */
@@ -249,12 +284,14 @@ void peer_in_accept(void *ctx, struct conn *conn)
     struct peer_in *in = mem_zalloc(sizeof *in);
     in->peers = p;
     in->conn = conn;
+    conn_peer_text(conn, in->from, sizeof in->from);
     in->deadline_ms = loop_now_ms(p->loop) + p->options.handshake_ms_max;
     in->next = p->ins;
     if (p->ins != NULL) p->ins->prev = in;
     p->ins = in;
     conn_input_limit(conn, PEER_FRAME_HEAD_BYTES + PEER_FRAME_BYTES_MAX);
     conn_watch_peer(conn, p->options.silence_ms_max);
+    if (p->options.tls != NULL) conn_start_tls(conn, p->options.tls, TLS_SERVER);
     conn_start(conn, &in_callbacks, in);
     if (p->in_count++ >= p->options.conn_count_max) {
         in_refuse(in, false, "too many connections of members ('peer-max-connections')");

@@ -11,6 +11,7 @@
 
 #define PEER_LISTENERS_MAX 16
 #define PEER_LOG_SLOTS 16       /* so many different refusals are logged a minute */
+#define PEER_LOG_REASONS 4      /* likewise of one member's connections, that are opened here */
 #define PEER_LOG_PAUSE_MS 60000
 
 struct peer;
@@ -32,8 +33,12 @@ struct peer {
     bool lost;         /* owes hooks.unreachable */
     bool was_up;       /* MAIN, and its loss was not logged yet */
     bool ever_up;
-    int64_t logged_ms; /* an attempt that failed */
+    struct {
+        uint64_t words; /* their hash */
+        int64_t at_ms;
+    } logged[PEER_LOG_REASONS]; /* attempts that failed */
     char address[RAFT_ADDRESS_BYTES_MAX + 1];
+    char name[RAFT_NAME_BYTES_MAX + 1];
 };
 
 struct peer_in {
@@ -45,6 +50,7 @@ struct peer_in {
     enum node_channel channel;
     bool admitted;
     bool closed; /* not counted any more */
+    char from[NET_ADDRESS_TEXT_BYTES_MAX]; /* a socket that was reset knows it no longer */
 };
 
 struct peers {
@@ -70,16 +76,20 @@ struct peers {
     struct peers_stats stats;
 };
 
+/* --- peer.c --- */
+struct peer *peers_find(const struct peers *p, uint64_t id); /* NULL: not known */
 /* --- peer_in.c --- */
 void peer_in_accept(void *ctx, struct conn *conn);
 void peer_in_turn(struct peers *p, int64_t now_ms);
 int64_t peer_in_next_ms(const struct peers *p);
 void peer_in_drop_member(struct peers *p, uint64_t member_id);
+void peer_in_check(struct peers *p); /* I4, after members changed */
 void peer_in_free_all(struct peers *p);
 /* --- peer_out.c --- */
 struct peer *peer_new(struct peers *p, const struct raft_member *m);
 void peer_free(struct peer *peer);
 void peer_address(struct peer *peer, const char *address);
+void peer_name(struct peer *peer, const char *name);
 bool peer_put(struct peer *peer, enum node_channel channel, struct slice payload);
 void peer_flush(struct peer *peer);
 void peer_turn(struct peer *peer, int64_t now_ms);

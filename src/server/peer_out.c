@@ -6,6 +6,37 @@
 static int64_t now_ms_of(const struct peer *peer) { return loop_now_ms(peer->peers->loop); }
 static bool is_up(const struct peer_out *o) { return o->dial.phase == DIAL_UP; }
 
+/* --- the log -------------------------------------------------------------------------------------- */
+
+static void log_forget(struct peer *peer)
+{
+    for (size_t i = 0; i < PEER_LOG_REASONS; i++) peer->logged[i].at_ms = INT64_MIN / 2;
+}
+
+/* The same words once a minute, and no more than so many others: every attempt would fill the log. */
+static bool log_is_due(struct peer *peer, const char *why)
+{
+    int64_t now_ms = now_ms_of(peer);
+    uint64_t words = bytes_hash(why, strlen(why), peer->peers->options.random);
+    size_t oldest = 0;
+    for (size_t i = 0; i < PEER_LOG_REASONS; i++) {
+        if (peer->logged[i].at_ms < peer->logged[oldest].at_ms) oldest = i;
+        bool is_recent = now_ms - peer->logged[i].at_ms < PEER_LOG_PAUSE_MS;
+        if (is_recent && peer->logged[i].words == words) return false;
+    }
+    if (now_ms - peer->logged[oldest].at_ms < PEER_LOG_PAUSE_MS) return false;
+    peer->logged[oldest].words = words;
+    peer->logged[oldest].at_ms = now_ms;
+    return true;
+}
+
+static void log_failed(struct peer *peer, enum log_level level, const char *event, const char *why)
+{
+    if (!log_is_due(peer, why)) return;
+    log_write(level, "%s member=%llu address=%s reason=\"%s\"", event, (unsigned long long)peer->id,
+              peer->address, why);
+}
+
 /* --- life -------------------------------------------------------------------------------------- */
 
 struct peer *peer_new(struct peers *p, const struct raft_member *m)
@@ -14,8 +45,9 @@ struct peer *peer_new(struct peers *p, const struct raft_member *m)
     peer->peers = p;
     peer->id = m->id;
     peer->directory_id = m->directory_id;
-    peer->logged_ms = INT64_MIN / 2;
+    log_forget(peer);
     memcpy(peer->address, m->peer_address, sizeof peer->address);
+    memcpy(peer->name, m->name, sizeof peer->name);
     for (size_t i = 0; i < NODE_CHANNEL_COUNT; i++) {
         struct peer_out *o = &peer->outs[i];
         o->peer = peer;
@@ -52,28 +84,13 @@ void peer_address(struct peer *peer, const char *address)
     }
 }
 
+void peer_name(struct peer *peer, const char *name)
+{
+    ASSERT(strlen(name) < sizeof peer->name);
+    memcpy(peer->name, name, strlen(name) + 1);
+}
+
 /* --- handshake ----------------------------------------------------------------------------------- */
-
-static void out_opened(void *user, struct conn *conn)
-{
-    const struct peer_out *o = user;
-    const struct peer_identity *self = &o->peer->peers->self;
-    peer_hello_put(conn_out(conn), &(struct peer_hello){
-        .channel = (uint8_t)o->channel, .group = self->group, .cluster_id = self->cluster_id,
-        .from_id = self->member_id, .directory_id = self->directory_id, .to_id = o->peer->id,
-    });
-    conn_dirty(conn);
-}
-
-/* Once a minute and member: every attempt would fill the log. */
-static void log_failed(struct peer *peer, enum log_level level, const char *event, const char *why)
-{
-    int64_t now_ms = now_ms_of(peer);
-    if (now_ms - peer->logged_ms < PEER_LOG_PAUSE_MS) return;
-    peer->logged_ms = now_ms;
-    log_write(level, "%s member=%llu address=%s reason=\"%s\"", event, (unsigned long long)peer->id,
-              peer->address, why);
-}
 
 /* What waited for the connection is lost; the first payload that comes opens it again. */
 static void bulk_give_up(struct peer_out *o)
@@ -90,7 +107,7 @@ static void out_closed(void *user, const char *why)
     peer->lost = true;
     o->unflushed = false;
     if (o->channel == NODE_CHANNEL_MAIN) {
-        if (peer->was_up) peer->logged_ms = INT64_MIN / 2;
+        if (peer->was_up) log_forget(peer);
         log_failed(peer, LOG_WARNING, peer->was_up ? "peer lost" : "peer unreachable", why);
         peer->was_up = false;
     }
@@ -106,6 +123,24 @@ static void out_end(struct peer_out *o, bool late, const char *event, const char
     o->unflushed = false;
     dial_again(&o->dial, late, now_ms_of(o->peer));
     bulk_give_up(o);
+}
+
+static void out_opened(void *user, struct conn *conn)
+{
+    struct peer_out *o = user;
+    struct peer *peer = o->peer;
+    const struct peer_identity *self = &peer->peers->self;
+    struct errmsg em;
+    if (peer_cert_require(conn, peer->address, peer->name, &em) != OK) {
+        peer->peers->stats.refused++;
+        out_end(o, true, "peer refused", em.text);
+        return;
+    }
+    peer_hello_put(conn_out(conn), &(struct peer_hello){
+        .channel = (uint8_t)o->channel, .group = self->group, .cluster_id = self->cluster_id,
+        .from_id = self->member_id, .directory_id = self->directory_id, .to_id = peer->id,
+    });
+    conn_dirty(conn);
 }
 
 static void out_welcome(struct peer_out *o, const struct peer_welcome *w)

@@ -98,6 +98,8 @@ static void limits_take(struct server *s)
     l->watch_bytes_max = (uint64_t)c->watch_buffer_bytes;
     l->watches_per_client_max = (uint32_t)c->watches_per_client;
     l->subscriptions_per_client_max = (uint32_t)c->subscriptions_per_client;
+    l->waiting_reads_max = (uint32_t)c->waiting_reads;
+    l->waiting_reads_bytes_max = (uint64_t)c->waiting_reads_bytes;
     l->slowlog_us = c->slowlog_slower_than_us;
     l->request_timeout_ms = c->request_timeout_ms;
     l->latency_ms = c->latency_ms;
@@ -211,6 +213,8 @@ static void wait_for_group(struct server *s, int64_t now_ms)
     loop_stop(s->loop);
 }
 
+static void stop_if_retired(struct server *s, int64_t now_ms);
+
 static void turn_end(void *ctx)
 {
     struct server *s = ctx;
@@ -223,6 +227,7 @@ static void turn_end(void *ctx)
         node_turn(s->node, now_us, wall_ms());
         peers_flush(s->peers); /* before clients: others wait for these */
         cmd_turn(&s->env, now_us);
+        stop_if_retired(s, now_us / 1000);
     }
     if (s->env.now_ms - s->checked_ms >= SECOND_MS) {
         s->checked_ms = s->env.now_ms;
@@ -439,7 +444,7 @@ static void env_fill(struct server *s)
         .address = io_address,
         .pool = loop_pool(s->loop), .shutdown = io_shutdown, .clock_us = io_clock_us,
         .config_get = io_config_get, .config_check = io_config_check, .config_set = io_config_set,
-        .config_rewrite = io_config_rewrite,
+        .config_rewrite = io_config_rewrite, .peers = member_stats,
     };
     s->env.info = (struct cmd_info){
         .version = SERVER_VERSION, .redis_version = SERVER_REDIS_VERSION, .port = s->port,
@@ -500,9 +505,26 @@ enum err server_run(struct server *s, struct errmsg *em)
     return s->failed;
 }
 
+/* A leader hands over first, so that nobody has to find out that it is gone. A second call does not
+ * wait for that. */
 void server_stop(struct server *s)
 {
-    loop_stop(s->loop);
+    if (s->node == NULL || s->stop_due_ms != 0) {
+        loop_stop(s->loop);
+        return;
+    }
+    s->stop_due_ms = loop_now_ms(s->loop) + s->cfg->election_ms;
+}
+
+static void stop_if_retired(struct server *s, int64_t now_ms)
+{
+    if (LIKELY(s->stop_due_ms == 0)) return;
+    if (now_ms >= s->stop_due_ms || !node_retire(s->node)) loop_stop(s->loop);
+}
+
+void server_reload(struct server *s)
+{
+    member_reload(s);
 }
 
 static void close_conn(void *ctx, struct conn *conn)

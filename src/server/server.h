@@ -27,6 +27,9 @@ enum err server_open(struct config *cfg, const char *config_file, const char *ex
  * be founded or joined, or the node cannot be opened then. */
 enum err server_run(struct server *s, struct errmsg *em) MUST_USE;
 void server_stop(struct server *s); /* from the loop thread */
+/* Reads the files with certificates again; what is wrong with them goes to the log, and the old ones
+ * stay in force. From the loop thread. */
+void server_reload(struct server *s);
 void server_close(struct server *s);
 struct loop *server_loop(struct server *s);
 uint16_t server_port(const struct server *s);

@@ -41,10 +41,12 @@ struct server {
     char client_address[RAFT_ADDRESS_BYTES_MAX + 1], peer_address[RAFT_ADDRESS_BYTES_MAX + 1];
     bool env_ready, awake_anyway;
     bool closing;           /* node is NULL for ever */
+    int64_t stop_due_ms;    /* stopping, at the latest then; 0: not */
     enum err failed;        /* server_run's answer */
     struct errmsg failed_em;
     struct resp_argv argv;  /* of requests that are answered with LOADING */
     /* member.c */
+    struct tls_context *peer_tls; /* NULL: members speak without TLS */
     struct peers *peers;
     struct group *group;
     bool peers_started;
@@ -59,6 +61,8 @@ void member_hooks(struct node_hooks *hooks); /* the ctx must be &server.env */
 enum err member_start(struct server *s, struct errmsg *em) MUST_USE; /* the node is open */
 void member_turn(struct server *s, int64_t now_ms);
 int64_t member_next_ms(const struct server *s);
+void member_reload(struct server *s); /* the certificates */
+void member_stats(void *ctx, struct cmd_peers *out); /* cmd_io.peers; the ctx is the server */
 void member_close(struct server *s);
 
 /* --- link.c --- */

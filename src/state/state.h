@@ -111,6 +111,11 @@ struct apply_sink {
 enum err state_apply(struct state *s, uint64_t index, uint64_t term, struct slice body,
                      const struct apply_sink *sink, struct errmsg *em) MUST_USE;
 
+/* What apply would say of the compares of a transaction that only reads: txn_succeeded, or what was
+ * found, in room (also while res is used). ERR_KEYS_LIMIT. */
+enum err state_txn_check(const struct view *v, const struct op *op, struct buf *room,
+                         struct op_result *res) MUST_USE;
+
 /* Was this operation of that origin applied? */
 bool state_was_applied(const struct state *s, uint64_t member, uint32_t incarnation, uint64_t seq);
 /* A configuration of the group was applied: these are its members, at the same index on every

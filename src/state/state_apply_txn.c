@@ -59,22 +59,21 @@ static bool compare_holds(const struct op_compare *c, const struct kv *kv)
 
 /* One key, or all keys of a range; an empty range is a missing key. *found is the key that did not
  * hold; *missing if there is none. ERR_KEYS_LIMIT */
-static enum err compare_run(struct apply *cx, const struct op_compare *c, bool *holds,
-                            struct kv *found, bool *missing)
+static enum err compare_run(const struct view *v, uint64_t *compared, const struct op_compare *c,
+                            bool *holds, struct kv *found, bool *missing)
 {
-    struct view v = apply_view(cx);
     struct view_iter it;
     *holds = true;
     *missing = true;
     if (!c->range) {
-        *missing = !view_get(&v, c->key, found);
+        *missing = !view_get(v, c->key, found);
         *holds = compare_holds(c, *missing ? NULL : found);
         return OK;
     }
     if (slice_cmp(c->key, c->end) < 0) {
-        view_iter_init(&it, &v, c->key, c->end, false);
+        view_iter_init(&it, v, c->key, c->end, false);
         while (*holds && view_iter_next(&it, found)) {
-            if (++cx->compared > COMPARE_KEYS_MAX) return ERR_KEYS_LIMIT;
+            if (++*compared > COMPARE_KEYS_MAX) return ERR_KEYS_LIMIT;
             *missing = false;
             *holds = compare_holds(c, found);
             if (c->target == COMPARE_EXISTS) return OK; /* holds, whatever else is there */
@@ -85,13 +84,12 @@ static enum err compare_run(struct apply *cx, const struct op_compare *c, bool *
 }
 
 /* What was found is shown after the branch has run: out of reach of its changes. */
-static void show_failed(struct apply *cx, size_t index, const struct kv *found,
+static void show_failed(struct buf *room, size_t index, const struct kv *found,
                         struct op_result *res)
 {
     res->txn_failed_index = index;
     res->txn_failed_has_kv = found != NULL;
     if (found == NULL) return;
-    struct buf *room = &cx->s->scratch.failed[cx->depth];
     buf_clear(room);
     buf_reserve(room, found->key.len + found->value.len);
     buf_append_slice(room, found->key);
@@ -101,7 +99,8 @@ static void show_failed(struct apply *cx, size_t index, const struct kv *found,
     res->txn_failed_kv.value.at = room->at + found->key.len;
 }
 
-static enum err compares_run(struct apply *cx, const struct op *o, struct op_result *res)
+static enum err compares_run(const struct view *v, uint64_t *compared, const struct op *o,
+                             struct buf *room, struct op_result *res)
 {
     struct op_compare c;
     size_t offset = 0;
@@ -109,13 +108,24 @@ static enum err compares_run(struct apply *cx, const struct op *o, struct op_res
     for (size_t i = 0; op_list_next_compare(&o->compares, &offset, &c); i++) {
         struct kv found;
         bool holds = false, missing = false;
-        TRY(compare_run(cx, &c, &holds, &found, &missing));
+        TRY(compare_run(v, compared, &c, &holds, &found, &missing));
         if (holds) continue;
         res->txn_succeeded = false;
-        show_failed(cx, i, missing ? NULL : &found, res);
+        show_failed(room, i, missing ? NULL : &found, res);
         return OK;
     }
     return OK;
+}
+
+enum err state_txn_check(const struct view *v, const struct op *op, struct buf *room,
+                         struct op_result *res)
+{
+    uint64_t compared = 0;
+    *res = (struct op_result){ .applied = true };
+    enum err e = compares_run(v, &compared, op, room, res);
+    res->err = e;
+    res->rev = view_rev(v);
+    return e;
 }
 
 /* --- elements ------------------------------------------------------------------------- */
@@ -208,7 +218,8 @@ static enum err run_txn(struct apply *cx, const struct op *o, uint32_t *ordinal,
                         struct op_result *res)
 {
     ASSERT(cx->depth < OP_TXN_DEPTH_MAX);
-    TRY(compares_run(cx, o, res));
+    struct view v = apply_view(cx);
+    TRY(compares_run(&v, &cx->compared, o, &cx->s->scratch.failed[cx->depth], res));
     res->applied = res->txn_succeeded;
     cx->depth++;
     enum err err = run_branches(cx, o, true, ordinal, res);

@@ -6,6 +6,7 @@
  *   SHIM_AT      the how many-th of them fails, once
  *   SHIM_KIND    EIO, ENOSPC, SHORT (writes half of it), DELAY (none fails, all wait), NOTE (neither)
  *   SHIM_US      how long DELAY waits
+ *   SHIM_WHILE   all this only while this file exists; not given: always
  *   SHIM_NOTE    a file that gets a line `call path` for each that failed; with NOTE, for each
  */
 #define _GNU_SOURCE
@@ -48,6 +49,8 @@ static int verdict(const char *call, const char *path)
     if (under_len == 0 || strncmp(path, under, under_len) != 0) return 0;
     if (path[under_len] != '/' && path[under_len] != '\0') return 0;
     if (strstr(setting("SHIM_CALLS"), word) == NULL) return 0;
+    const char *gate = setting("SHIM_WHILE");
+    if (gate[0] != '\0' && access(gate, F_OK) != 0) return 0;
     if (strcmp(kind, "DELAY") == 0) {
         usleep((useconds_t)atol(setting("SHIM_US")));
         return 0;

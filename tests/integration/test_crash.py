@@ -318,6 +318,34 @@ class Crash(TestCase):
             wait_until(lambda: client.cmd("EXISTS", "own", *keys) == 0, "the leases to end", 5)
 
 
+class Idle(TestCase):
+    @staticmethod
+    def info(client, name):
+        for line in client.cmd("INFO", "all").decode().splitlines():
+            if line.startswith(name + ":"):
+                return int(line.split(":")[1])
+        raise AssertionError("INFO has no " + name)
+
+    def test_the_clock_alone_needs_no_checkpoint(self):
+        """With a lease there is a clock entry a second; the log keeps it, also over a kill."""
+        server = self.server(checkpoint_interval="100ms").start()
+        with server.client() as client:
+            lease = as_map(client.cmd("LEASE", "GRANT", 60))["id"]
+            applied = self.info(client, "raft_applied")
+            wait_until(lambda: self.info(client, "raft_applied") > applied, "a clock entry", 10)
+            applied, count = self.info(client, "raft_applied"), self.info(client, "checkpoints")
+            wait_until(lambda: self.info(client, "raft_applied") >= applied + 3, "more of them", 10)
+            self.assertEqual(self.info(client, "checkpoints"), count)
+            self.assertEqual(client.cmd("SET", "a", "b"), "OK")
+            wait_until(lambda: self.info(client, "checkpoints") > count, "a checkpoint of a write", 10)
+            left_ms = as_map(client.cmd("LEASE", "TTL", lease, "PX"))["ttl"]
+        server.kill()
+        server.start()
+        with server.client() as client:  # at most the last second of the clock is lost
+            self.assertLess(as_map(client.cmd("LEASE", "TTL", lease, "PX"))["ttl"], left_ms + 1500)
+        server.stop()
+
+
 class Stop(TestCase):
     def clean(self, end):
         """Nothing that was answered is lost by a stop under load, and the exit code is 0."""

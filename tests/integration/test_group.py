@@ -1,255 +1,212 @@
-"""How a group comes to be: founded by all of a list, or joined; and all that must keep it from it."""
+"""Groups of servers as processes: founded, grown, shrunk, repaired. See test_group_faults.
 
-import re
+    CORDIS_LOAD, CORDIS_CHECK   group_load and history_check   (build/debug/tests/load/...)
+"""
+# seconds: 900
+
 import shutil
-import signal
-import socket
-import struct
+import time
 import unittest
 
-from harness import STEP_S_MAX, Client, TestCase, free_port, no_events, wait_until
+from group_kit import GROUP_S_MAX, GroupCase
+from harness import Error, rounds, wait_until
 
-WAITING = re.compile(r"waiting port=(\d+)")
-LOADING = "LOADING Cordis is waiting for the group: "
-
-
-class GroupCase(TestCase):
-    def setUp(self):
-        super().setUp()
-        self.peer_ports = [free_port() for _ in range(3)]
-        self.list = ",".join(f"n{i + 1}=127.0.0.1:{port}" for i, port in enumerate(self.peer_ports))
-
-    def member(self, i, **options):
-        server = self.server(f"n{i + 1}", peer_port=self.peer_ports[i], heartbeat_interval="30ms",
-                             election_timeout="300ms", **options)
-        server.options["name"] = f"n{i + 1}"
-        return server
-
-    def founder(self, i, initial_cluster=None):
-        return self.member(i, initial_cluster=initial_cluster or self.list)
-
-    def waiting(self, server):
-        """The port for clients of a server that waits for others."""
-        found = wait_until(lambda: WAITING.search(server.text()), "the server to wait")
-        return int(found.group(1))
-
-    def says(self, server, *words):
-        wait_until(lambda: all(word in server.text() for word in words), f"{words} in {server.text()}")
-
-    def found(self):
-        servers = [self.founder(i).launch() for i in range(3)]
-        for server in servers:
-            self.assertTrue(server.started(), server.text())
-        return servers
-
-    def settled(self, servers):
-        """All serve, under one leader."""
-        for server in servers:
-            with server.client() as client:
-                wait_until(lambda c=client: c.cmd("SET", "settled", "x") == "OK", "a leader")
+LOAD_S = rounds(8, 60)
 
 
 class Found(GroupCase):
     def test_three(self):
-        first, second = self.founder(0).launch(), self.founder(1).launch()
-        for server in (first, second):
-            with Client(self.waiting(server)) as client:
-                self.says(server, "bootstrap heard=")
-                self.assertEqual(client.cmd("PING"), LOADING + "n3")
-                self.assertEqual(client.cmd("SET", "a", "b"), LOADING + "n3")
-                self.assertEqual(client.pipeline([("GET", "a"), ("HELLO", "3")]), [LOADING + "n3"] * 2)
-        third = self.founder(2).start()
-        servers = [first, second, third]
-        for server in servers:
-            self.assertTrue(server.started(), server.text())
-        self.settled(servers)
-        clusters = set()
-        for i, server in enumerate(servers):
-            with server.client() as client:
-                self.assertEqual(client.cmd("SET", f"key{i}", "value"), "OK")
-                text = str(client.cmd("MEMBER", "LIST"))
-                for name in ("n1", "n2", "n3"):
-                    self.assertIn(f"'{name}'", text)
-                clusters.add(re.search(r"cluster'?, (\d+)", str(client.cmd("MEMBER", "STATUS"))).group(1))
-        self.assertEqual(len(clusters), 1)
-        for server in servers:
-            server.stop()
+        group = self.group(3).start()
+        for m in group:
+            self.assertEqual(m.ask("SET", f"by-{m.name}", m.name), "OK")
+            for other in group:
+                self.assertEqual(other.ask("GET", f"by-{m.name}"), m.name.encode())
+        self.assertEqual(len(group.ids()), 3)
+        group.assert_equal()
 
-    def test_client_that_waited_is_served_then(self):
-        first = self.founder(0).launch()
-        with Client(self.waiting(first)) as client:
-            self.assertTrue(client.cmd("GET", "a").startswith(LOADING))
-            second, third = self.founder(1).launch(), self.founder(2).launch()
-            for server in (first, second, third):
-                self.assertTrue(server.started(), server.text())
-            wait_until(lambda: client.cmd("SET", "a", "b") == "OK", "a leader")
-
-    def test_ids_outlive_a_crash_while_waiting(self):
-        first = self.founder(0).launch()
-        self.waiting(first)
-        wait_until(lambda: (first.dir / "identity").exists(), "the identity")
-        before = re.findall(r"(?:member|directory) \d+", (first.dir / "identity").read_text())
-        first.kill()
-        servers = self.found()
-        after = re.findall(r"(?:member|directory) \d+", (first.dir / "identity").read_text())
-        self.assertEqual(before, after)
-        self.settled(servers)
-
-    def test_restart_ignores_the_list(self):
-        servers = self.found()
-        self.settled(servers)
-        for server in servers:
-            server.kill()
-        servers[0].options["initial-cluster"] = "n1=127.0.0.1:1"
-        del servers[1].options["initial-cluster"]
-        for server in servers:
-            server.launch()
-        for server in servers:
-            self.assertTrue(server.started(), server.text())
-        self.says(servers[0], "initial-cluster ignored", "founded otherwise")
-        self.assertNotIn("ignored", servers[1].text())
-        self.settled(servers)
-
-    def test_slow_third(self):
-        """It stopped right after the others heard of it, and comes when they are a group."""
-        first, second = self.founder(0).launch(), self.founder(1).launch()
-        third = self.founder(2)
-        ids = (4711, 4712)
-        for server, port in ((first, self.peer_ports[0]), (second, self.peer_ports[1])):
-            self.waiting(server)
-            with socket.create_connection(("127.0.0.1", port), timeout=STEP_S_MAX) as peer:
-                peer.sendall(founder_frame(*ids, "n3", "127.0.0.1:1", self.list))
-                self.assertEqual(peer.recv(3), b"CRP")
-        self.assertTrue(first.started() and second.started(), first.text() + second.text())
-        third.dir.mkdir(mode=0o700)
-        body = f"cordis-identity 1\ncluster 1\nmember {ids[0]}\ndirectory {ids[1]}\nincarnation 0\nready 0\n"
-        (third.dir / "identity").write_text(not_ready(body + "crc "))
-        third.start()
-        self.says(third, "told_by=another")
-        self.settled([first, second, third])
-
-    def test_interrupt_while_waiting(self):
-        for number in (signal.SIGINT, signal.SIGTERM):
-            server = self.founder(0).launch()
-            self.waiting(server)
-            self.assertEqual(server.signal(number), 0)
-
-
-class Refused(GroupCase):
-    def test_wiped(self):
-        servers = self.found()
-        self.settled(servers)
-        servers[2].kill()
-        shutil.rmtree(servers[2].dir)
-        servers[2].launch()
-        self.waiting(servers[2])
-        self.says(servers[2], "bootstrap refused", "it was wiped or replaced", "MEMBER REMOVE")
-        self.assertNotIn("bootstrap complete", servers[2].text())
-        self.settled(servers[:2])
+    def test_five_lose_two(self):
+        group = self.group(5).start()
+        self.assertEqual(sorted(m["role"] for m in group.ids().values()),
+                         [b"follower"] * 4 + [b"leader"])
+        load = group.load(LOAD_S)
+        leader = group.wait_leader()
+        other = group.others(leader)[0]
+        time.sleep(LOAD_S / 4)
+        leader.kill()
+        other.kill()
+        time.sleep(LOAD_S / 4)
+        group.start()
+        load.finish()
+        group.assert_equal()
 
     def test_unequal_lists(self):
-        short = self.list.rsplit(",", 1)[0]
-        first, second = self.founder(0).launch(), self.founder(1, initial_cluster=short).launch()
-        for server in (first, second):
-            self.says(server, "unequal 'initial-cluster'", self.list, short)
+        group = self.group(3)
+        right = group[2].options["initial-cluster"]
+        group[2].options["initial-cluster"] = right.replace("n1=", "n9=")
+        for m in group:
+            m.launch()
+        for m in group:
+            wait_until(lambda m=m: "unequal 'initial-cluster'" in m.text(), f"{m.name} to say so")
+            self.assertNotIn("ready port=", m.text())
+        group[2].kill()
+        group[2].options["initial-cluster"] = right
+        group[2].launch()
+        for m in group:
+            self.assertTrue(m.started(GROUP_S_MAX))
+        group.wait_ready()
+        self.assertEqual(len(group.ids()), 3)
 
-    def test_options(self):
-        for options, words in (
-                ({"initial-cluster": "n9=127.0.0.1:1"}, ("initial-cluster", "name", "n1")),
-                ({"initial-cluster": "n1"}, ("initial-cluster", "host:port")),
-                ({"initial-cluster": "n1=127.0.0.1:1", "join": "127.0.0.1:1"}, ("initial-cluster", "join")),
-                ({"join": "nowhere"}, ("join", "nowhere")),
-                ({"peer-address": "nowhere"}, ("peer-address", "nowhere")),
-                ({"client-address": "a:b"}, ("client-address", "a:b"))):
-            with self.subTest(options=options):
-                words_out = ["--dir", self.scratch / "d", "--port", 0, "--peer-port", 0, "--name", "n1"]
-                for name, value in options.items():
-                    words_out += [f"--{name}", value]
-                code, _, err = self.run_server(*words_out)
-                self.assertEqual(code, 1)
-                lines = no_events(err)
-                self.assertEqual(len(lines), 1, err)
-                for word in words:
-                    self.assertIn(word, lines[0])
+    def test_a_list_without_this_node(self):
+        group = self.group(2)
+        group[0].options["initial-cluster"] = "n8=127.0.0.1:1,n9=127.0.0.1:2"
+        group[0].launch()
+        self.assertFalse(group[0].started())
+        self.assertIn("does not name this node", group[0].text())
 
-    def test_used_peer_port(self):
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            taken.listen()
-            port = taken.getsockname()[1]
-            code, _, err = self.run_server("--dir", self.scratch / "d", "--port", 0, "--peer-port", port)
-        self.assertEqual(code, 1)
-        self.assertEqual(len(no_events(err)), 1, err)
-        self.assertIn("peer-port", err)
-        self.assertIn(str(port), err)
-        self.assertFalse((self.scratch / "d").exists())
-
-
-class Join(GroupCase):
-    def joiner(self, to):
-        return self.member(1, join=to)
-
-    def alone(self, **options):
-        return self.member(0, **options).start()
-
-    def test_one_becomes_two(self):
-        first = self.alone()
-        second = self.joiner(f"127.0.0.1:1,127.0.0.1:{first.port}").start()
-        for _ in range(2):
-            self.says(second, "joined cluster=", "peer connected", "following leader=")
-            with first.client() as client:
-                self.assertEqual(len(client.cmd("MEMBER", "LIST")), 2)
-                self.assertIn("'n2'", str(client.cmd("MEMBER", "LIST")))
-            second.kill()
-            shutil.rmtree(second.dir / "wal")  # it stopped before anything was there but its ids
-            (second.dir / "identity").write_text(not_ready((second.dir / "identity").read_text()))
-            (second.dir / "group").unlink()
-            second.start()  # joins again: the same member
-        first.stop()
-
-    def test_waits_for_the_group(self):
-        port = free_port()
-        second = self.joiner(f"127.0.0.1:{port}").launch()
-        with Client(self.waiting(second)) as client:
-            self.assertEqual(client.cmd("GET", "a"), f"{LOADING}127.0.0.1:{port}")
-        self.says(second, "join waiting_for=", "refused")
-        self.alone(port=port)
-        self.assertTrue(second.started(), second.text())
-
-    def test_refused_for_good(self):
-        first = self.alone(requirepass="secret")
-        second = self.joiner(f"127.0.0.1:{first.port}").launch()
-        self.assertFalse(second.started())
-        self.assertEqual(second.wait(), 1)
-        self.assertEqual(len(second.lines()), 1, second.text())
-        self.assertIn("NOAUTH", second.lines()[0])
-        second.options["requirepass"] = "secret"
-        second.start()
+    def test_member_of_another_group(self):
+        one, two = self.group(3).start(), self.group(2, dirs={n: self.scratch / f"two{n}" for n in range(2)}).start()
+        one[2].kill()
+        for m in two:
+            m.kill()
+        # A member of the second group where the first one's was.
+        for name in ("port", "peer-port", "peer-address"):
+            two[0].options[name] = one[2].options[name]
+        two[0].launch()
+        self.assertTrue(two[0].started())
+        wait_until(lambda: "two groups are configured with each other's addresses" in two[0].text(), "the refusal")
+        self.assertIsInstance(two[0].ask("SET", "k", "v"), Error)
+        self.assertEqual(one[0].ask("SET", "k", "v"), "OK")
 
 
-def not_ready(identity):
-    body = identity.replace("ready 1", "ready 0")
-    body = body[:body.index("crc ")]
-    return body + f"crc {crc32c(body.encode()):08x}\n"
+class Change(GroupCase):
+    def join(self, group, at, **options):
+        member = group.add(join=f"127.0.0.1:{at.options['port']}", **options)
+        member.launch()
+        self.assertTrue(member.started(GROUP_S_MAX), member.text())
+        return member
 
+    def wait_roles(self, group, voters, learners=0, at=None):
+        def look():
+            listed = (at or group.wait_leader()).ask("MEMBER", "LIST")
+            roles = [dict(zip(m[::2], m[1::2]))[b"role"] for m in listed] if isinstance(listed, list) else []
+            return roles.count(b"learner") == learners and len(roles) == voters + learners
+        wait_until(look, f"{voters} voters", GROUP_S_MAX)
 
-def founder_frame(member, directory, name, client_address, text):
-    """As in server/peer_frame.h."""
-    payload = struct.pack("<HHIQQ", 1, 0, 1, member, directory)
-    for word in (name, client_address, text, ""):
-        payload += struct.pack("<H", len(word)) + word.encode()
-    head = b"CRP" + struct.pack("<BIBB", 1, len(payload), 5, 0)
-    head += struct.pack("<H", crc32c(head) & 0xffff)
-    return head + struct.pack("<I", crc32c(head + payload)) + payload
+    def test_grow_from_one_and_shrink(self):
+        group = self.group(1).start()
+        first = group[0]
+        load = group.load(LOAD_S, members=[first])
+        second = self.join(group, first)
+        self.wait_roles(group, 2)
+        third = self.join(group, second)  # asked through a follower, maybe
+        self.wait_roles(group, 3)
+        load.finish()
+        self.assert_passing(load)
+        self.assertEqual(third.ask("SET", "through", "third"), "OK")
+        group.assert_equal()
+        # Joining again changes nothing.
+        ids = set(group.ids())
+        third.kill()
+        group.restart(third)
+        self.assertEqual(set(group.ids()), ids)
+        # The leader goes, and the next one.
+        for left in (2, 1):
+            leader = group.wait_leader()
+            rest = [m for m in group.alive() if m is not leader]
+            gone = leader.id()
+            self.assertEqual(rest[0].ask("MEMBER", "REMOVE", gone), "OK")
+            self.wait_roles(group, left, at=rest[0])
+            leader.kill()
+            group.wait_leader(rest)
+            self.assertEqual(rest[0].ask("SET", f"left-{left}", "v"), "OK")
+        self.assertIsInstance(group.alive()[0].ask("MEMBER", "REMOVE", group.alive()[0].id()), Error)
+        self.assertEqual(group.alive()[0].ask("GET", "through"), b"third")
 
+    def test_wiped_member_is_refused_and_joins_anew(self):
+        group = self.group(3).start()
+        self.assertEqual(group[0].ask("SET", "k", "v"), "OK")
+        wiped = group[2]
+        gone = wiped.id()
+        wiped.kill()
+        shutil.rmtree(wiped.dir)
+        wiped.launch()
+        wait_until(lambda: "Remove that member (MEMBER REMOVE) and start the node with 'join'" in wiped.text(),
+                   "the refusal")
+        self.assertNotIn("ready port=", wiped.text())
+        wiped.kill()
+        self.assertEqual(group[0].ask("MEMBER", "REMOVE", gone), "OK")
+        del wiped.options["initial-cluster"]
+        wiped.options["join"] = f"127.0.0.1:{group[0].options['port']},127.0.0.1:{group[1].options['port']}"
+        wiped.launch()
+        self.assertTrue(wiped.started(GROUP_S_MAX), wiped.text())
+        self.wait_roles(group, 3)
+        self.assertEqual(wiped.ask("GET", "k"), b"v")
+        self.assertNotIn(gone, group.ids())
+        group.assert_equal()
 
-def crc32c(data):
-    crc = 0xffffffff
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
-    return crc ^ 0xffffffff
+    def test_removed_member_is_told(self):
+        group = self.group(3).start()
+        member = group.followers()[0]
+        gone = member.id()
+        rest = group.others(member)
+        member.kill()
+        self.assertEqual(rest[0].ask("MEMBER", "REMOVE", gone), "OK")
+        member.launch()
+        self.assertTrue(member.started(GROUP_S_MAX))
+        wait_until(lambda: "was removed from this group" in member.text(), "the refusal")
+        self.assertIsInstance(member.ask("SET", "k", "v"), Error)
+        self.assertEqual(rest[0].ask("SET", "k", "v"), "OK")
+
+    def test_replace_a_dead_one_under_load(self):
+        group = self.group(3).start()
+        dead = group.followers()[0]
+        rest = group.others(dead)
+        gone = dead.id()
+        load = group.load(LOAD_S, members=rest)
+        dead.kill()
+        time.sleep(1)
+        fresh = self.join(group, rest[0])
+        self.wait_roles(group, 3, 1, at=rest[0])  # not promoted while a voter is missing
+        self.assertEqual(rest[0].ask("MEMBER", "REMOVE", gone), "OK")
+        self.wait_roles(group, 3, at=rest[0])
+        load.finish()
+        self.assert_passing(load)
+        group.assert_equal([*rest, fresh])
+
+    def test_quorum_is_not_given_away(self):
+        group = self.group(3).start()
+        leader = group.wait_leader()
+        dead, other = group.others(leader)
+        victim = other.id()
+        dead.kill()
+        time.sleep(2)
+        answer = leader.ask("MEMBER", "REMOVE", victim)
+        self.assertIsInstance(answer, Error)
+        self.assertEqual(leader.ask("SET", "k", "v"), "OK")
+
+    def test_transfer_under_load(self):
+        group = self.group(3).start()
+        load = group.load(LOAD_S)
+        for _ in range(4):
+            time.sleep(LOAD_S / 6)
+            leader = group.wait_leader()
+            target = group.others(leader)[0]
+            self.assertEqual(group.others(leader)[1].ask("MEMBER", "TRANSFER", target.id()), "OK")
+            self.assertIs(group.wait_leader(), target)
+        load.finish()
+        self.assert_passing(load)
+        self.tell(f"longest time without a success {load.silence_ms()} ms")
+        group.assert_equal()
+
+    def test_clean_stop_hands_over(self):
+        group = self.group(3).start()
+        leader = group.wait_leader()
+        load = group.load(LOAD_S, members=group.others(leader))
+        time.sleep(LOAD_S / 2)
+        leader.stop()
+        load.finish()
+        self.assert_passing(load)
+        self.tell(f"longest time without a success {load.silence_ms()} ms")
 
 
 if __name__ == "__main__":

@@ -91,7 +91,20 @@ class Refused(TestCase):
         strange.mkdir()
         (strange / "letter.txt").write_text("dear")
         self.refused(EXIT_START, "--dir", strange, "--port", 0, "--peer-port", 0, names=(strange, "identity"))
+        self.assertEqual([path.name for path in strange.iterdir()], ["letter.txt"])
         self.assertEqual((strange / "letter.txt").read_text(), "dear")
+
+    def test_directory_that_is_a_new_file_system(self):
+        server = self.server()
+        server.dir.mkdir(mode=0o700)
+        (server.dir / "lost+found").mkdir()
+        server.start()
+        server.stop()
+        self.assertTrue((server.dir / "lost+found").is_dir())
+
+    def test_no_pidfile_says_why(self):
+        self.refused(EXIT_START, "--dir", self.scratch / "data", "--port", 0, "--peer-port", 0, "--pidfile",
+                     self.scratch, names=(self.scratch, "Is a directory"))
 
     def test_no_directory(self):
         file = self.scratch / "file"

@@ -218,6 +218,8 @@ static void env_open(struct sim_node *n)
     l->watch_bytes_max = 64u << 10;
     l->watches_per_client_max = 1000;
     l->subscriptions_per_client_max = 1000;
+    l->waiting_reads_max = 1000;
+    l->waiting_reads_bytes_max = 1u << 20;
     l->slowlog_us = -1;
     l->request_timeout_ms = SIM_REQUEST_TIMEOUT_MS;
     n->env.password = "";

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/mman.h>
 
 #include <cmocka.h>
 
@@ -365,6 +366,43 @@ static void test_mix_spreads_every_bit(void **state)
 
 /* --- memory ------------------------------------------------------------------ */
 
+/* How many pages of [at, at + bytes) are there; at is aligned. */
+static size_t resident_pages(void *at, size_t bytes)
+{
+    unsigned char there[4 * MEM_AHEAD_BYTES / 4096];
+    size_t count = 0;
+    assert_true(bytes / 4096 <= sizeof there);
+    assert_int_equal(mincore(at, bytes, there), 0);
+    for (size_t i = 0; i < bytes / 4096; i++) count += there[i] & 1;
+    return count;
+}
+
+static void test_memory_ahead_is_there_before_it_is_touched(void **state)
+{
+    (void)state;
+    size_t bytes = 4 * MEM_AHEAD_BYTES;
+    uint8_t *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(at != MAP_FAILED);
+    struct mem_ahead ahead = { 0 };
+    mem_ahead_note(&ahead, at + 16); /* says where it begins */
+    assert_int_equal(resident_pages(at, bytes), 0);
+    mem_ahead_note(&ahead, at + 400);
+    assert_int_equal(resident_pages(at, bytes), 0);
+    at[5000] = 7;
+    mem_ahead_note(&ahead, at + 4200); /* passed the first page */
+    if (resident_pages(at, bytes) == 1) {
+        munmap(at, bytes);
+        skip(); /* a kernel before 5.14 */
+    }
+    assert_int_equal(resident_pages(at, bytes), MEM_AHEAD_BYTES / 4096);
+    assert_int_equal(at[5000], 7);
+    mem_ahead_note(&ahead, at + 2 * MEM_AHEAD_BYTES + 9000); /* too far: begins anew there */
+    mem_ahead_note(&ahead, at + 100);                        /* and far behind */
+    mem_ahead_note(&ahead, at + 100);
+    assert_int_equal(resident_pages(at, bytes), MEM_AHEAD_BYTES / 4096);
+    munmap(at, bytes);
+}
+
 static void test_memory_is_never_null(void **state)
 {
     (void)state;
@@ -408,6 +446,7 @@ int main(void)
         cmocka_unit_test(test_crc32c_of_any_length_start_and_split),
         cmocka_unit_test(test_hash_depends_on_every_bit_the_length_and_the_seed),
         cmocka_unit_test(test_mix_spreads_every_bit),
+        cmocka_unit_test(test_memory_ahead_is_there_before_it_is_touched),
         cmocka_unit_test(test_memory_is_never_null),
     };
     return cmocka_run_group_tests_name("base/base", tests, NULL, NULL);

@@ -307,6 +307,12 @@ static void test_pool_keeps_a_bounded_number(void **state)
     chain_deinit(&c);
     assert_int_equal(pool.block_used_count, 0);
     assert_int_equal(pool.block_count, CHAIN_POOL_BLOCK_COUNT_MAX);
+    chain_pool_trim(&pool);
+    assert_int_equal(pool.block_count, CHAIN_POOL_BLOCK_COUNT_IDLE);
+    chain_append(&c, fill, CHAIN_BLOCK_ROOM);
+    chain_pool_trim(&pool);
+    assert_int_equal(pool.block_count, CHAIN_POOL_BLOCK_COUNT_IDLE - 1);
+    chain_deinit(&c);
 }
 
 int main(void)

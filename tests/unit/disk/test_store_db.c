@@ -358,6 +358,36 @@ static void test_a_missing_file_is_refused(void **state)
     kit_remove(made);
 }
 
+static void test_a_flush_empties_the_log(void **state)
+{
+    (void)state;
+    char *dir = kit_dir();
+    struct store_db db;
+    bool fresh = false;
+    uint64_t trimmed = 0;
+    uint64_t bytes = 0;
+    uint64_t log_bytes = 0;
+    struct buf value = { 0 };
+    assert_int_equal(store_db_open(&db, disk_io_posix(), dir, 1 << 20, &fresh, &trimmed, NULL), OK);
+    leveldb_writebatch_t *batch = leveldb_writebatch_create();
+    leveldb_writebatch_put(batch, "key", 3, "value", 5);
+    assert_int_equal(store_db_write(&db, batch, NULL), OK);
+    assert_int_equal(store_db_files(&db, &bytes, &log_bytes, NULL), OK);
+    assert_true(log_bytes > 8 && log_bytes < bytes);
+    store_db_flush(&db);
+    assert_int_equal(store_db_files(&db, &bytes, &log_bytes, NULL), OK);
+    assert_int_equal(log_bytes, 0);
+    assert_int_equal(store_db_write(&db, batch, NULL), OK); /* into the new log */
+    assert_int_equal(store_db_reopen(&db, NULL), OK);
+    bool found = false;
+    assert_int_equal(store_db_get(&db, SLICE_LIT("key"), &value, &found, NULL), OK);
+    assert_true(found && slice_eq(buf_slice(&value), SLICE_LIT("value")));
+    leveldb_writebatch_destroy(batch);
+    store_db_close(&db);
+    buf_deinit(&value);
+    kit_remove(dir);
+}
+
 static void test_the_info_log_stays_small(void **state)
 {
     (void)state;
@@ -366,15 +396,16 @@ static void test_the_info_log_stays_small(void **state)
     bool fresh = false;
     uint64_t trimmed = 0;
     uint64_t bytes = 0;
+    uint64_t log_bytes = 0;
     assert_int_equal(store_db_open(&db, disk_io_posix(), dir, 64 << 10, &fresh, &trimmed, NULL), OK);
     assert_true(fresh);
     assert_int_equal(store_db_made(&db, NULL), OK);
     char *path = kit_join(dir, "LOG");
     assert_int_equal(truncate(path, STORE_INFO_LOG_BYTES_MAX + 1), 0);
-    assert_int_equal(store_db_files(&db, &bytes, NULL), OK);
+    assert_int_equal(store_db_files(&db, &bytes, &log_bytes, NULL), OK);
     assert_true(bytes > STORE_INFO_LOG_BYTES_MAX);
     leveldb_compact_range(db.db, NULL, 0, NULL, 0); /* LevelDB writes a line there */
-    assert_int_equal(store_db_files(&db, &bytes, NULL), OK);
+    assert_int_equal(store_db_files(&db, &bytes, &log_bytes, NULL), OK);
     assert_true(bytes < STORE_INFO_LOG_BYTES_MAX);
     store_db_close(&db);
     mem_free(path);
@@ -391,6 +422,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_random_damage_is_refused_or_harmless),
         cmocka_unit_test(test_every_cut_of_a_manifest_is_refused_or_harmless),
         cmocka_unit_test(test_a_missing_file_is_refused),
+        cmocka_unit_test(test_a_flush_empties_the_log),
         cmocka_unit_test(test_the_info_log_stays_small),
     };
     return cmocka_run_group_tests_name("disk/store_db", tests, NULL, NULL);

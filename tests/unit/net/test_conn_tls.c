@@ -38,6 +38,7 @@ static size_t on_bytes(void *user, struct conn *conn, struct slice in)
     s->call_count++;
     assert_int_equal(s->close_count, 0);
     assert_true(conn_is_established(conn));
+    assert_false(conn_is_closing(conn));
     if (s->want_bytes != 0 && in.len < s->want_bytes) {
         conn_want(conn, s->want_bytes);
         return 0;
@@ -121,8 +122,8 @@ static void contexts_make(struct pair *p, const char *server, const char *server
                           const char *client, const char *client_ca)
 {
     *p = (struct pair){ .loop = loop_make(), .wires = { -1, -1 } };
-    p->server_ctx = kit_context(server, server_ca);
-    p->client_ctx = kit_context(client, client_ca);
+    p->server_ctx = certs_context(server, server_ca);
+    p->client_ctx = certs_context(client, client_ca);
 }
 
 static void pair_connect(struct pair *p)
@@ -429,23 +430,23 @@ static void test_pause_and_resume(void **state)
 static void test_rest_of_a_record_comes_after_resume(void **state)
 {
     (void)state;
-    uint8_t *body = pattern_new(NET_PAUSED_BYTES_MAX + 1000);
+    size_t len = NET_PAUSED_BYTES_MAX + 10; /* 10 bytes of their own, then four full records */
+    uint8_t *body = pattern_new(len);
     for (int wanted = 0; wanted < 2; wanted++) {
         struct pair p;
         pair_make(&p);
         UNTIL(&p, both_established(&p));
-        if (wanted) p.server.want_bytes = NET_PAUSED_BYTES_MAX + 1000;
+        if (wanted) p.server.want_bytes = len;
         say(&p.client, body, 10);
         UNTIL(&p, p.server.call_count == 1);
         conn_pause(p.server.conn);
-        say(&p.client, body + 10, NET_PAUSED_BYTES_MAX + 1000 - 10);
+        say(&p.client, body + 10, len - 10);
         turns(&p, 50);
         assert_int_equal(conn_input_bytes(p.server.conn), NET_PAUSED_BYTES_MAX);
         conn_resume(p.server.conn);
         turns(&p, 10);
-        size_t want = NET_PAUSED_BYTES_MAX + 1000;
-        assert_int_equal(p.server.got.len, want);
-        assert_memory_equal(p.server.got.at, body, want);
+        assert_int_equal(p.server.got.len, len);
+        assert_memory_equal(p.server.got.at, body, len);
         pair_free(&p);
     }
     mem_free(body);
@@ -870,16 +871,16 @@ static void test_renegotiation_is_refused(void **state)
 static void test_reload(void **state)
 {
     (void)state;
-    char command[1024];
+    char command[8 * CERTS_PATH_BYTES_MAX];
     snprintf(command, sizeof command,
-             "cd %s && cp good/n1.pem now.pem && cp good/n1.key now.key", kit_root);
-    kit_run(command);
+             "cd %s && cp good/n1.pem now.pem && cp good/n1.key now.key", certs_root);
+    certs_run(command);
     struct pair p = { .loop = loop_make(), .wires = { -1, -1 } };
-    struct kit kit;
-    struct tls_config cfg = kit_config(&kit, "now", "good");
+    struct certs kit;
+    struct tls_config cfg = certs_config(&kit, "now", "good");
     struct errmsg em;
     assert_int_equal(tls_context_new(&cfg, &p.server_ctx, &em), OK);
-    p.client_ctx = kit_context("good/n2", "good");
+    p.client_ctx = certs_context("good/n2", "good");
     pair_connect(&p);
     UNTIL(&p, both_established(&p));
     struct side old_server = p.server, old_client = p.client;
@@ -887,8 +888,8 @@ static void test_reload(void **state)
     old_client.conn->user = &old_client;
 
     snprintf(command, sizeof command,
-             "cd %s && cp good/n2.pem now.pem && cp good/n2.key now.key", kit_root);
-    kit_run(command);
+             "cd %s && cp good/n2.pem now.pem && cp good/n2.key now.key", certs_root);
+    certs_run(command);
     assert_int_equal(tls_context_reload(p.server_ctx, &em), OK);
     const struct tls_stats *stats = tls_context_stats(p.server_ctx);
     assert_int_equal(stats->conn_count, 1);
@@ -1030,5 +1031,5 @@ int main(void)
         cmocka_unit_test(test_tcp_closed_in_on_open),
         cmocka_unit_test(test_tcp_nobody_listens),
     };
-    return cmocka_run_group_tests_name("net/conn_tls", tests, kit_setup, kit_teardown);
+    return cmocka_run_group_tests_name("net/conn_tls", tests, certs_setup, certs_teardown);
 }

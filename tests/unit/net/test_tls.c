@@ -15,13 +15,13 @@ static void file_write(const char *name, const char *text)
     assert_int_equal(fclose(file), 0);
 }
 
-static const char *in_root(char out[128], const char *name)
+static const char *in_root(char out[CERTS_PATH_BYTES_MAX], const char *name)
 {
-    snprintf(out, 128, "%s/%s", kit_root, name);
+    snprintf(out, CERTS_PATH_BYTES_MAX, "%s/%s", certs_root, name);
     return out;
 }
 
-/* The files are named relative to kit_root; so is the file that the error must name. */
+/* The files are named relative to certs_root; so is the file that the error must name. */
 static const struct {
     const char *cert, *key, *ca;
     bool verify;
@@ -49,13 +49,13 @@ static const struct {
 
 static void bad_files_make(void)
 {
-    char name[128], command[512];
+    char name[CERTS_PATH_BYTES_MAX], command[8 * CERTS_PATH_BYTES_MAX];
     file_write(in_root(name, "text"), "This is no certificate.\n");
     file_write(in_root(name, "empty"), "");
     snprintf(command, sizeof command,
              "head -n 5 %s/good/n1.pem > %s/cut && openssl pkcs8 -topk8 -in %s/good/n1.key "
-             "-out %s/locked -passout pass:secret", kit_root, kit_root, kit_root, kit_root);
-    kit_run(command);
+             "-out %s/locked -passout pass:secret", certs_root, certs_root, certs_root, certs_root);
+    certs_run(command);
 }
 
 static void test_refused_files(void **state)
@@ -63,7 +63,7 @@ static void test_refused_files(void **state)
     (void)state;
     bad_files_make();
     for (size_t i = 0; i < ARRAY_LEN(refused); i++) {
-        char cert[128], key[128], ca[128], named[128];
+        char cert[CERTS_PATH_BYTES_MAX], key[CERTS_PATH_BYTES_MAX], ca[CERTS_PATH_BYTES_MAX], named[CERTS_PATH_BYTES_MAX];
         struct tls_config cfg = {
             .cert_file = refused[i].cert == NULL ? NULL : in_root(cert, refused[i].cert),
             .key_file = refused[i].key == NULL ? NULL : in_root(key, refused[i].key),
@@ -85,7 +85,7 @@ static void test_refused_files(void **state)
 static void test_good_files(void **state)
 {
     (void)state;
-    struct tls_context *ctx = kit_context("good/n1", "good");
+    struct tls_context *ctx = certs_context("good/n1", "good");
     const struct tls_stats *stats = tls_context_stats(ctx);
     assert_int_equal(stats->generation, 1);
     assert_int_equal(stats->conn_count, 0);
@@ -93,11 +93,11 @@ static void test_good_files(void **state)
     assert_true(days >= 3648 && days <= 3650);
     tls_context_free(ctx);
 
-    ctx = kit_context("good/old", NULL); /* its peers will refuse it, and a metric tells */
+    ctx = certs_context("good/old", NULL); /* its peers will refuse it, and a metric tells */
     assert_true(tls_context_stats(ctx)->expires_s < (int64_t)time(NULL));
     tls_context_free(ctx);
 
-    ctx = kit_context(NULL, "good");
+    ctx = certs_context(NULL, "good");
     assert_int_equal(tls_context_stats(ctx)->expires_s, 0);
     tls_context_free(ctx);
     tls_context_free(NULL);
@@ -106,12 +106,12 @@ static void test_good_files(void **state)
 static void test_reload(void **state)
 {
     (void)state;
-    char cert[128], key[128], ca[128], command[1024];
+    char cert[CERTS_PATH_BYTES_MAX], key[CERTS_PATH_BYTES_MAX], ca[CERTS_PATH_BYTES_MAX], command[8 * CERTS_PATH_BYTES_MAX];
     struct tls_config cfg = { in_root(cert, "now.pem"), in_root(key, "now.key"),
                               in_root(ca, "good/ca.pem"), true };
-    snprintf(command, sizeof command, "cp %s/good/n1.pem %s && cp %s/good/n1.key %s", kit_root,
-             cert, kit_root, key);
-    kit_run(command);
+    snprintf(command, sizeof command, "cp %s/good/n1.pem %s && cp %s/good/n1.key %s", certs_root,
+             cert, certs_root, key);
+    certs_run(command);
     struct tls_context *ctx = NULL;
     struct errmsg em = { "" };
     assert_int_equal(tls_context_new(&cfg, &ctx, &em), OK);
@@ -119,16 +119,16 @@ static void test_reload(void **state)
     int64_t expires_s = stats->expires_s;
 
     /* Half of the new pair is there: everything stays. */
-    snprintf(command, sizeof command, "cp %s/good/old.pem %s", kit_root, cert);
-    kit_run(command);
+    snprintf(command, sizeof command, "cp %s/good/old.pem %s", certs_root, cert);
+    certs_run(command);
     assert_int_equal(tls_context_reload(ctx, &em), ERR_CONFIG);
     assert_non_null(strstr(em.text, "is not the key of"));
     assert_int_equal(stats->generation, 1);
     assert_int_equal(stats->reload_fail_count, 1);
     assert_int_equal(stats->expires_s, expires_s);
 
-    snprintf(command, sizeof command, "cp %s/good/old.key %s", kit_root, key);
-    kit_run(command);
+    snprintf(command, sizeof command, "cp %s/good/old.key %s", certs_root, key);
+    certs_run(command);
     assert_int_equal(tls_context_reload(ctx, &em), OK);
     assert_int_equal(stats->generation, 2);
     assert_int_equal(stats->reload_count, 1);
@@ -143,5 +143,5 @@ int main(void)
         cmocka_unit_test(test_good_files),
         cmocka_unit_test(test_reload),
     };
-    return cmocka_run_group_tests(tests, kit_setup, kit_teardown);
+    return cmocka_run_group_tests(tests, certs_setup, certs_teardown);
 }

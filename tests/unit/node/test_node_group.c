@@ -1,5 +1,5 @@
 /* Three members in one process, on real directories, whose payloads are carried by hand. */
-#include "node/node.h"
+#include "node/node_int.h"
 
 #include "base/log.h"
 
@@ -40,6 +40,7 @@ struct lab {
     struct packet queue[QUEUE_MAX];
     size_t head, tail;
     struct raft_members members;
+    int64_t checkpoint_ms;
     int64_t skew_us; /* added to the clock: time travel */
 };
 
@@ -111,7 +112,8 @@ static void member_open(struct lab *lab, size_t i, bool waits)
         .dir = m->dir, .name = name, .peer_address = "127.0.0.1:1", .client_address = "127.0.0.1:2",
         .random = { 1, 2 + i, 3 + i, 4 + i + (uint64_t)mono_us() },
         .heartbeat_ms = 20, .election_timeout_ms = 200, .snapshot_count = 1000, .checkpoint_bytes = 1 << 20,
-        .checkpoint_ms = 100, .wal_backend = WAL_BACKEND_THREAD, .wal_segment_bytes = 1 << 20,
+        .checkpoint_ms = lab->checkpoint_ms, .wal_backend = WAL_BACKEND_THREAD,
+        .wal_segment_bytes = 1 << 20,
         .store_buffer_bytes = 1 << 18, .store_backlog_bytes_max = 1 << 26, .uncommitted_bytes_max = 1 << 24,
         .worker_count = 1, .request_timeout_ms = 1500, .mono_us = mono_us,
         .group = { .cluster_id = 77, .member_id = m->id, .directory_id = m->directory_id,
@@ -134,6 +136,7 @@ static void lab_init(struct lab *lab)
     snprintf(lab->root, sizeof lab->root, "%s/node-group-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
     assert_non_null(mkdtemp(lab->root));
     lab->count = NODES;
+    lab->checkpoint_ms = 100;
     for (size_t i = 0; i <= NODES; i++) {
         struct member *m = &lab->at[i];
         m->lab = lab;
@@ -341,6 +344,50 @@ static void test_members_come_and_go(void **arg)
     free(lab);
 }
 
+/* Raft's members are in force when they are appended; a checkpoint holds those of its index. The
+ * change is lost after a restart from it: its log entry gives way to another leader's. */
+static void test_a_checkpoint_has_the_members_as_of_its_index(void **arg)
+{
+    (void)arg;
+    struct lab *lab = malloc(sizeof *lab);
+    lab_init(lab);
+    lab->checkpoint_ms = 3600 * 1000; /* only when it is closed */
+    for (size_t i = 0; i < NODES; i++) {
+        node_close(lab->at[i].node);
+        member_open(lab, i, false);
+    }
+    UNTIL(lab, leader(lab) != NULL);
+    struct member *old = leader(lab);
+    put(old, "a", "1");
+    UNTIL(lab, old->done_ok == 1);
+    old->cut = true;
+    struct raft_member fourth = {
+        .id = lab->at[3].id, .directory_id = lab->at[3].directory_id, .role = RAFT_JOINING,
+        .peer_address = "127.0.0.1:1003",
+    };
+    node_member_change(old->node, NODE_MEMBER_JOIN, &fourth, &(struct ticket){ .row = NULL });
+    UNTIL(lab, raft_members_find(raft_members(node_raft(old->node)), fourth.id) != NULL);
+    uint64_t index = applied(old);
+    assert_true(raft_members_index(node_raft(old->node)) > index); /* appended, not applied */
+    node_close(old->node);
+    member_open(lab, (size_t)(old - lab->at), false);
+
+    const struct raft *raft = node_raft(old->node);
+    assert_int_equal(old->node->stored_index, index);
+    assert_null(raft_members_find(&old->node->members, fourth.id));
+    assert_non_null(raft_members_find(raft_members(raft), fourth.id)); /* the log has it */
+    UNTIL(lab, leader(lab) != NULL);
+    old->cut = false;
+    UNTIL(lab, raft_members_find(raft_members(raft), fourth.id) == NULL && level(lab));
+    for (size_t i = 0; i < NODES; i++) {
+        struct node *n = lab->at[i].node;
+        assert_true(raft_members_eq(&n->members, &lab->members));
+        assert_true(raft_members_eq(raft_members(n->raft), &lab->members));
+    }
+    lab_deinit(lab);
+    free(lab);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -348,6 +395,7 @@ int main(void)
         cmocka_unit_test(test_leader_is_cut_off),
         cmocka_unit_test(test_restart_of_all),
         cmocka_unit_test(test_members_come_and_go),
+        cmocka_unit_test(test_a_checkpoint_has_the_members_as_of_its_index),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

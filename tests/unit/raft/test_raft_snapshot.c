@@ -104,6 +104,33 @@ static void test_entries_from_the_disk(void **state)
     lab_free(lab);
 }
 
+/* What was sent before the wish is acknowledged while the node reads: it is asked for the rest. */
+static void test_acknowledged_while_entries_are_read(void **state)
+{
+    (void)state;
+    struct lab *lab = behind();
+    struct raft *r = lab->node[1].r;
+    struct peer *p = peer_find(r, 3);
+    struct raft_update u;
+    struct raft_msg m = { .type = RAFT_MSG_APPEND_RESP, .from = 3, .to = 1, .term = 1,
+                          .index = 2 };
+    lab_must(lab, 1, (struct raft_event){ .type = RAFT_EV_MESSAGE, .msg = &m });
+    assert_true(raft_update_take(r, &u));
+    assert_true(u.wish_count == 1 && u.wishes[0].next_index == 3);
+    struct raft_entry e[] = { { .term = 1, .index = 2, .type = RAFT_ENTRY_BATCH },
+                              { .term = 1, .index = 3, .type = RAFT_ENTRY_BATCH } };
+    struct raft_event ev = { .type = RAFT_EV_ENTRIES, .index = 2, .term = 1, .entries = e,
+                             .entry_count = 2 };
+    event(lab, ev); /* the answer to the first wish comes too late */
+    assert_true(p->state == RAFT_PEER_WISH && p->next_index == 3);
+    ev.index = 3;
+    ev.entries = &e[1];
+    ev.entry_count = 1;
+    event(lab, ev);
+    assert_int_equal(p->state, RAFT_PEER_PROBE);
+    lab_free(lab);
+}
+
 static struct raft_event snapshot(enum raft_event_type type, uint64_t index, uint64_t term,
                                   const struct raft_members *m)
 {
@@ -232,6 +259,7 @@ int main(void)
         cmocka_unit_test(test_acknowledged_before_sent),
         cmocka_unit_test(test_failure_is_retried),
         cmocka_unit_test(test_entries_from_the_disk),
+        cmocka_unit_test(test_acknowledged_while_entries_are_read),
         cmocka_unit_test(test_what_is_wanted),
         cmocka_unit_test(test_installing),
         cmocka_unit_test(test_aborting),

@@ -1,12 +1,14 @@
 /* Three nodes in one process found a group; and all that must keep them from it. */
 #include "peer_kit.h"
 
+#include "../net/tls_kit.h"
 #include "server/bootstrap.h"
 
 #define NODES 3
 
 struct node_of {
     struct bootstrap *bootstrap;
+    struct tls_context *tls;
     struct bootstrap_list list;
     char name[8];
 };
@@ -17,18 +19,23 @@ struct band {
     char text[256];
 };
 
-static void band_begin(struct band *b)
+/* certs: of each, or NULL: without TLS. */
+static void band_begin_with(struct band *b, const char *const certs[NODES])
 {
     *b = (struct band){ .text = "" };
     kit_begin(&b->kit);
     size_t len = 0;
     for (size_t i = 0; i < NODES; i++) {
-        kit_end(&b->kit, NULL, false);
+        struct peer_options options = kit_options();
+        if (certs != NULL) options.tls = b->at[i].tls = certs_context(certs[i], "good");
+        kit_end(&b->kit, &options, false);
         snprintf(b->at[i].name, sizeof b->at[i].name, "n%zu", i + 1);
         len += (size_t)snprintf(b->text + len, sizeof b->text - len, "%sn%zu=127.0.0.1:%u", i == 0 ? "" : ",",
                                 i + 1, peers_port(b->kit.ends[i].peers));
     }
 }
+
+static void band_begin(struct band *b) { band_begin_with(b, NULL); }
 
 static void launch_as(struct band *b, size_t i, uint64_t directory_id, const char *text,
                       const struct raft_members *known)
@@ -54,6 +61,7 @@ static void band_end(struct band *b)
 {
     for (size_t i = 0; i < NODES; i++) halt(b, i);
     kit_finish(&b->kit);
+    for (size_t i = 0; i < NODES; i++) tls_context_free(b->at[i].tls);
 }
 
 static bool complete(struct band *b, size_t i) { return bootstrap_members(b->at[i].bootstrap) != NULL; }
@@ -175,7 +183,8 @@ static enum err ask(struct band *b, size_t i, const struct peer_founder *who, st
 {
     struct peer_founder answer;
     struct peers *p = b->kit.ends[i].peers;
-    return p->meet(p->meet_ctx, who, &answer, em);
+    static const struct peer_cert none = { .shown = false };
+    return p->meet(p->meet_ctx, who, &none, &answer, em);
 }
 
 /* What is said to whom, in words. */
@@ -220,6 +229,55 @@ static void test_refusals_name_what_is_wrong(void **state)
     band_end(&b);
 }
 
+/* good/n1 is for 127.0.0.1, the host of all three. */
+static void test_three_with_right_certificates_agree(void **state)
+{
+    (void)state;
+    struct band b;
+    band_begin_with(&b, (const char *const[NODES]){ "good/n1", "good/n2", "good/n1" });
+    for (size_t i = 0; i < NODES; i++) launch(&b, i);
+    UNTIL(&b, complete(&b, 0) && complete(&b, 1) && complete(&b, 2));
+    band_end(&b);
+}
+
+/* One whose name is listed, with the certificate of another name and host; it hears nobody either. */
+static void test_the_certificate_of_another_is_refused(void **state)
+{
+    (void)state;
+    struct band b;
+    band_begin_with(&b, (const char *const[NODES]){ "good/n1", "good/n2", "good/n2" });
+    for (size_t i = 0; i < NODES; i++) launch(&b, i);
+    struct peers_stats st;
+    do {
+        turns(&b, 1);
+        peers_stats_get(b.kit.ends[0].peers, &st);
+    } while (st.refused < 2);
+    for (size_t i = 0; i < NODES; i++) assert_false(complete(&b, i));
+    char waits[64];
+    assert_string_equal(bootstrap_waits_for(b.at[0].bootstrap, waits, sizeof waits), "n3");
+    band_end(&b);
+}
+
+static void test_founders_names_are_compared(void **state)
+{
+    (void)state;
+    struct band b;
+    band_begin(&b);
+    launch(&b, 0);
+    struct errmsg em;
+    struct peer_founder answer;
+    struct peers *p = b.kit.ends[0].peers;
+    struct peer_founder who = { 1, 2, 12, SLICE_LIT("n2"), SLICE_LIT("h:1"), slice_of(b.at[0].list.text),
+                                SLICE_NONE };
+    struct peer_cert cert = { .shown = true };
+    assert_int_equal(tls_names_add(&cert.names, TLS_NAME_DNS, SLICE_LIT("n3")), OK);
+    assert_int_equal(p->meet(p->meet_ctx, &who, &cert, &answer, &em), ERR_MEMBER);
+    assert_string_equal(em.text, "the certificate is for (n3), expected was one for host (127.0.0.1) or name (n2)");
+    who.name = SLICE_LIT("n3");
+    assert_int_equal(p->meet(p->meet_ctx, &who, &cert, &answer, &em), OK);
+    band_end(&b);
+}
+
 static void test_a_list_of_one_is_complete_at_once(void **state)
 {
     (void)state;
@@ -259,8 +317,11 @@ int main(void)
         cmocka_unit_test(test_a_wiped_node_is_refused),
         cmocka_unit_test(test_unequal_lists_are_refused),
         cmocka_unit_test(test_refusals_name_what_is_wrong),
+        cmocka_unit_test(test_three_with_right_certificates_agree),
+        cmocka_unit_test(test_the_certificate_of_another_is_refused),
+        cmocka_unit_test(test_founders_names_are_compared),
         cmocka_unit_test(test_a_list_of_one_is_complete_at_once),
         cmocka_unit_test(test_lists),
     };
-    return cmocka_run_group_tests_name("server/bootstrap", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("server/bootstrap", tests, certs_setup, certs_teardown);
 }

@@ -48,7 +48,7 @@ static void begin(struct caller *c, const char *host)
 {
     *c = (struct caller){ 0 };
     kit_begin(&c->kit);
-    c->options = (struct dial_options){ c->kit.loop, eventfd(0, EFD_NONBLOCK), 10, 40, 10000, 5000 };
+    c->options = (struct dial_options){ c->kit.loop, eventfd(0, EFD_NONBLOCK), 10, 40, 10000, 5000, NULL };
     struct errmsg em;
     enum err e = net_listen(c->kit.loop, "127.0.0.1", 0, 8, accepted, c, &c->listener, &em);
     assert_int_equal(e, OK);

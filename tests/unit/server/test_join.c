@@ -85,7 +85,7 @@ static void door_begin(struct door *d, const char *password)
 {
     *d = (struct door){ 0 };
     kit_begin(&d->kit);
-    d->dial = (struct dial_options){ d->kit.loop, -1, 1, 10, 10000, 5000 };
+    d->dial = (struct dial_options){ d->kit.loop, -1, 1, 10, 10000, 5000, NULL };
     enum err e = net_listen(d->kit.loop, "127.0.0.1", 0, 8, door_accept, d, &d->listener, &d->em);
     assert_int_equal(e, OK);
     struct listener *nobody = NULL;

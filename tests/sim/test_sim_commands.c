@@ -1,0 +1,425 @@
+/* Commands in a group: what they answer with a leader and without one, and behind a snapshot. */
+#include "sim_group.h"
+
+#include "base/log.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define MS 1000
+#define S 1000000
+
+/* One client's connection. */
+struct talk {
+    struct sim *s;
+    uint64_t conn;
+    struct buf in;
+    bool closed;
+};
+
+static void on_bytes(void *ctx, uint64_t conn, struct slice in)
+{
+    struct talk *t = ctx;
+    (void)conn;
+    buf_append_slice(&t->in, in);
+    sim_log(t->s, "reply %.*s", (int)in.len, (const char *)in.at);
+}
+
+static void on_closed(void *ctx, uint64_t conn)
+{
+    struct talk *t = ctx;
+    (void)conn;
+    t->closed = true;
+}
+
+static const struct sim_conn_hooks hooks = { on_bytes, on_closed };
+
+static void talk_open(struct talk *t, struct sim *s, size_t at)
+{
+    *t = (struct talk){ .s = s };
+    t->conn = sim_connect(s, at, &hooks, t);
+    assert_true(t->conn != 0);
+}
+
+static void talk_close(struct talk *t)
+{
+    sim_close(t->s, t->conn);
+    buf_deinit(&t->in);
+}
+
+static void run_for(struct sim *s, int64_t us) { sim_run_until(s, sim_now_us(s) + us); }
+
+static void say(struct talk *t, const char *text) { sim_send(t->s, t->conn, slice_of(text)); }
+
+/* Exactly this has arrived since the last time, or does within us. */
+static void hear(struct talk *t, int64_t us, const char *want)
+{
+    int64_t end_us = sim_now_us(t->s) + us;
+    size_t len = strlen(want);
+    while (t->in.len < len && sim_now_us(t->s) < end_us) run_for(t->s, MS);
+    if (t->in.len != len || memcmp(t->in.at, want, len) != 0) {
+        fail_msg("wanted:\n%s\ngot:\n%.*s", want, (int)t->in.len, (const char *)t->in.at);
+    }
+    buf_clear(&t->in);
+}
+
+static void ask(struct talk *t, const char *text, const char *want)
+{
+    say(t, text);
+    hear(t, S, want);
+}
+
+static bool heard(const struct talk *t, const char *part)
+{
+    return memmem(t->in.at, t->in.len, part, strlen(part)) != NULL;
+}
+
+static struct sim *group_new(uint64_t seed, size_t nodes)
+{
+    log_level_set(LOG_OFF);
+    struct sim *s = sim_new(&(struct sim_options){ .seed = seed, .node_count = nodes,
+                                                   .trace = getenv("SIM_TRACE") != NULL });
+    run_for(s, 5 * S);
+    assert_true(sim_leader(s) < nodes);
+    return s;
+}
+
+/* Leaves this one alone for so long that it knows that nobody leads. */
+static void leave_alone(struct sim *s, size_t at)
+{
+    for (size_t i = 0; i < sim_node_count(s); i++) {
+        if (i != at && sim_is_up(s, i)) sim_kill(s, i);
+    }
+    run_for(s, 4 * S);
+}
+
+static void cut(struct sim *s, size_t at, bool blocked)
+{
+    for (size_t i = 0; i < sim_node_count(s); i++) {
+        if (i == at) continue;
+        sim_link(s, at, i)->blocked = blocked;
+        sim_link(s, i, at)->blocked = blocked;
+    }
+}
+
+static uint64_t log_end(const struct sim *s) { return raft_last_index(node_raft(sim_node(s, sim_leader(s)))); }
+
+/* --- PUBLISH ------------------------------------------------------------------------------- */
+
+static void test_publish_reaches_all_members(void **arg)
+{
+    (void)arg;
+    struct sim *s = group_new(1, 3);
+    struct talk to[3], from;
+    for (size_t i = 0; i < 3; i++) {
+        talk_open(&to[i], s, i);
+        ask(&to[i], "SUBSCRIBE news\r\n", "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n");
+        ask(&to[i], "SSUBSCRIBE news\r\n", "*3\r\n$10\r\nssubscribe\r\n$4\r\nnews\r\n:1\r\n");
+    }
+    talk_open(&from, s, (sim_leader(s) + 1) % 3);
+    ask(&from, "PUBLISH news one\r\n", ":1\r\n");
+    ask(&from, "SPUBLISH news two\r\n", ":1\r\n");
+    ask(&from, "MULTI\r\nSET k v\r\nPUBLISH news three\r\nEXEC\r\n",
+        "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n+OK\r\n:1\r\n");
+    for (size_t i = 0; i < 3; i++) {
+        hear(&to[i], S, "*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$3\r\none\r\n"
+             "*3\r\n$8\r\nsmessage\r\n$4\r\nnews\r\n$3\r\ntwo\r\n"
+             "*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$5\r\nthree\r\n");
+        talk_close(&to[i]);
+    }
+    talk_close(&from);
+    sim_free(s);
+}
+
+static void test_publish_needs_no_leader(void **arg)
+{
+    (void)arg;
+    struct sim *s = group_new(2, 3);
+    size_t at = (sim_leader(s) + 1) % 3;
+    struct talk to, from;
+    talk_open(&to, s, at);
+    talk_open(&from, s, at);
+    ask(&to, "SUBSCRIBE news\r\n", "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n");
+    leave_alone(s, at);
+    ask(&from, "PUBLISH news one\r\n", ":1\r\n");
+    ask(&from, "MULTI\r\nPUBLISH news two\r\nEXEC\r\n", "+OK\r\n+QUEUED\r\n*1\r\n:1\r\n");
+    hear(&to, S, "*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$3\r\none\r\n*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$3\r\ntwo\r\n");
+    /* Behind a read that nobody answers it keeps its place, and goes out in spite of that. */
+    say(&from, "GET k\r\nPUBLISH news three\r\nPING\r\n");
+    run_for(s, S);
+    assert_int_equal(to.in.len, 0);
+    hear(&from, 6 * S, "-CLUSTERDOWN no leader\r\n:1\r\n+PONG\r\n");
+    hear(&to, S, "*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$5\r\nthree\r\n");
+    talk_close(&to);
+    talk_close(&from);
+    sim_free(s);
+}
+
+/* Who gets the message sees on this member what its sender wrote before it. */
+static void test_publish_comes_behind_the_writes_of_its_connection(void **arg)
+{
+    (void)arg;
+    struct sim *s = group_new(3, 3);
+    size_t at = (sim_leader(s) + 1) % 3;
+    struct talk to, from, reader;
+    talk_open(&to, s, at);
+    talk_open(&from, s, at);
+    talk_open(&reader, s, at);
+    ask(&reader, "READONLY\r\n", "+OK\r\n");
+    ask(&to, "SUBSCRIBE news\r\n", "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n");
+    for (int i = 0; i < 50; i++) {
+        char text[128], want[64];
+        snprintf(text, sizeof text, "GET x\r\nSET k %03d\r\nPUBLISH news %03d\r\nGET k\r\n", i, i);
+        say(&from, text);
+        while (to.in.len == 0) run_for(s, 10);
+        snprintf(want, sizeof want, "*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$3\r\n%03d\r\n", i);
+        hear(&to, 0, want);
+        snprintf(want, sizeof want, "$3\r\n%03d\r\n", i);
+        ask(&reader, "GET k\r\n", want);
+        snprintf(want, sizeof want, "$-1\r\n+OK\r\n:1\r\n$3\r\n%03d\r\n", i);
+        hear(&from, S, want);
+    }
+    talk_close(&to);
+    talk_close(&from);
+    talk_close(&reader);
+    sim_free(s);
+}
+
+/* --- nobody leads --------------------------------------------------------------------------- */
+
+static void test_watches_and_readers_end_without_a_leader(void **arg)
+{
+    (void)arg;
+    struct sim *s = group_new(4, 3);
+    size_t at = (sim_leader(s) + 1) % 3;
+    struct talk watch, read, kv_read, sub, late;
+    talk_open(&watch, s, at);
+    talk_open(&read, s, at);
+    talk_open(&kv_read, s, at);
+    talk_open(&sub, s, at);
+    talk_open(&late, s, at);
+    ask(&late, "SET a 1\r\nSET b 2\r\n", "+OK\r\n+OK\r\n");
+    say(&watch, "HELLO 3\r\nKV WATCH a PREFIX ID 7\r\nKV WATCH b FROM 50 ID 8\r\n");
+    say(&read, "XREAD BLOCK 0 STREAMS __watch__: $\r\n");
+    say(&kv_read, "KV READ a FROM 4 BLOCK 0\r\n");
+    say(&sub, "SUBSCRIBE __watch@0__:a\r\n");
+    run_for(s, S);
+    assert_true(heard(&watch, "$2\r\nid\r\n:7\r\n") && heard(&watch, "$2\r\nid\r\n:8\r\n"));
+    buf_clear(&watch.in);
+    buf_clear(&sub.in);
+    leave_alone(s, at);
+    hear(&watch, 0, ">5\r\n$7\r\nkvwatch\r\n:7\r\n:4\r\n$8\r\ncanceled\r\n$21\r\nCLUSTERDOWN no leader\r\n"
+         ">5\r\n$7\r\nkvwatch\r\n:8\r\n:50\r\n$8\r\ncanceled\r\n$21\r\nCLUSTERDOWN no leader\r\n");
+    hear(&read, 0, "-CLUSTERDOWN no leader\r\n");
+    hear(&kv_read, 0, "-CLUSTERDOWN no leader\r\n");
+    hear(&sub, 0, "");
+    /* New ones wait for a leader as any read does. */
+    say(&read, "XREAD BLOCK 0 STREAMS __watch__: $\r\n");
+    run_for(s, 4 * S);
+    hear(&read, 0, "");
+    hear(&read, 2 * S, "-CLUSTERDOWN no leader\r\n");
+    /* Local ones need not, but what is to wait for events does not begin. */
+    ask(&late, "READONLY\r\nGET a\r\nMULTI\r\nGET b\r\nEXEC\r\n", "+OK\r\n$1\r\n1\r\n+OK\r\n+QUEUED\r\n*1\r\n$1\r\n2\r\n");
+    ask(&late, "XREAD STREAMS __watch__: 4\r\n", "*-1\r\n");
+    ask(&late, "XREAD BLOCK 0 STREAMS __watch__: 4\r\n", "-CLUSTERDOWN no leader\r\n");
+    ask(&late, "READWRITE\r\n", "+OK\r\n");
+    for (size_t i = 0; i < 3; i++) {
+        if (!sim_is_up(s, i)) assert_true(sim_start(s, i));
+    }
+    run_for(s, 5 * S);
+    ask(&late, "SET a 3\r\n", "+OK\r\n");
+    run_for(s, S);
+    assert_true(heard(&sub, "__watch@0__:a"));
+    ask(&watch, "KV WATCH a FROM 4 ID 7\r\n", "%2\r\n$2\r\nid\r\n:7\r\n$8\r\nrevision\r\n:4\r\n"
+        ">9\r\n$7\r\nkvwatch\r\n:7\r\n:4\r\n$3\r\nput\r\n$1\r\na\r\n$1\r\n3\r\n:2\r\n:2\r\n:0\r\n");
+    talk_close(&watch);
+    talk_close(&read);
+    talk_close(&kv_read);
+    talk_close(&sub);
+    talk_close(&late);
+    sim_free(s);
+}
+
+static void test_waiting_reads_are_bounded(void **arg)
+{
+    (void)arg;
+    struct sim *s = group_new(5, 3);
+    size_t at = (sim_leader(s) + 1) % 3;
+    struct talk t[12], late;
+    leave_alone(s, at);
+    for (size_t i = 0; i < ARRAY_LEN(t); i++) {
+        talk_open(&t[i], s, at);
+        for (size_t k = 0; k < 100; k++) say(&t[i], "GET a\r\nPING\r\n");
+    }
+    run_for(s, S);
+    /* Those wait with the rest of what they ask for; who has nothing there is told. */
+    talk_open(&late, s, at);
+    ask(&late, "GET a\r\nPING\r\nMULTI\r\nGET a\r\nEXEC\r\n",
+        "-TRYAGAIN too many reads wait for the leader (max-waiting-reads 1000, waiting-reads-max-bytes 1048576)\r\n"
+        "+PONG\r\n+OK\r\n+QUEUED\r\n"
+        "-TRYAGAIN too many reads wait for the leader (max-waiting-reads 1000, waiting-reads-max-bytes 1048576)\r\n");
+    say(&late, "INFO cluster\r\n");
+    run_for(s, S);
+    assert_true(heard(&late, "\r\nrejected_reads:2\r\n"));
+    talk_close(&late);
+    run_for(s, 30 * S); /* request timeouts, one behind the other */
+    for (size_t i = 0; i < ARRAY_LEN(t); i++) {
+        size_t lines = 0;
+        for (size_t k = 0; k < t[i].in.len; k++) lines += t[i].in.at[k] == '\n';
+        assert_int_equal(lines, 200);
+        talk_close(&t[i]);
+    }
+    sim_free(s);
+}
+
+/* --- transactions that only read ------------------------------------------------------------------ */
+
+/* On each member: the answers, and that the log does not grow. */
+static void reads_at(struct sim *s, size_t at)
+{
+    struct talk t, other;
+    talk_open(&t, s, at);
+    talk_open(&other, s, (at + 1) % 3);
+    ask(&t, "SET a 1\r\nSET b 2\r\n", "+OK\r\n+OK\r\n");
+    ask(&other, "GET b\r\n", "$1\r\n2\r\n");
+    uint64_t before = log_end(s);
+    ask(&t, "MULTI\r\nGET a\r\nGET b\r\nINCR\r\nGET c\r\nDISCARD\r\n",
+        "+OK\r\n+QUEUED\r\n+QUEUED\r\n-ERR wrong number of arguments for 'incr' command\r\n+QUEUED\r\n+OK\r\n");
+    ask(&t, "MULTI\r\nGET a\r\nGET b\r\nGET c\r\nEXEC\r\n",
+        "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n$1\r\n1\r\n$1\r\n2\r\n$-1\r\n");
+    ask(&t, "GET a\r\nMULTI\r\nGET b\r\nEXEC\r\nMULTI\r\nSELECT 1\r\nGET b\r\nEXEC\r\nGET a\r\nSELECT 0\r\nGET a\r\n",
+        "$1\r\n1\r\n+OK\r\n+QUEUED\r\n*1\r\n$1\r\n2\r\n+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n+OK\r\n$-1\r\n$-1\r\n+OK\r\n"
+        "$1\r\n1\r\n");
+    ask(&t, "WATCH a\r\nMULTI\r\nGET a\r\nEXEC\r\n", "+OK\r\n+OK\r\n+QUEUED\r\n*1\r\n$1\r\n1\r\n");
+    say(&t, "TXN IF 1 VALUE a = 1 THEN 2 2 GET a 2 GET b ELSE 1 2 GET c\r\n");
+    run_for(s, S);
+    assert_true(heard(&t, "$9\r\nsucceeded\r\n:1\r\n") && heard(&t, "$9\r\nresponses\r\n*2\r\n$1\r\n1\r\n$1\r\n2\r\n"));
+    buf_clear(&t.in);
+    say(&t, "TXN IF 2 EXISTS b VALUE a > 1 THEN 1 2 GET a ELSE 1 2 GET b\r\n");
+    run_for(s, S);
+    assert_true(heard(&t, "$9\r\nsucceeded\r\n:0\r\n") && heard(&t, "$6\r\nfailed\r\n*2\r\n:1\r\n"));
+    assert_true(heard(&t, "$9\r\nresponses\r\n*1\r\n$1\r\n2\r\n"));
+    buf_clear(&t.in);
+    ask(&t, "MULTI\r\nTXN IF 1 EXISTS none\r\nGET a\r\nTXN ELSE\r\nGET b\r\nEXEC\r\n",
+        "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*4\r\n:0\r\n$-1\r\n:1\r\n$1\r\n2\r\n");
+    assert_int_equal(log_end(s), before);
+    ask(&t, "WATCH a\r\n", "+OK\r\n");
+    ask(&other, "SET a 9\r\n", "+OK\r\n");
+    ask(&t, "MULTI\r\nGET a\r\nPUBLISH news never\r\nEXEC\r\n", "+OK\r\n+QUEUED\r\n+QUEUED\r\n*-1\r\n");
+    ask(&t, "SET a 3\r\nMULTI\r\nGET a\r\nEXEC\r\nSET a 4\r\nMULTI\r\nGET a\r\nEXEC\r\n",
+        "+OK\r\n+OK\r\n+QUEUED\r\n*1\r\n$1\r\n3\r\n+OK\r\n+OK\r\n+QUEUED\r\n*1\r\n$1\r\n4\r\n");
+    ask(&t, "CLIENT REPLY SKIP\r\nGET a\r\nGET b\r\n", "$1\r\n2\r\n");
+    ask(&t, "CLIENT REPLY OFF\r\nGET a\r\nMULTI\r\nGET a\r\nEXEC\r\nCLIENT REPLY ON\r\nGET b\r\n", "+OK\r\n$1\r\n2\r\n");
+    talk_close(&t);
+    talk_close(&other);
+}
+
+static void test_transactions_that_read_take_no_log_entry(void **arg)
+{
+    (void)arg;
+    struct sim *s = group_new(6, 3);
+    for (size_t i = 0; i < 3; i++) reads_at(s, i);
+    sim_free(s);
+}
+
+/* --- a snapshot ------------------------------------------------------------------------------------- */
+
+#define GAP_KEYS 300        /* more than a leader keeps in memory for a follower */
+#define GAP_VALUE_BYTES 60000
+
+/* The revisions of the events, one after the other. */
+static uint64_t revs_follow(const struct buf *in, uint64_t next)
+{
+    char head[64];
+    for (size_t at = 0; at < in->len; next++) {
+        size_t len = (size_t)snprintf(head, sizeof head, "$7\r\nkvwatch\r\n:1\r\n:%llu\r\n", (unsigned long long)next);
+        const uint8_t *found = memmem(in->at + at, in->len - at, "$7\r\nkvwatch\r\n:1\r\n", 17);
+        if (found == NULL) break;
+        if (memcmp(found, head, len) != 0) fail_msg("a gap before revision %llu", (unsigned long long)next);
+        at = (size_t)(found - in->at) + len;
+    }
+    return next;
+}
+
+/* Whose watch and reader are at a member that gets a snapshot. compact: NULL, or what is said before. */
+static void snapshot_gap(const char *compact, struct talk *watch, struct talk *read)
+{
+    struct sim *s = group_new(7, 3);
+    size_t at = (sim_leader(s) + 1) % 3;
+    struct talk writer;
+    talk_open(watch, s, at);
+    talk_open(read, s, at);
+    talk_open(&writer, s, sim_leader(s));
+    ask(&writer, "SET first 1\r\n", "+OK\r\n");
+    say(watch, "HELLO 3\r\nKV WATCH k PREFIX ID 1 PREVKV\r\n");
+    say(read, "XREAD BLOCK 0 COUNT 2 STREAMS __watch__:k $\r\n");
+    run_for(s, 500 * MS);
+    cut(s, at, true);
+    struct buf text = { 0 };
+    for (int i = 0; i < GAP_KEYS; i++) {
+        buf_clear(&text);
+        buf_printf(&text, "*3\r\n$3\r\nSET\r\n$3\r\nk%02d\r\n$%d\r\n", i % 100, GAP_VALUE_BYTES);
+        memset(buf_reserve(&text, GAP_VALUE_BYTES), 'v', GAP_VALUE_BYTES);
+        text.len += GAP_VALUE_BYTES;
+        buf_append_slice(&text, SLICE_LIT("\r\n"));
+        sim_send(s, writer.conn, buf_slice(&text));
+    }
+    buf_deinit(&text);
+    run_for(s, 1500 * MS);
+    assert_int_equal(writer.in.len, 5 * GAP_KEYS);
+    buf_clear(&writer.in);
+    if (compact != NULL) ask(&writer, compact, "+OK\r\n");
+    cut(s, at, false);
+    run_for(s, 10 * S);
+    struct node_stats st;
+    node_stats_get(sim_node(s, at), &st);
+    assert_int_equal(st.snapshots_installed, 1);
+    talk_close(&writer);
+    sim_close(s, watch->conn);
+    sim_close(s, read->conn);
+    sim_free(s);
+}
+
+static void test_a_snapshot_leaves_no_gap_in_watches(void **arg)
+{
+    (void)arg;
+    struct talk watch, read;
+    snapshot_gap(NULL, &watch, &read);
+    assert_int_equal(revs_follow(&watch.in, 3), 3 + GAP_KEYS);
+    assert_true(heard(&read, "*1\r\n*2\r\n$11\r\n__watch__:k\r\n*2\r\n"));
+    assert_true(heard(&read, "3-1\r\n") && heard(&read, "4-1\r\n"));
+    buf_deinit(&watch.in);
+    buf_deinit(&read.in);
+}
+
+static void test_a_snapshot_beyond_the_compaction_ends_watches(void **arg)
+{
+    (void)arg;
+    struct talk watch, read;
+    snapshot_gap("KV COMPACT 200\r\n", &watch, &read);
+    assert_true(heard(&watch, ">5\r\n$7\r\nkvwatch\r\n:1\r\n:3\r\n$8\r\ncanceled\r\n"));
+    assert_true(heard(&watch, "COMPACTED required revision 3 has been compacted, oldest is 200\r\n"));
+    assert_true(heard(&read, "-COMPACTED required revision 3 has been compacted, oldest is 200\r\n"));
+    buf_deinit(&watch.in);
+    buf_deinit(&read.in);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_publish_reaches_all_members),
+        cmocka_unit_test(test_publish_needs_no_leader),
+        cmocka_unit_test(test_publish_comes_behind_the_writes_of_its_connection),
+        cmocka_unit_test(test_watches_and_readers_end_without_a_leader),
+        cmocka_unit_test(test_waiting_reads_are_bounded),
+        cmocka_unit_test(test_transactions_that_read_take_no_log_entry),
+        cmocka_unit_test(test_a_snapshot_leaves_no_gap_in_watches),
+        cmocka_unit_test(test_a_snapshot_beyond_the_compaction_ends_watches),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
