@@ -43,7 +43,8 @@ void node_clock_advance(struct node *n)
     int64_t until_ms = now_ms;
     int64_t sent_ms = raft_quorum_sent_ms(n->raft);
     if (sent_ms != INT64_MIN) until_ms = MIN(until_ms, sent_ms + n->cfg.election_timeout_ms);
-    int64_t passed_ms = MAX((MUTANT(CLOCK_RUNS_UNHEARD) ? now_ms : until_ms) - n->clock_mono_ms, 0);
+    int64_t passed_ms = MAX(until_ms - n->clock_mono_ms, 0);
+    if (MUTANT(CLOCK_RUNS_IN_PAUSE)) passed_ms = now_ms - n->clock_mono_ms;
     n->clock_mono_ms = MAX(now_ms, n->clock_mono_ms);
     uint64_t next_ms = n->clock_ms + (uint64_t)MIN(passed_ms, n->cfg.election_timeout_ms);
     if (MUTANT(CLOCK_RUNS_IN_PAUSE)) next_ms = n->clock_ms + (uint64_t)passed_ms;

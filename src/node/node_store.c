@@ -31,7 +31,7 @@ static struct store_batch *batch_of(struct node *n, struct checkpoint *c)
     }
     /* Not those in force, which are in force as soon as they are appended: that may be undone. */
     struct buf members CLEANUP(buf_deinit) = { 0 };
-    raft_members_encode(&members, &n->members);
+    raft_members_encode(&members, MUTANT(CHECKPOINT_HAS_MEMBERS_OF_NOW) ? raft_members(n->raft) : &n->members);
     store_batch_put(b, SLICE_LIT(MEMBERS_META), buf_slice(&members));
     return b;
 }

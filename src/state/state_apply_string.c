@@ -47,7 +47,6 @@ enum err apply_condition(const struct apply *cx, const struct op *o, const struc
         return OK;
     case COND_VALUE_EQ:
         *met = kv != NULL && slice_eq(kv->value, o->cond_bytes);
-        if (MUTANT(CONDITION_SOMETIMES_IGNORED) && cx->rev % 16 == 0) *met = true;
         return OK;
     case COND_VALUE_NE:
         *met = kv == NULL || !slice_eq(kv->value, o->cond_bytes);
@@ -113,6 +112,7 @@ static enum err put_looking(struct apply *cx, const struct op *o, struct op_resu
     bool other_type = former != NULL && former->type != VALUE_STRING;
     if (other_type && (o->flags & (OPF_PREV | OPF_KV)) == OPF_PREV) return ERR_WRONGTYPE;
     TRY(apply_condition(cx, o, former, &met));
+    if (MUTANT(CONDITION_SOMETIMES_IGNORED) && cx->rev % 16 == 0) met = true;
     if (met) TRY(put_write(cx, o, former));
     res->applied = met;
     res->number = met;

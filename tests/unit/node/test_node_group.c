@@ -2,6 +2,7 @@
 #include "node/node_int.h"
 
 #include "base/log.h"
+#include "state/dedup.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -41,7 +42,7 @@ struct lab {
     struct packet queue[QUEUE_MAX];
     size_t head, tail;
     struct raft_members members;
-    int64_t checkpoint_ms;
+    int64_t checkpoint_ms, request_timeout_ms;
     int64_t skew_us; /* added to the clock: time travel */
 };
 
@@ -122,7 +123,7 @@ static void member_open(struct lab *lab, size_t i, bool waits)
         .checkpoint_ms = lab->checkpoint_ms, .wal_backend = WAL_BACKEND_THREAD,
         .wal_segment_bytes = 1 << 20,
         .store_buffer_bytes = 1 << 18, .store_backlog_bytes_max = 1 << 26, .uncommitted_bytes_max = 1 << 24,
-        .worker_count = 1, .request_timeout_ms = 1500, .mono_us = mono_us,
+        .worker_count = 1, .request_timeout_ms = lab->request_timeout_ms, .mono_us = mono_us,
         .group = { .cluster_id = 77, .member_id = m->id, .directory_id = m->directory_id,
                    .members = waits ? NULL : &lab->members },
     };
@@ -145,6 +146,7 @@ static void lab_init(struct lab *lab)
     assert_non_null(mkdtemp(lab->root));
     lab->count = NODES;
     lab->checkpoint_ms = 100;
+    lab->request_timeout_ms = 1500;
     for (size_t i = 0; i <= NODES; i++) {
         struct member *m = &lab->at[i];
         m->lab = lab;
@@ -431,6 +433,79 @@ static void test_a_snapshot_brings_its_members(void **arg)
     free(lab);
 }
 
+static struct member *follower(struct lab *lab)
+{
+    return leader(lab) == &lab->at[0] ? &lab->at[1] : &lab->at[0];
+}
+
+static void start_with_long_timeouts(struct lab *lab)
+{
+    lab_init(lab);
+    lab->request_timeout_ms = 60000;
+    for (size_t i = 0; i < NODES; i++) {
+        node_close(lab->at[i].node);
+        member_open(lab, i, false);
+    }
+    UNTIL(lab, leader(lab) != NULL);
+}
+
+/* More operations than apply remembers of one member: the floor goes along with what is finished. */
+static void test_more_operations_than_the_window(void **arg)
+{
+    (void)arg;
+    struct lab *lab = malloc(sizeof *lab);
+    start_with_long_timeouts(lab);
+    struct member *m = follower(lab);
+    for (uint64_t count = 0; count < DEDUP_WINDOW + 4096;) {
+        for (int i = 0; i < 4096; i++) put(m, "k", "v");
+        count += 4096;
+        UNTIL(lab, m->done_ok + m->done_failed == count);
+        assert_int_equal(m->done_failed, 0);
+    }
+    UNTIL(lab, level(lab));
+    lab_deinit(lab);
+    free(lab);
+}
+
+/* Applied on its way, but its member gets no entry, only a snapshot that has it: unknown outcome. */
+static void test_an_operation_inside_a_snapshot(void **arg)
+{
+    (void)arg;
+    struct lab *lab = malloc(sizeof *lab);
+    static char big[65536];
+    memset(big, 'v', sizeof big - 1);
+    start_with_long_timeouts(lab);
+    struct member *from = leader(lab);
+    struct member *m = follower(lab);
+    put(from, "before", "1");
+    UNTIL(lab, from->done_ok == 1 && level(lab));
+    put(m, "inside", "1");
+    turn(lab); /* forwarded */
+    m->cut = true;
+    struct view v = node_view(from->node);
+    struct kv kv;
+    uint8_t key[] = "inside";
+    UNTIL(lab, view_get(&v, (struct slice){ key, sizeof key - 1 }, &kv));
+    assert_int_equal(m->done_ok, 0);
+    /* Until neither memory nor the log has the entries. */
+    for (uint64_t count = 1; wal_first_index(from->node->wal) <= applied(m) + 1;) {
+        assert_true(count < 2000);
+        for (int i = 0; i < 16; i++) put(from, "big", big);
+        count += 16;
+        UNTIL(lab, from->done_ok == count);
+    }
+    m->cut = false;
+    UNTIL(lab, m->done_ok + m->done_failed == 1);
+    assert_int_equal(m->last_err, ERR_TIMEOUT);
+    struct node_snapshot_stats st;
+    node_snapshot_stats_get(m->node->snapshot, &st);
+    assert_int_equal(st.installed, 1);
+    put(m, "behind", "1");
+    UNTIL(lab, m->done_ok == 1 && level(lab));
+    lab_deinit(lab);
+    free(lab);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -440,6 +515,8 @@ int main(void)
         cmocka_unit_test(test_members_come_and_go),
         cmocka_unit_test(test_a_checkpoint_has_the_members_as_of_its_index),
         cmocka_unit_test(test_a_snapshot_brings_its_members),
+        cmocka_unit_test(test_more_operations_than_the_window),
+        cmocka_unit_test(test_an_operation_inside_a_snapshot),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
