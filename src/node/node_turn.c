@@ -6,6 +6,7 @@
 #define CLOCK_ENTRY_MS 1000
 #define CLOCK_OP_BYTES_MAX 64
 #define COMPACT_STEP_COUNT 500
+#define EXPIRE_KEYS_MAX 1000 /* of one operation (or one lease), so that many that end at once do not stall */
 #define COMPACT_WINDOW_PART 4         /* of the live keys must have changed ... */
 #define COMPACT_INTERVAL_MS (10 * 60 * 1000) /* ... or so much time have passed */
 #define IDLE_SLEEP_US 1000000
@@ -317,7 +318,8 @@ static void expire_if_due(struct node *n, uint64_t due_ms)
     if (state_next_due_ms(n->state) > due_ms) return;
     /* Keys may be long: fewer of them until the operation fits into an entry. */
     enum err e = ERR_REQUEST_LIMIT;
-    for (size_t limit = (size_t)state_settings(n->state)->op_keys_max; e == ERR_REQUEST_LIMIT && limit > 0;
+    for (size_t limit = MIN((size_t)state_settings(n->state)->op_keys_max, EXPIRE_KEYS_MAX);
+         e == ERR_REQUEST_LIMIT && limit > 0;
          limit = limit > 1 ? MAX(limit / 8, 1) : 0) {
         struct op op = { .kind = OP_EXPIRE };
         buf_clear(&n->keys);

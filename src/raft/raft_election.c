@@ -13,7 +13,8 @@ static uint64_t random_next(struct raft *r)
 void election_timer_reset(struct raft *r)
 {
     int64_t timeout_ms = r->cfg.election_timeout_ms;
-    int64_t extra_ms = (int64_t)(random_next(r) % (uint64_t)timeout_ms);
+    int64_t spread_ms = r->cfg.election_spread_ms == 0 ? timeout_ms : r->cfg.election_spread_ms;
+    int64_t extra_ms = (int64_t)(random_next(r) % (uint64_t)spread_ms);
     r->election_due_ms = r->clock_ms + timeout_ms + extra_ms;
 }
 
