@@ -142,3 +142,40 @@ enum err identity_claim(const struct disk_io *io, const char *dir, const uint64_
     *out = fresh;
     return OK;
 }
+
+/* --- revoked ------------------------------------------------------------------------- */
+
+enum err identity_revoke(const struct disk_io *io, const char *dir, const char *why, struct errmsg *em)
+{
+    char path[DISK_PATH_BYTES_MAX];
+    identity_path(dir, "revoked", path);
+    int fd = -1;
+    int failed = io->open(io->ctx, path, DISK_WRITE | DISK_CREATE, &fd);
+    if (failed == -EEXIST) return OK; /* said before */
+    if (failed < 0) return disk_error(em, "create", path, failed);
+    enum err e = disk_write_all(io, fd, path, why, strlen(why), 0, em);
+    if (e == OK) {
+        failed = io->sync(io->ctx, fd);
+        if (failed < 0) e = disk_error(em, "sync", path, failed);
+    }
+    io->close(io->ctx, fd);
+    TRY(e);
+    failed = io->dirsync(io->ctx, dir);
+    return failed < 0 ? disk_error(em, "sync directory", dir, failed) : OK;
+}
+
+enum err identity_check_revoked(const struct disk_io *io, const char *dir, struct errmsg *em)
+{
+    char path[DISK_PATH_BYTES_MAX];
+    identity_path(dir, "revoked", path);
+    int fd = -1;
+    int failed = io->open(io->ctx, path, DISK_READ, &fd);
+    if (failed == -ENOENT) return OK;
+    if (failed < 0) return disk_error(em, "open", path, failed);
+    char text[IDENTITY_BYTES_MAX];
+    int64_t got = io->pread(io->ctx, fd, text, sizeof text, 0);
+    io->close(io->ctx, fd);
+    if (got < 0) return disk_error(em, "read", path, got);
+    errmsg_set(em, "%s: %.*s", path, (int)got, text);
+    return ERR_CORRUPT;
+}

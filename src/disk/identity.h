@@ -42,4 +42,11 @@ enum err identity_refuse_strangers(const struct disk_io *io, const char *dir, bo
 enum err identity_claim(const struct disk_io *io, const char *dir, const uint64_t random[3],
                         struct identity *out, struct errmsg *em) MUST_USE;
 
+/* This directory must not be used any more: `why` is what is answered at every start. A file of its
+ * own, <dir>/revoked, synced. */
+enum err identity_revoke(const struct disk_io *io, const char *dir, const char *why,
+                         struct errmsg *em) MUST_USE;
+/* ERR_CORRUPT with what was said, if it was revoked. */
+enum err identity_check_revoked(const struct disk_io *io, const char *dir, struct errmsg *em) MUST_USE;
+
 #endif

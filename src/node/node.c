@@ -352,6 +352,7 @@ static enum err open_all(struct node *n, int64_t mono_ms, struct errmsg *em)
     if (!n->cfg.manual) TRY(dirlock_take(n->cfg.dir, &n->lock, em));
     TRY(identity_refuse_strangers(io, n->cfg.dir, true, em));
     bool fresh = false;
+    TRY(identity_check_revoked(n->cfg.io, n->cfg.dir, em));
     TRY(identity_begin(n, &fresh, em));
     n->session = n->identity.incarnation << 32; /* ascending over the lives of this member */
     TRY(open_store(n, &n->members, em));

@@ -94,15 +94,19 @@ static struct store *hook_install(void *ctx, const struct node_imported *in)
     return old_store;
 }
 
-static void hook_fatal(void *ctx, const char *text)
+void node_fatal(const struct node *n, const char *text)
 {
-    const struct node *n = ctx;
     if (n->cfg.on_fatal != NULL) {
         n->cfg.on_fatal(n->cfg.on_fatal_ctx, text);
         return;
     }
     fprintf(stderr, "cordis-server: %s\n", text);
     _Exit(WAL_EXIT_CODE);
+}
+
+static void hook_fatal(void *ctx, const char *text)
+{
+    node_fatal(ctx, text);
 }
 
 enum err node_install_open(struct node *n, struct errmsg *em)

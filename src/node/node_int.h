@@ -269,6 +269,7 @@ enum node_payload {
     PAYLOAD_MEMBER_REQUEST = 5,
     PAYLOAD_MEMBER_ANSWER = 6,
     PAYLOAD_PUBLISH = 7,
+    PAYLOAD_LOST = 8,
     PAYLOAD_SNAPSHOT_FIRST = 16, /* to 31: node_snapshot.h */
     PAYLOAD_SNAPSHOT_LAST = 31,
 };
@@ -276,6 +277,7 @@ void node_payload_begin(struct node *n, enum node_payload kind); /* in n->wire *
 void node_payload_send(struct node *n, uint64_t peer, enum node_channel channel);
 void node_send_raft(struct node *n, const struct raft_msg *m);
 void node_status_send(struct node *n); /* once a second */
+void node_lost_send(struct node *n, uint64_t peer); /* it has forgotten what it acknowledged */
 void node_hash_note(struct node *n);   /* after an entry */
 void node_peers_adopt(struct node *n); /* another configuration is in force */
 
@@ -290,6 +292,7 @@ bool node_is_sole_voter(const struct node *n);
 uint64_t node_random_id(const struct node *n, uint64_t salt); /* node.c */
 
 /* node_install.c */
+void node_fatal(const struct node *n, const char *text); /* ends the process */
 enum err node_install_open(struct node *n, struct errmsg *em) MUST_USE;
 void node_install_turn(struct node *n);
 void node_wish(struct node *n, const struct raft_wish *wish);

@@ -7,6 +7,7 @@
  *   STATUS   7 bytes 0 | u64 term, commit index, applied, revision, compacted, store bytes, live
  *            bytes, leader | u32 alarms | u32 hash count | 24 bytes version, padded with 0 |
  *            hashes: u64 index, u64 hash | u32 match count | matches: u64 member, u64 match index
+ *   LOST     nothing: the receiver's log ends before what it had acknowledged to the sender, who leads
  *   PUBLISH  u8 kind (cmd_pubsub.c) | u32 channel length | channel | message
  */
 #include "node/node_int.h"
@@ -175,11 +176,37 @@ static void status_encode(struct node *n)
 void node_status_send(struct node *n)
 {
     if (n->peer_count < 2) return;
+    struct raft_peer_status lost;
+    for (size_t i = 0; raft_peer_status(n->raft, i, &lost); i++) {
+        if (lost.state == RAFT_PEER_LOST) node_lost_send(n, lost.id);
+    }
     status_encode(n);
     for (size_t i = 0; i < n->peer_count; i++) {
         uint64_t id = n->peers[i].info.id;
         if (id != n->identity.member_id) node_payload_send(n, id, NODE_CHANNEL_MAIN);
     }
+}
+
+void node_lost_send(struct node *n, uint64_t peer)
+{
+    node_payload_begin(n, PAYLOAD_LOST);
+    node_payload_send(n, peer, NODE_CHANNEL_MAIN);
+}
+
+/* Design section 7: who lost acknowledged entries does not vote under its old id. From here on this
+ * directory is of no use, and says so at every start. */
+static enum err on_lost(struct node *n, uint64_t from)
+{
+    if (from != raft_leader(n->raft)) return OK;
+    struct errmsg text, em;
+    errmsg_set(&text, "this member (%llu) has lost entries that it had acknowledged: its directory was set back "
+               "to an older copy, or its disk forgot. It must not vote any more. On another member: MEMBER "
+               "REMOVE %llu; then start this one with an empty directory and --join",
+               (unsigned long long)n->identity.member_id, (unsigned long long)n->identity.member_id);
+    enum err e = identity_revoke(n->cfg.io, n->cfg.dir, text.text, &em);
+    if (e != OK) log_error("revocation is not recorded reason=\"%s\"", em.text);
+    node_fatal(n, text.text);
+    return OK;
 }
 
 /* P9: what do the voters say of the state at this index? A majority of all of them that agrees on
@@ -324,6 +351,7 @@ enum err node_receive(struct node *n, uint64_t peer, struct slice payload)
     case PAYLOAD_MEMBER_REQUEST: return node_on_member_request(n, peer, payload);
     case PAYLOAD_MEMBER_ANSWER: return node_on_member_answer(n, peer, payload);
     case PAYLOAD_PUBLISH: return on_publish(n, payload);
+    case PAYLOAD_LOST: return on_lost(n, peer);
     default: break;
     }
     if (is_of_snapshot(payload)) return node_snapshot_receive(n->snapshot, peer, payload);

@@ -213,6 +213,7 @@ static void lost_peer(struct node *n, uint64_t peer)
     log_error("member lost acknowledged entries id=%llu: its directory was rolled back or wiped. "
               "It does not count any more. Remove it (MEMBER REMOVE) and join it again with an empty "
               "directory", (unsigned long long)peer);
+    node_lost_send(n, peer);
     struct op op = {
         .kind = OP_ALARM, .number = ALARM_CORRUPT, .id = peer, .flags = OPF_NX,
         .fields = FIELD_NUMBER | FIELD_ID,

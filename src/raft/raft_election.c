@@ -125,7 +125,8 @@ void on_vote_response(struct raft *r, const struct raft_msg *m)
     uint64_t expected = pre && !m->reject ? r->hard.term + 1 : r->hard.term;
     if (m->term != expected) return;
 
-    p->vote = m->reject ? VOTE_REJECTED : VOTE_GRANTED;
+    /* It may have voted, or acknowledged, before it forgot. */
+    p->vote = m->reject || p->lost ? VOTE_REJECTED : VOTE_GRANTED;
     if (votes_count(r, VOTE_GRANTED) >= quorum_count(r)) {
         if (pre) {
             become_candidate(r, false);
@@ -204,7 +205,8 @@ void on_vote_request(struct raft *r, const struct raft_msg *m)
     bool pre = m->type == RAFT_MSG_PREVOTE;
     bool free_to_vote = r->hard.vote == m->from || (r->hard.vote == 0 && r->leader == 0) ||
                         (pre && m->term > r->hard.term) || MUTANT(VOTE_TWICE);
-    bool grant = free_to_vote && is_up_to_date(r, m);
+    const struct peer *from = peer_find(r, m->from);
+    bool grant = free_to_vote && is_up_to_date(r, m) && (from == NULL || !from->lost);
     if (pre ? MUTANT(PREVOTE_IGNORES_LOG) : MUTANT(VOTE_IGNORES_LOG)) grant = free_to_vote;
     if (grant && !pre) {
         election_timer_reset(r);

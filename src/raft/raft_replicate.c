@@ -118,9 +118,9 @@ void append_own(struct raft *r, uint8_t type, struct blob *body_taken, uint32_t 
 
 void peer_reset(struct raft *r, struct peer *p)
 {
-    *p = (struct peer){ .id = p->id, .voter = p->voter, .heard_ms = r->clock_ms,
-                        .checked_ms = r->clock_ms, .next_index = last_index(r) + 1 };
-    ASSERT(p->state == RAFT_PEER_PROBE);
+    *p = (struct peer){ .id = p->id, .voter = p->voter, .heard_ms = r->clock_ms, .lost = p->lost,
+                        .checked_ms = r->clock_ms, .next_index = last_index(r) + 1,
+                        .state = p->lost ? RAFT_PEER_LOST : RAFT_PEER_PROBE };
 }
 
 void peer_probe(struct peer *p, uint64_t next_index)
@@ -225,6 +225,7 @@ void on_heartbeat_response(struct raft *r, struct peer *p, const struct raft_msg
     p->heard = true;
     if (has_lost_entries(p, m)) {
         p->state = RAFT_PEER_LOST;
+        p->lost = true;
         p->match_index = 0;
         p->inflight_count = 0;
         p->round_acked = 0;
