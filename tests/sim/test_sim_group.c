@@ -129,11 +129,37 @@ static void test_watch_sees_what_came_and_went(void **arg)
     }
 }
 
+/* A read in front of a write of its turn takes its place in front of that, not behind what somebody
+ * else had asked for before and what the group may have done long before. */
+static void test_a_read_behind_an_older_write_of_another(void **arg)
+{
+    (void)arg;
+    struct sim *s = sim_new(&(struct sim_options){ .seed = 11, .node_count = 3 });
+    struct asker a = { .s = s }, b = { .s = s }, c = { .s = s };
+    sim_run_until(s, sim_now_us(s) + 5000000);
+    size_t leader = sim_leader(s), follower = (leader + 1) % 3;
+    for (size_t i = 0; i < 3; i++) sim_link(s, i, follower)->blocked = true; /* it speaks and hears nothing */
+    say(&a, follower, SLICE_LIT("SET x 1\r\n"));
+    say(&b, leader, SLICE_LIT("GET x\r\nSET y 2\r\n"));
+    assert_true(slice_eq(buf_slice(&b.in), SLICE_LIT("$1\r\n1\r\n+OK\r\n")));
+    assert_int_equal(a.in.len, 0);
+    say(&c, follower, SLICE_LIT("GET y\r\nSET z 3\r\n"));
+    assert_int_equal(c.in.len, 0);
+    sim_network_reset(s);
+    sim_run_until(s, sim_now_us(s) + 3000000);
+    assert_true(slice_eq(buf_slice(&c.in), SLICE_LIT("$1\r\n2\r\n+OK\r\n")));
+    buf_deinit(&a.in);
+    buf_deinit(&b.in);
+    buf_deinit(&c.in);
+    sim_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_group),
         cmocka_unit_test(test_a_read_in_front_of_a_write),
+        cmocka_unit_test(test_a_read_behind_an_older_write_of_another),
         cmocka_unit_test(test_watch_sees_what_came_and_went),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
