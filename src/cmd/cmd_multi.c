@@ -5,6 +5,7 @@
 struct watched_key {
     struct slice key; /* internal, owned */
     uint64_t mod, life_index;
+    uint64_t rev; /* then */
 };
 
 struct watched {
@@ -127,6 +128,7 @@ static void watch_one(struct cmd_ctx *cx, struct slice internal)
         .key = { mem_copy(internal.at, internal.len), internal.len },
         .mod = found ? kv.mod : 0,
         .life_index = found ? kv.life_index : 0,
+        .rev = mvcc_rev(state_mvcc(cx->view.state)),
     };
 }
 
@@ -153,13 +155,27 @@ static enum err cmd_unwatch_run(struct cmd_ctx *cx)
     return OK;
 }
 
-static void add_watch_compares(struct collect *k, const struct client *c)
+/* A key that was missing and is missing again is what was seen, but not what may have been read in
+ * between. What this connection has read, this node has applied, so it can tell: by the ghost of the
+ * key; where compaction may have taken that, it is taken for changed. */
+static bool came_and_went(const struct view *v, const struct watched_key *w)
+{
+    if (w->mod != 0) return false;
+    const struct mvcc *m = state_mvcc(v->state);
+    if (mvcc_compacted(m) > w->rev) return true;
+    struct mvcc_iter it;
+    mvcc_iter_init(&it, m, w->key, SLICE_NONE, false, true);
+    const struct entry *e = mvcc_iter_next(&it);
+    return e != NULL && slice_eq(entry_key(e), w->key) && e->mod > w->rev;
+}
+
+static void add_watch_compares(struct collect *k, const struct client *c, const struct view *v)
 {
     for (size_t i = 0; c->watched != NULL && i < c->watched->count; i++) {
         const struct watched_key *w = &c->watched->at[i];
         struct op_compare cmp = {
-            .target = COMPARE_MOD, .op = COMPARE_EQ, .number = (int64_t)w->mod,
-            .key = cmd_client_key(w->key),
+            .target = COMPARE_MOD, .op = COMPARE_EQ,
+            .number = came_and_went(v, w) ? INT64_MAX : (int64_t)w->mod, .key = cmd_client_key(w->key),
         };
         txn_compare_add(k->level, w->key.at[0], &cmp, false);
         cmp.target = COMPARE_LIFE;
@@ -244,7 +260,7 @@ static enum err cmd_exec(struct cmd_ctx *cx)
         k->level = &l;
         k->exec = true;
         k->db = k->db_then = k->db_else = c->db;
-        add_watch_compares(k, c);
+        add_watch_compares(k, c, &cx->view);
         for (size_t i = 0; i < m->count && e == OK; i++) {
             m->queue[i]->db = k->db;
             e = collect_queued(cx, k, &m->queue[i]);

@@ -14,7 +14,9 @@
 /* What waits for the log, in log order. seq 0: a local item. */
 struct node_ticket {
     struct ticket ticket;
-    uint64_t seq;
+    uint64_t seq;   /* 0: a local item */
+    uint64_t after; /* of a local item: the first sequence of its turn's batch. Behind an older one it
+                       would see a state that others have left behind when it was asked for */
 };
 
 /* Operations of this node with consecutive sequences, as bytes (a run, see op.h): kept until all
@@ -222,14 +224,14 @@ struct node {
 /* node_ticket.c */
 void ticket_ring_init(struct ticket_ring *r);
 void ticket_ring_deinit(struct ticket_ring *r);
-void ticket_ring_push(struct ticket_ring *r, const struct ticket *t, uint64_t seq);
+void ticket_ring_push(struct ticket_ring *r, const struct ticket *t, uint64_t seq, uint64_t after);
 /* NULL if empty; borrowed until the next push or pop. */
 const struct node_ticket *ticket_ring_head(const struct ticket_ring *r);
 struct node_ticket ticket_ring_pop(struct ticket_ring *r);
 static inline size_t ticket_ring_count(const struct ticket_ring *r) { return r->tail - r->head; }
 
-/* Finishes what stands at the head and waits for no operation. */
-void node_run_locals(struct node *n);
+/* Finishes the local items at the head that may stand behind the operation with this sequence. */
+void node_run_locals(struct node *n, uint64_t seq);
 /* Finishes everything with a refusal; used at the end of the process. */
 void node_fail_tickets(struct node *n, enum err e);
 /* The apply sink's callbacks. */

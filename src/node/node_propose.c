@@ -357,7 +357,7 @@ static void tickets_give_up(struct node *n, uint64_t seq, enum err e)
     struct op_result res = { .err = e };
     struct view v = node_view(n);
     const struct node_ticket *head = ticket_ring_head(&n->tickets);
-    while (head != NULL && (head->seq <= seq)) {
+    while (head != NULL && MAX(head->seq, head->after) <= seq) {
         struct node_ticket t = ticket_ring_pop(&n->tickets);
         if (t.seq != 0) n->done_seq = t.seq;
         if (t.ticket.row == NULL) {
@@ -439,7 +439,7 @@ enum err node_propose(struct node *n, const struct op *op, bool key2_to_end,
     if (UNLIKELY(n->disk_low) && state_op_grows(op)) return ERR_NOSPACE;
     uint64_t seq = 0;
     TRY(append_op(n, op, key2_to_end, &seq));
-    ticket_ring_push(&n->tickets, t, seq);
+    ticket_ring_push(&n->tickets, t, seq, 0);
     if (n->batch.len >= OP_BATCH_BYTES_MAX) {
         node_seal(n);
         if (!n->in_update) node_update(n);
@@ -452,14 +452,14 @@ enum err node_propose_internal(struct node *n, const struct op *op)
     struct ticket none = { .row = NULL };
     uint64_t seq = 0;
     TRY(append_op(n, op, false, &seq));
-    ticket_ring_push(&n->tickets, &none, seq);
+    ticket_ring_push(&n->tickets, &none, seq, 0);
     return OK;
 }
 
 void node_local(struct node *n, const struct ticket *t)
 {
     ASSERT(t->row != NULL);
-    ticket_ring_push(&n->tickets, t, 0);
+    ticket_ring_push(&n->tickets, t, 0, n->batch_ops == 0 ? n->next_seq : n->batch_first_seq);
 }
 
 /* What waits for the store, also what no checkpoint may take yet because too many are under way. */

@@ -115,8 +115,8 @@ static void replace_done(struct node_snapshot *ns)
     struct incoming *in = &ns->in;
     in->busy = false;
     if (in->replace_result != OK) {
-        ns->hooks.fatal(ns->hooks.ctx, in->replace_em.text);
-        ASSERT(false);
+        ns->hooks.fatal(ns->hooks.ctx, in->replace_em.text); /* returns in the simulator only */
+        return;
     }
     if (ns->stopping) return;
     if (in->prepare_result != OK) {

@@ -28,10 +28,10 @@ static void ring_grow(struct ticket_ring *r)
     r->tail = count;
 }
 
-void ticket_ring_push(struct ticket_ring *r, const struct ticket *t, uint64_t seq)
+void ticket_ring_push(struct ticket_ring *r, const struct ticket *t, uint64_t seq, uint64_t after)
 {
     if (r->tail - r->head == r->cap) ring_grow(r);
-    r->at[r->tail++ & (r->cap - 1)] = (struct node_ticket){ *t, seq };
+    r->at[r->tail++ & (r->cap - 1)] = (struct node_ticket){ *t, seq, after };
 }
 
 const struct node_ticket *ticket_ring_head(const struct ticket_ring *r)
@@ -50,10 +50,10 @@ struct node_ticket ticket_ring_pop(struct ticket_ring *r)
     return t;
 }
 
-void node_run_locals(struct node *n)
+void node_run_locals(struct node *n, uint64_t seq)
 {
     const struct node_ticket *head = ticket_ring_head(&n->tickets);
-    while (head != NULL && head->seq == 0) {
+    while (head != NULL && head->seq == 0 && head->after <= seq) {
         struct node_ticket t = ticket_ring_pop(&n->tickets);
         struct view v = node_view(n);
         n->hooks.done(n->hooks.ctx, &t.ticket, NULL, NULL, &v);
@@ -93,7 +93,7 @@ static void internal_done(struct node *n, const struct op *op, const struct op_r
 static void sink_before(void *ctx, const struct apply_origin *o)
 {
     struct node *n = ctx;
-    if (is_ours(n, o) && o->seq > n->done_seq) node_run_locals(n);
+    if (is_ours(n, o) && o->seq > n->done_seq) node_run_locals(n, UINT64_MAX);
 }
 
 static void sink_result(void *ctx, const struct apply_origin *o, const struct op *op,
@@ -111,7 +111,7 @@ static void sink_result(void *ctx, const struct apply_origin *o, const struct op
         struct view v = node_view(n);
         n->hooks.done(n->hooks.ctx, &t.ticket, op, res, &v);
     }
-    node_run_locals(n);
+    node_run_locals(n, n->done_seq);
 }
 
 static void sink_element(void *ctx, const struct apply_origin *o, uint32_t ordinal,

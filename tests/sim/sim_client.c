@@ -268,14 +268,17 @@ struct sim_load *sim_load_new(struct sim *s, const struct sim_load_options *o)
     return l;
 }
 
-/* What the simulator knows is what everybody's log is compared with. */
-static void take_log(struct sim_load *l)
+/* What the simulator knows is what everybody's log is compared with. A group of one tells nobody
+ * what it repeats when it starts: there it has gaps. */
+static bool take_log(struct sim_load *l, int64_t end_ns)
 {
+    if (sim_began_alone(l->s)) return load_read_log_of(&l->last, 0, end_ns);
     for (size_t i = 0; i < sim_log_count(l->s); i++) {
         struct history_event event;
         sim_log_at(l->s, i, &event);
         history_add_event(l->last.h, &event);
     }
+    return true;
 }
 
 static bool read_log(struct sim_load *l, size_t node, int64_t end_ns)
@@ -294,7 +297,7 @@ static void *last_run(void *arg)
     l->whole = true;
     size_t count = l->options.node_count;
     for (size_t i = 0; i < count; i++) l->whole = load_read_node(&l->last, i, end_ns) && l->whole;
-    take_log(l);
+    l->whole = take_log(l, end_ns) && l->whole;
     for (size_t i = 0; i < count; i++) l->whole = read_log(l, i, end_ns) && l->whole;
     load_disconnect(&l->last);
     return NULL;

@@ -28,6 +28,7 @@ struct sim_options {
     size_t node_count;    /* the first members */
     uint64_t snapshot_count, segment_bytes; /* as in struct node_config; 0: 1000, 256 KiB */
     int64_t checkpoint_ms;                  /* 0: 1000 */
+    int64_t heartbeat_ms;                   /* 0: SIM_HEARTBEAT_MS */
     bool trace;           /* every event on stdout */
     const char *repeat;   /* the command that repeats this run, for sim_fail */
 };
@@ -56,6 +57,7 @@ uint64_t sim_member_id(const struct sim *s, size_t at);
 uint64_t sim_directory_id(const struct sim *s, size_t at);
 bool sim_is_paused(const struct sim *s, size_t at);
 struct sim_disk *sim_node_disk(const struct sim *s, size_t at);
+bool sim_began_alone(const struct sim *s);
 bool sim_is_up(const struct sim *s, size_t at);
 size_t sim_leader(const struct sim *s); /* of the highest term; SIM_NODES_MAX: none */
 

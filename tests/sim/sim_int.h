@@ -83,6 +83,7 @@ struct sim_node {
     int64_t paused_until_us;
     int64_t turn_at_us; /* scheduled; INT64_MAX none */
     bool disk_scheduled;
+    unsigned quiet_turns; /* in which nothing came in */
     int64_t disk_us_min, disk_us_max;
     struct blob **inbox;
     uint64_t *inbox_from;
@@ -96,7 +97,8 @@ struct sim_node {
     uint64_t term_sent;
     uint64_t commit_seen; /* in this life */
     uint64_t durable_at_end; /* when it went down */
-    uint64_t applied_seen;
+    struct raft_members members_before; /* at the end of its last turn */
+    uint64_t members_index;
 };
 
 /* Every event of the group: who applies a revision first says what it is. */

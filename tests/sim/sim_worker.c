@@ -207,7 +207,9 @@ static void run_multi(struct sim_worker *w)
         return;
     }
     struct history_op *op = &c->h->ops[c->h->op_count - 1];
-    op->applied = reply->type == REDIS_REPLY_ARRAY;
+    bool refused = false; /* as a full disk does, each command for itself */
+    for (size_t i = 0; i < reply->elements; i++) refused = refused || reply->element[i]->type == REDIS_REPLY_ERROR;
+    op->applied = reply->type == REDIS_REPLY_ARRAY && !refused;
     if (!op->applied) op->outcome = HISTORY_REFUSED; /* changed since WATCH: maybe before KV GET */
     freeReplyObject(reply);
 }

@@ -96,11 +96,71 @@ static void test_a_read_in_front_of_a_write(void **arg)
     }
 }
 
+static void say(struct asker *a, size_t at, struct slice what)
+{
+    struct sim_conn_hooks hooks = { on_bytes, on_closed };
+    if (a->conn == 0) a->conn = sim_connect(a->s, at, &hooks, a);
+    sim_send(a->s, a->conn, what);
+    sim_run_until(a->s, sim_now_us(a->s) + 100000);
+}
+
+/* A key that was missing at WATCH, came and went: what was read in between was never true at EXEC. */
+static void test_watch_sees_what_came_and_went(void **arg)
+{
+    (void)arg;
+    for (size_t count = 1; count <= 3; count += 2) {
+        for (size_t compacts = 0; compacts < 2; compacts++) {
+            struct sim *s = sim_new(&(struct sim_options){ .seed = 9, .node_count = count });
+            struct asker a = { .s = s }, b = { .s = s };
+            sim_run_until(s, sim_now_us(s) + 5000000);
+            say(&a, 0, SLICE_LIT("WATCH k\r\n"));
+            say(&b, count - 1, SLICE_LIT("SET k 1\r\nDEL k\r\nSET l 1\r\nSET l 2\r\n"));
+            if (compacts != 0) say(&b, 0, SLICE_LIT("KV COMPACT 5\r\n"));
+            sim_run_until(s, sim_now_us(s) + 1000000);
+            say(&a, 0, SLICE_LIT("GET k\r\nMULTI\r\nSET k 2\r\nEXEC\r\n"));
+            assert_true(slice_eq(buf_slice(&a.in), SLICE_LIT("+OK\r\n$-1\r\n+OK\r\n+QUEUED\r\n*-1\r\n")));
+            buf_clear(&a.in);
+            say(&a, 0, SLICE_LIT("WATCH k m\r\nMULTI\r\nSET k 2\r\nEXEC\r\n")); /* missing all the time */
+            assert_true(slice_eq(buf_slice(&a.in), SLICE_LIT("+OK\r\n+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n")));
+            buf_deinit(&a.in);
+            buf_deinit(&b.in);
+            sim_free(s);
+        }
+    }
+}
+
+/* A read in front of a write of its turn takes its place in front of that, not behind what somebody
+ * else had asked for before and what the group may have done long before. */
+static void test_a_read_behind_an_older_write_of_another(void **arg)
+{
+    (void)arg;
+    struct sim *s = sim_new(&(struct sim_options){ .seed = 11, .node_count = 3 });
+    struct asker a = { .s = s }, b = { .s = s }, c = { .s = s };
+    sim_run_until(s, sim_now_us(s) + 5000000);
+    size_t leader = sim_leader(s), follower = (leader + 1) % 3;
+    for (size_t i = 0; i < 3; i++) sim_link(s, i, follower)->blocked = true; /* it speaks and hears nothing */
+    say(&a, follower, SLICE_LIT("SET x 1\r\n"));
+    say(&b, leader, SLICE_LIT("GET x\r\nSET y 2\r\n"));
+    assert_true(slice_eq(buf_slice(&b.in), SLICE_LIT("$1\r\n1\r\n+OK\r\n")));
+    assert_int_equal(a.in.len, 0);
+    say(&c, follower, SLICE_LIT("GET y\r\nSET z 3\r\n"));
+    assert_int_equal(c.in.len, 0);
+    sim_network_reset(s);
+    sim_run_until(s, sim_now_us(s) + 3000000);
+    assert_true(slice_eq(buf_slice(&c.in), SLICE_LIT("$1\r\n2\r\n+OK\r\n")));
+    buf_deinit(&a.in);
+    buf_deinit(&b.in);
+    buf_deinit(&c.in);
+    sim_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_group),
         cmocka_unit_test(test_a_read_in_front_of_a_write),
+        cmocka_unit_test(test_a_read_behind_an_older_write_of_another),
+        cmocka_unit_test(test_watch_sees_what_came_and_went),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
