@@ -42,10 +42,9 @@ struct lab {
     size_t head, tail;
     struct raft_members members;
     int64_t checkpoint_ms, request_timeout_ms;
-    int64_t skew_us; /* added to the clock: time travel */
 };
 
-static int64_t skew_us;
+static int64_t skew_us; /* added to the clock: time travel */
 static int64_t mono_us(void)
 {
     struct timespec t;
@@ -406,6 +405,29 @@ static void start_with_long_timeouts(struct lab *lab)
     UNTIL(lab, leader(lab) != NULL);
 }
 
+/* All of them sleep: what nobody has lived through does not count. */
+static void test_a_pause_is_not_time(void **arg)
+{
+    (void)arg;
+    struct lab *lab = malloc(sizeof *lab);
+    lab_init(lab);
+    UNTIL(lab, leader(lab) != NULL);
+    struct member *m = leader(lab);
+    put(m, "k", "v");
+    UNTIL(lab, m->done_ok == 1 && level(lab));
+    turn(lab);
+    uint64_t clock_ms = node_clock_ms(m->node);
+    int64_t real_ms = mono_us() / 1000;
+    skew_us += 60000000;
+    for (int i = 0; i < 10; i++) turn(lab);
+    real_ms = mono_us() / 1000 - 60000 - real_ms;
+    for (size_t i = 0; i < NODES; i++) {
+        assert_true(node_clock_ms(lab->at[i].node) <= clock_ms + (uint64_t)real_ms + 2 * 200 + 1);
+    }
+    lab_deinit(lab);
+    free(lab);
+}
+
 /* More operations than apply remembers of one member: the floor goes along with what is finished. */
 static void test_more_operations_than_the_window(void **arg)
 {
@@ -470,6 +492,7 @@ int main(void)
         cmocka_unit_test(test_restart_of_all),
         cmocka_unit_test(test_members_come_and_go),
         cmocka_unit_test(test_a_checkpoint_has_the_members_as_of_its_index),
+        cmocka_unit_test(test_a_pause_is_not_time),
         cmocka_unit_test(test_more_operations_than_the_window),
         cmocka_unit_test(test_an_operation_inside_a_snapshot),
     };
