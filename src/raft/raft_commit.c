@@ -28,12 +28,12 @@ void commit_to(struct raft *r, uint64_t index)
 void commit_advance(struct raft *r)
 {
     ASSERT(r->role == RAFT_LEADER);
-    uint64_t own_index = MUTANT(LEADER_COUNTS_UNSYNCED) ? last_index(r) : r->durable_index;
-    uint64_t index = quorum_value(r, own_index, match_of);
+    uint64_t index = quorum_value(r, r->durable_index, match_of);
+    if (MUTANT(LEADER_COUNTS_UNSYNCED)) index = quorum_value(r, last_index(r), match_of);
     ASSERT(index <= last_index(r));
-    uint64_t first_index = MUTANT(COMMIT_OF_OLD_TERM) ? 1 : r->term_first_index;
-    if (index <= r->hard.commit || index < first_index) return;
-    ASSERT(log_at(&r->log, index)->term == r->hard.term || MUTANT(COMMIT_OF_OLD_TERM));
+    if (MUTANT(COMMIT_OF_OLD_TERM)) commit_to(r, index);
+    if (index <= r->hard.commit || index < r->term_first_index) return;
+    ASSERT(log_at(&r->log, index)->term == r->hard.term);
     commit_to(r, index);
 }
 

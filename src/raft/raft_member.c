@@ -123,8 +123,8 @@ enum err propose_members(struct raft *r, const struct raft_members *proposed)
     struct raft_members m;
     if (r->role != RAFT_LEADER) return ERR_NOT_LEADER;
     if (r->transfer_to != 0 || r->leaving) return ERR_BUSY;
-    bool settled = r->members_index <= r->hard.commit || MUTANT(MEMBERS_BEFORE_COMMITTED);
-    if (r->hard.commit < r->term_first_index || !settled) return ERR_BUSY;
+    if (r->hard.commit < r->term_first_index) return ERR_BUSY;
+    if (r->members_index > r->hard.commit && !MUTANT(MEMBERS_BEFORE_COMMITTED)) return ERR_BUSY;
     TRY(members_normalize(proposed, &m));
     if (raft_members_voter_count(&m) == 0) return ERR_QUORUM;
     size_t differences = difference_count(&r->members, &m);

@@ -72,8 +72,8 @@ static bool any_read_waits(const struct raft *r)
  * not know how far its predecessors had committed. */
 static bool reads_may_start(const struct raft *r)
 {
-    if (!raft_own_term_committed(r) && !MUTANT(READ_BEFORE_OWN_TERM)) return false;
-    return r->round - r->round_quorum < ROUNDS_INFLIGHT_MAX && any_read_waits(r);
+    return (raft_own_term_committed(r) || MUTANT(READ_BEFORE_OWN_TERM)) &&
+           r->round - r->round_quorum < ROUNDS_INFLIGHT_MAX && any_read_waits(r);
 }
 
 static void reads_attach(struct raft *r)

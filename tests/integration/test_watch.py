@@ -56,12 +56,16 @@ class Client:
         self.file.close()
         self.socket.close()
 
-    def send(self, *args):
+    @staticmethod
+    def encoded(*args):
         parts = [b"*%d\r\n" % len(args)]
         for arg in args:
             data = arg if isinstance(arg, bytes) else str(arg).encode()
             parts.append(b"$%d\r\n%s\r\n" % (len(data), data))
-        self.socket.sendall(b"".join(parts))
+        return b"".join(parts)
+
+    def send(self, *args):
+        self.socket.sendall(self.encoded(*args))
 
     def value(self):
         line = self.file.readline()
@@ -511,6 +515,19 @@ class KvWatch(Base):
         self.assertEqual(w("KV", "PROGRESS"), rev + 1)
         self.assertEqual(w("KV", "PROGRESS", 1), rev + 1)
         self.fails("ERR no such watch", w, "KV", "PROGRESS", 7)
+
+    def test_progress_is_asked_before_history_was_sent(self):
+        rev = self.c("KV", "REVISION")
+        for i in range(20):
+            self.c("SET", "k", i)
+        w = self.client()
+        w.socket.sendall(w.encoded("KV", "WATCH", "k", "FROM", rev + 1) + w.encoded("KV", "PROGRESS"))
+        self.assertEqual(w.reply()[b"revision"], rev + 20)
+        told = w.reply()
+        sent = [rev] + [p[2] for p in w.pushes]
+        self.assertLessEqual(told, sent[-1])
+        while sent[-1] < rev + 20:
+            sent.append(w.value()[2])
 
     def test_progress_never_runs_ahead_of_events(self):
         w = self.client()

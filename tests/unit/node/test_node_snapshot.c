@@ -413,6 +413,7 @@ static void test_closing_at_any_step(void **state)
         if (phase > IN_REPLACING) gate_set(true);
         while ((int)p.b.ns->in.phase != phase) {
             if (p.b.ns->in.phase == IN_IDLE && p.a.sent_failed > 0) fail_msg("phase %d", phase);
+            if ((int)p.b.ns->in.phase > phase) fail_msg("phase %d was left out", phase);
             pair_step(&p);
         }
         gate_set(true);
