@@ -47,6 +47,11 @@ static void unreachable_later(struct sim_node *n, uint64_t member)
     sim_at(n->sim, n->sim->now_us + (int64_t)sim_random(n->sim, BROKEN_TOLD_US_MAX), tell_unreachable, t, 0);
 }
 
+void net_event_free(const struct event *e)
+{
+    if (e->kind == EVENT_CALL && e->fn == tell_unreachable) mem_free(e->ctx);
+}
+
 void net_unreachable_all(struct sim *s, uint64_t member_id)
 {
     for (size_t i = 0; i < s->node_count; i++) {
