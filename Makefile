@@ -1,5 +1,5 @@
 # make [BUILD=debug|release|asan|tsan|fuzz]     all lint check test run cluster bench bench-group
-#                                               fuzz soak clean
+#                                               fuzz soak mutants clean
 # Objects go to build/$(BUILD); `make run` and `make test` install what is missing first.
 BUILD ?= debug
 OUT   ?= build/$(BUILD)
@@ -56,7 +56,7 @@ CHECKKIT := $(patsubst %.c,$(OUT)/%.o,$(filter-out tests/check/test_%,$(wildcard
 LOADKIT  := $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/load/load_*.c))
 
 .PHONY: all bins archives check unit unit-bins fuzz-bins load-bins lint clean run cluster test \
-        bench bench-group fuzz soak deps
+        bench bench-group fuzz soak mutants deps
 all: bins
 bins: $(OUT)/bin/cordis-server $(OUT)/bin/cordis
 archives: $(foreach m,$(MODULES),$(call lib,$(m)))
@@ -90,6 +90,7 @@ bench: ; @deps/install bench && exec utils/bench/run
 bench-group: ; @deps/install bench && exec utils/bench/group
 fuzz: ; @deps/install fuzz && exec tests/fuzz/run $(SECONDS)
 soak: ; @deps/install test fuzz && exec tests/soak $(SEEDS)
+mutants: ; @deps/install test && exec tests/mutants/run $(ONLY)
 clean: ; rm -rf build bin
 
 .SECONDEXPANSION:

@@ -33,18 +33,8 @@
 struct cmd_env;
 struct cmd_ctx;
 struct cmd_done;
+struct cmd_peers;
 /* --- the environment ------------------------------------------------------------------ */
-
-/* For INFO: the connections of members. */
-struct cmd_peers {
-    size_t connected_count, accepted_count;
-    uint64_t refused, reconnects, dropped_messages;
-    uint64_t sent_messages, sent_bytes, received_messages, received_bytes;
-    bool tls; /* else all below is 0 */
-    uint64_t tls_generation, tls_handshakes, tls_refused, tls_reload_failures;
-    size_t tls_conn_count, tls_old_conn_count;
-    int64_t tls_expires_s; /* seconds since 1970 */
-};
 
 /* What the server gives. link is the server's connection. */
 struct cmd_io {

@@ -59,7 +59,7 @@ static void prev_find(const struct mvcc *m, struct store_item *item)
     ASSERT(there);
     while (cursor_next(&c, &item->prev) && item->prev.rev <= item->row.prev) {
         if (item->prev.rev < item->row.prev || !slice_eq(item->prev.key, item->row.key)) continue;
-        if (item->prev.op == ROW_PUT) item->prev_state = STORE_PREV_FOUND;
+        if (item->prev.op == ROW_PUT || MUTANT(WATCH_PREV_OF_DELETED)) item->prev_state = STORE_PREV_FOUND;
         return;
     }
     ASSERT(false); /* I6 of mvcc.h */
@@ -81,7 +81,7 @@ enum hub_scan_end hub_scan_memory(struct cmd_hub *hub, struct hub_scan *scan, in
     bool more = cursor_seek(&cursor, m, scan->next_rev);
     while (more && cursor_next(&cursor, &item.row)) {
         --*budget;
-        if (item.row.rev < scan->next_rev) continue;
+        if (item.row.rev + MUTANT(WATCH_REPEATS_AT_HANDOVER) < scan->next_rev) continue;
         if (item.row.rev > scan->to_rev) break;
         if (item.row.rev != rev) {
             scan->next_rev = item.row.rev;

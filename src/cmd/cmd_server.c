@@ -2,6 +2,7 @@
 #include "cmd/cmd_int.h"
 
 #include "base/glob.h"
+#include "cmd/cmd_peers.h"
 #include "node/node_snapshot.h"
 
 #include <stdio.h>

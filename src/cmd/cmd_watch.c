@@ -184,7 +184,7 @@ static void conn_admit(struct cmd_hub *hub, struct watch_conn *conn, uint64_t re
     const struct client *c = conn->peer.client;
     conn->admitted_rev = rev;
     conn->muted = c->closing || c->proto < 3 || chain_bytes(c->out) > hub->env->limits.watch_bytes_max;
-    if (!conn->muted) return;
+    if (!conn->muted || MUTANT(WATCH_SLOW_LOSES)) return;
     conn->next_demoted = hub->demoted;
     hub->demoted = conn;
 }
@@ -195,6 +195,7 @@ void hub_watch_event(struct cmd_hub *hub, struct listener *l, const struct mvcc_
     struct watch_conn *conn = w->conn;
     if (UNLIKELY(conn->admitted_rev != ev->rev)) conn_admit(hub, conn, ev->rev);
     if (UNLIKELY(conn->muted || ev->rev < w->next_rev)) return;
+    if (MUTANT(WATCH_DROPS_AT_HANDOVER) && ev->rev == w->next_rev) return;
     if (UNLIKELY(ev->op == ROW_PUT ? w->no_put : w->no_del)) return;
     if (UNLIKELY(hub_is_flooded(hub, &conn->peer))) return;
     const struct hub_tail *tail = tail_of(hub, ev, w->variant);
@@ -438,7 +439,7 @@ static uint64_t watch_progress(const struct kv_watch *w, uint64_t rev)
     switch (w->phase) {
     case PHASE_LIVE: return rev;
     case PHASE_SNAPSHOT: return w->snapshot_rev;
-    case PHASE_BEHIND: return MIN(w->next_rev - 1, rev);
+    case PHASE_BEHIND: return MUTANT(WATCH_PROGRESS_TOO_EARLY) ? rev : MIN(w->next_rev - 1, rev);
     }
     return 0;
 }

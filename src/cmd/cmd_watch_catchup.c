@@ -259,6 +259,7 @@ static void progress_run(struct cmd_hub *hub)
         const struct client *c = w->conn->peer.client;
         watch_timer_set(&hub->timers, timer, hub->env->now_ms + w->progress_ms);
         bool live = w->phase == PHASE_LIVE && w->next_rev <= rev + 1;
+        if (MUTANT(WATCH_PROGRESS_WHILE_BEHIND)) live = true;
         bool can = !c->closing && c->proto >= 3 && !conn_is_full(w->conn);
         if (!w->sent && can && live) watch_push_note(hub, w, rev, "progress", NULL);
         w->sent = false;

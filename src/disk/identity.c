@@ -89,6 +89,7 @@ enum err identity_save(const struct disk_io *io, const char *dir, const struct i
     buf_printf(&text, "crc %08x\n", crc32c(0, text.at, text.len));
     ASSERT(text.len <= IDENTITY_BYTES_MAX);
 
+    if (MUTANT(INCARNATION_NOT_STORED) && id->incarnation > 1) return OK;
     return disk_replace_file(io, dir, "identity", buf_slice(&text), em);
 }
 

@@ -249,11 +249,12 @@ void store_db_close(struct store_db *db)
 enum err store_db_write(struct store_db *db, leveldb_writebatch_t *batch, struct errmsg *em)
 {
     char *text = NULL;
+    if (MUTANT(STORE_NOT_SYNCED)) db->write_synced = leveldb_writeoptions_create();
     leveldb_write(db->db, db->write_synced, batch, &text);
     if (text != NULL) return db_error(em, db->dir, text);
     struct files files;
     TRY(list_files(db->io, db->dir, false, &files, em));
-    if (files.log_number == db->log_number) return OK;
+    if (files.log_number == db->log_number || MUTANT(STORE_DIRECTORY_NOT_SYNCED)) return OK;
     TRY(sync_dir(db->io, db->dir, em));
     db->log_number = files.log_number;
     return OK;

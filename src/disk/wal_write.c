@@ -86,7 +86,7 @@ static void item_begin(struct wal_writer *w, const struct wal_item *item)
                                              .index = what->truncate_from,
                                              .term = what->truncate_term });
     }
-    if (what->hard != NULL) {
+    if (what->hard != NULL && !(MUTANT(VOTE_NOT_LOGGED) && what->entry_count == 0)) {
         w->hard_after.term = item->hard.term;
         w->hard_after.vote = item->hard.vote;
     }
@@ -334,6 +334,7 @@ bool wal_writer_write(struct wal_writer *w)
         wal_writer_failed(w, "write", put);
         return false;
     }
+    if (MUTANT(LOG_NOT_SYNCED)) return true;
     int answer = io->sync(io->ctx, w->segment.fd);
     if (answer < 0) {
         wal_writer_failed(w, "sync", answer);

@@ -12,6 +12,9 @@
 #define RAFT_UNCOMMITTED_SLACK (64u << 20)
 /* More would only make more and smaller appends: what waits for an acknowledgement goes together. */
 #define PEER_APPENDS_IN_FLIGHT 2
+/* Little randomness is enough ([P] 9.3), and pre-vote keeps those who meet from doing harm. More would
+ * only make everybody wait longer for a new leader. */
+#define ELECTION_SPREAD_PERCENT 40
 #define REPLAY_POLL_MS 100
 
 static void path_of(const struct node *n, const char *name, char out[DISK_PATH_BYTES_MAX])
@@ -182,6 +185,7 @@ static enum err raft_begin(struct node *n, struct replay *r, int64_t mono_ms, st
         .id = n->identity.member_id,
         .heartbeat_ms = n->cfg.heartbeat_ms,
         .election_timeout_ms = n->cfg.election_timeout_ms,
+        .election_spread_ms = MAX(n->cfg.election_timeout_ms * ELECTION_SPREAD_PERCENT / 100, 1),
         .seed = u64_mix(n->cfg.random[2] + n->identity.incarnation),
         .append_bytes_max = 1u << 20,
         .inflight_max = PEER_APPENDS_IN_FLIGHT,

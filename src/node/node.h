@@ -128,7 +128,8 @@ struct node_hooks {
     void (*state_replaced)(void *ctx, uint64_t old_rev, uint64_t new_rev);
     /* Nobody has led for two election timeouts (false), or somebody does again (true). */
     void (*leader_known)(void *ctx, bool known);
-    /* Another configuration is in force; also once at the start. Borrowed. */
+    /* Other members; also once at the start. Who is being removed stays one until that is committed.
+     * Borrowed. */
     void (*members)(void *ctx, const struct raft_members *members);
     /* Bytes for a peer, borrowed for the call: sends them, or loses them, never waits. In order on
      * one channel. NULL: a group that never has peers. */

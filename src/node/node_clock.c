@@ -25,6 +25,8 @@ void pending_drop(struct pending_ring *r, uint64_t applied_index)
 void node_clock_lead(struct node *n)
 {
     n->clock_ms = MAX(MAX(n->clock_ms, state_stamp_ms(n->state)), 1);
+    if (MUTANT(CLOCK_OF_LEADER_FROM_0)) n->clock_ms = n->stamp_ms = 1;
+    if (MUTANT(CLOCK_OF_LEADER_IS_WALL)) n->clock_ms = (uint64_t)n->wall_ms;
     n->stamp_ms = MAX(n->stamp_ms, n->clock_ms);
     n->clock_mono_ms = n->mono_us / 1000;
     n->pending.head = n->pending.tail;
@@ -42,8 +44,10 @@ void node_clock_advance(struct node *n)
     int64_t sent_ms = raft_quorum_sent_ms(n->raft);
     if (sent_ms != INT64_MIN) until_ms = MIN(until_ms, sent_ms + n->cfg.election_timeout_ms);
     int64_t passed_ms = MAX(until_ms - n->clock_mono_ms, 0);
+    if (MUTANT(CLOCK_RUNS_IN_PAUSE)) passed_ms = now_ms - n->clock_mono_ms;
     n->clock_mono_ms = MAX(now_ms, n->clock_mono_ms);
     uint64_t next_ms = n->clock_ms + (uint64_t)MIN(passed_ms, n->cfg.election_timeout_ms);
+    if (MUTANT(CLOCK_RUNS_IN_PAUSE)) next_ms = n->clock_ms + (uint64_t)passed_ms;
     if (n->pending.head != n->pending.tail) {
         const struct pending_entry *oldest = &n->pending.at[n->pending.head & (n->pending.cap - 1)];
         next_ms = MIN(next_ms, oldest->stamp_ms + (uint64_t)n->cfg.election_timeout_ms);

@@ -154,6 +154,7 @@ struct node {
 
     /* leading */
     uint64_t lead_term;  /* the term in which this node leads and has applied an entry of its own */
+    int64_t lead_since_ms;
     uint64_t known_leader;
     uint64_t known_term;
     int64_t leader_seen_ms; /* when there was a leader last */

@@ -66,9 +66,16 @@ static bool is_healthy(const struct node *n, uint64_t id)
     if (id == n->identity.member_id) return true;
     struct raft_peer_status peer;
     for (size_t i = 0; raft_peer_status(n->raft, i, &peer); i++) {
-        if (peer.id == id) return peer.silent_ms < n->cfg.election_timeout_ms && peer.state != RAFT_PEER_LOST;
+        if (peer.id != id) continue;
+        return peer.heard && peer.silent_ms < n->cfg.election_timeout_ms && peer.state != RAFT_PEER_LOST;
     }
     return false;
+}
+
+/* A new leader has not heard of all who are there: what it refuses it may allow in a moment. */
+static bool is_new(const struct node *n)
+{
+    return n->mono_us / 1000 - n->lead_since_ms < n->cfg.election_timeout_ms;
 }
 
 /* Would a majority of these voters be there? */
@@ -128,6 +135,7 @@ static enum err decide_remove(struct node *n, struct raft_members *m, const stru
         return ERR_QUORUM;
     }
     if (has_quorum(n, m)) return OK;
+    if (is_new(n)) return ERR_BUSY;
     errmsg_set(em, "without this member too few of the other voters can be reached: the group would stop");
     return ERR_QUORUM;
 }
@@ -145,6 +153,7 @@ static enum err decide_promote(struct node *n, struct raft_members *m, const str
     voter.role = RAFT_VOTER;
     TRY(raft_members_put(m, &voter));
     if (has_quorum(n, m)) return OK;
+    if (is_new(n)) return ERR_BUSY;
     errmsg_set(em, "too few of the voters can be reached: with one more the group would stop");
     return ERR_QUORUM;
 }
@@ -216,6 +225,7 @@ static bool lead_step(struct node *n, struct member_wait *w, enum err *e, struct
     if (w->index != 0) return false;
     struct raft_members m = *raft_members(n->raft);
     *e = decide(n, w, &m, em);
+    if (*e == ERR_BUSY) return false; /* decided later */
     if (was_removed_before(w, *e, w->request_count)) *e = OK;
     if (*e != OK) return true;
     struct raft_event ev = { .type = RAFT_EV_PROPOSE_MEMBERS, .members = &m };

@@ -63,23 +63,38 @@ static struct peer_status *peer_of(struct node *n, uint64_t id)
     return NULL;
 }
 
+/* Those in force, which are so as soon as they are appended, and those as of the applied index: a
+ * removal that is not committed may be undone by the very member that it removes. */
+static void members_known(const struct node *n, struct raft_members *out)
+{
+    *out = *raft_members(n->raft);
+    for (size_t i = 0; i < n->members.count; i++) {
+        if (raft_members_find(out, n->members.at[i].id) != NULL) continue;
+        struct raft_member leaving = n->members.at[i];
+        leaving.role = RAFT_LEARNER; /* as far as anybody is concerned who counts voters */
+        enum err e = raft_members_put(out, &leaving);
+        if (e != OK) log_debug("member not kept reason=%s", err_name(e)); /* no room for one more */
+    }
+}
+
 /* Keeps what is known of those that stay. */
 void node_peers_adopt(struct node *n)
 {
-    const struct raft_members *m = raft_members(n->raft);
+    struct raft_members m;
+    members_known(n, &m);
     struct peer_status old[RAFT_MEMBERS_MAX];
     size_t old_count = n->peer_count;
     memcpy(old, n->peers, sizeof old);
     n->peer_count = 0;
-    for (size_t i = 0; i < m->count; i++) {
+    for (size_t i = 0; i < m.count; i++) {
         struct peer_status *p = &n->peers[n->peer_count++];
-        *p = (struct peer_status){ .info = { .id = m->at[i].id }, .heard_ms = INT64_MIN };
+        *p = (struct peer_status){ .info = { .id = m.at[i].id }, .heard_ms = INT64_MIN };
         for (size_t k = 0; k < old_count; k++) {
-            if (old[k].info.id == m->at[i].id) *p = old[k];
+            if (old[k].info.id == m.at[i].id) *p = old[k];
         }
-        n->in_sync_ms[i] = 0;
     }
-    if (n->hooks.members != NULL) n->hooks.members(n->hooks.ctx, m);
+    memset(n->in_sync_ms, 0, sizeof n->in_sync_ms);
+    if (n->hooks.members != NULL) n->hooks.members(n->hooks.ctx, &m);
 }
 
 void node_unreachable(struct node *n, uint64_t peer)
@@ -284,15 +299,23 @@ static enum err on_publish(struct node *n, struct slice in)
 
 /* --- in ------------------------------------------------------------------------------------------------ */
 
+static bool is_of_snapshot(struct slice payload)
+{
+    return payload.at[0] >= PAYLOAD_SNAPSHOT_FIRST && payload.at[0] <= PAYLOAD_SNAPSHOT_LAST;
+}
+
+/* Who is not a member, no more or not yet, is not heard: but for raft, and for the snapshot of a
+ * leader whom this member can only know by it. */
+static bool is_heard(struct node *n, uint64_t peer, struct slice payload)
+{
+    if (peer_of(n, peer) != NULL || payload.at[0] == PAYLOAD_RAFT) return true;
+    return is_of_snapshot(payload) && peer == raft_leader(n->raft);
+}
+
 enum err node_receive(struct node *n, uint64_t peer, struct slice payload)
 {
     if (payload.len == 0) return ERR_PROTO;
-    bool snapshot = payload.at[0] >= PAYLOAD_SNAPSHOT_FIRST && payload.at[0] <= PAYLOAD_SNAPSHOT_LAST;
-    if (peer_of(n, peer) == NULL && payload.at[0] != PAYLOAD_RAFT) {
-        /* A member no more, or not yet: who has just joined learns from a snapshot who is one. */
-        if (!snapshot || peer != raft_leader(n->raft)) return OK;
-    }
-    if (snapshot) return node_snapshot_receive(n->snapshot, peer, payload);
+    if (!is_heard(n, peer, payload)) return OK;
     switch (payload.at[0]) {
     case PAYLOAD_RAFT: return on_raft(n, peer, payload);
     case PAYLOAD_FORWARD: return node_on_forward(n, peer, payload);
@@ -301,6 +324,8 @@ enum err node_receive(struct node *n, uint64_t peer, struct slice payload)
     case PAYLOAD_MEMBER_REQUEST: return node_on_member_request(n, peer, payload);
     case PAYLOAD_MEMBER_ANSWER: return node_on_member_answer(n, peer, payload);
     case PAYLOAD_PUBLISH: return on_publish(n, payload);
-    default: return ERR_UNSUPPORTED;
+    default: break;
     }
+    if (is_of_snapshot(payload)) return node_snapshot_receive(n->snapshot, peer, payload);
+    return ERR_UNSUPPORTED;
 }

@@ -176,11 +176,11 @@ void node_seal(struct node *n)
         .member = n->identity.member_id,
         .incarnation = (uint32_t)n->identity.incarnation,
         .first_seq = n->batch_first_seq,
-        .floor_seq = n->done_seq + 1,
+        .floor_seq = MUTANT(FLOOR_NOT_RAISED) ? 1 : n->done_seq + 1,
         .op_count = n->batch_ops,
     };
     struct own_run made = { .blob = NULL };
-    bool in_order = n->runs.given == n->runs.tail;
+    bool in_order = n->runs.given == n->runs.tail || MUTANT(RUN_OVERTAKES);
     if (!node_leads(n) || !in_order || !seal_entry(n, &run, &made)) {
         struct op_batch_head head = { .format = OP_BATCH_FORMAT };
         op_batch_seal(&n->batch, &head, &run);
@@ -318,7 +318,8 @@ enum err node_on_forward(struct node *n, uint64_t peer, struct slice in)
         f->next_seq = run.first_seq;
     }
     /* Out of order: something before it was lost or refused, and comes again in a new session. */
-    if (session != f->session || run.first_seq != f->next_seq) return OK;
+    if (session != f->session) return OK;
+    if (run.first_seq != f->next_seq && !MUTANT(FORWARD_WITH_GAP)) return OK;
     if (n->foreign.len + n->batch.len + bytes.len > OP_BATCH_BYTES_MAX) {
         node_seal(n);
         if (f->next_seq == 0) return OK;
@@ -378,6 +379,7 @@ void node_expire_tickets(struct node *n)
         /* The floor of all later runs is above it: from now on nobody applies it (I6). */
         uint64_t seq = run_last_seq(run);
         enum err e = run->given_count == 0 ? ERR_CLUSTERDOWN : ERR_TIMEOUT;
+        if (MUTANT(TIMEOUT_SAYS_REFUSED)) e = ERR_CLUSTERDOWN;
         n->stats.timeout_count += run->op_count;
         tickets_give_up(n, seq, e);
         node_runs_finished(n);

@@ -195,6 +195,7 @@ void in_turn(struct node_snapshot *ns)
 {
     struct incoming *in = &ns->in;
     if (in->phase == IN_RECEIVING) receiving_turn(ns);
+    if (MUTANT(CURRENT_BEFORE_MARK) && in->phase == IN_SETTLING) replace_begin(ns);
     if (in->phase == IN_SETTLING && ns->out.phase == OUT_IDLE) {
         in->phase = IN_BEGIN_MARK;
         in->wal_seq = ns->hooks.log(ns->hooks.ctx, &(struct wal_submission){

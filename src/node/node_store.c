@@ -31,7 +31,7 @@ static struct store_batch *batch_of(struct node *n, struct checkpoint *c)
     }
     /* Not those in force, which are in force as soon as they are appended: that may be undone. */
     struct buf members CLEANUP(buf_deinit) = { 0 };
-    raft_members_encode(&members, &n->members);
+    raft_members_encode(&members, MUTANT(CHECKPOINT_HAS_MEMBERS_OF_NOW) ? raft_members(n->raft) : &n->members);
     store_batch_put(b, SLICE_LIT(MEMBERS_META), buf_slice(&members));
     return b;
 }
@@ -49,12 +49,13 @@ static void checkpoint_now(struct node *n)
     struct checkpoint c;
     checkpoint_cut(n->state, &c);
     struct store_cut cut = {
-        .applied_index = c.applied_index,
+        .applied_index = c.applied_index + MUTANT(CHECKPOINT_SAYS_MORE),
         .applied_term = c.applied_term,
         .compacted_rev = c.compacted,
     };
     ASSERT(c.applied_index <= wal_last_durable(n->wal).index); /* I3: never ahead of the log */
     uint64_t number = store_submit(n->store, batch_of(n, &c), &cut);
+    if (MUTANT(LOG_CUT_BEFORE_DURABLE)) wal_drop_below(n->wal, c.applied_index + 1);
     ASSERT(n->mark_count < ARRAY_LEN(n->marks));
     n->marks[n->mark_count++] = (struct checkpoint_mark){ number, c.applied_index, c.rev };
     checkpoint_deinit(&c);

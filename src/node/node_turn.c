@@ -6,6 +6,7 @@
 #define CLOCK_ENTRY_MS 1000
 #define CLOCK_OP_BYTES_MAX 64
 #define COMPACT_STEP_COUNT 500
+#define EXPIRE_KEYS_MAX 1000 /* of one operation (or one lease), so that many that end at once do not stall */
 #define COMPACT_WINDOW_PART 4         /* of the live keys must have changed ... */
 #define COMPACT_INTERVAL_MS (10 * 60 * 1000) /* ... or so much time have passed */
 #define IDLE_SLEEP_US 1000000
@@ -91,6 +92,7 @@ static void members_applied(struct node *n, const struct raft_entry *e)
     for (size_t i = 0; i < n->members.count; i++) ids[i] = n->members.at[i].id;
     state_origins_keep(n->state, ids, n->members.count);
     node_members_applied(n, e->index, e->term);
+    if (n->open) node_peers_adopt(n);
 }
 
 static void lead_begin(struct node *n);
@@ -169,6 +171,7 @@ void node_seed_settings(struct node *n)
 static void lead_begin(struct node *n)
 {
     n->lead_term = raft_term(n->raft);
+    n->lead_since_ms = n->mono_us / 1000;
     node_clock_lead(n);
     n->forward_count = 0;
     n->expiring = false;
@@ -251,7 +254,7 @@ static void barriers_run(struct node *n)
 {
     size_t done = 0;
     uint64_t applied = state_applied_index(n->state);
-    while (done < n->barrier_count && n->barriers[done].index <= applied) done++;
+    while (done < n->barrier_count && (n->barriers[done].index <= applied || MUTANT(READ_BEFORE_APPLIED))) done++;
     if (done == 0) return;
     uint64_t barrier = n->barriers[done - 1].barrier;
     n->barrier_count -= done;
@@ -315,7 +318,8 @@ static void expire_if_due(struct node *n, uint64_t due_ms)
     if (state_next_due_ms(n->state) > due_ms) return;
     /* Keys may be long: fewer of them until the operation fits into an entry. */
     enum err e = ERR_REQUEST_LIMIT;
-    for (size_t limit = (size_t)state_settings(n->state)->op_keys_max; e == ERR_REQUEST_LIMIT && limit > 0;
+    for (size_t limit = MIN((size_t)state_settings(n->state)->op_keys_max, EXPIRE_KEYS_MAX);
+         e == ERR_REQUEST_LIMIT && limit > 0;
          limit = limit > 1 ? MAX(limit / 8, 1) : 0) {
         struct op op = { .kind = OP_EXPIRE };
         buf_clear(&n->keys);
@@ -400,6 +404,7 @@ static void publish(struct node *n)
     locals_carry(n);
     node_seal(n);
     node_forward(n);
+    if (MUTANT(BARRIER_AT_ONCE) && n->barrier_wanted) barrier_answered(n, n->barrier, 0);
     barrier_ask(n);
     node_update(n);
 }

@@ -189,6 +189,7 @@ bool raft_peer_status(const struct raft *r, size_t n, struct raft_peer_status *o
         .next_index = p->next_index,
         .inflight_count = p->inflight_count,
         .silent_ms = r->clock_ms - p->heard_ms,
+        .heard = p->heard,
     };
     return true;
 }
@@ -217,6 +218,7 @@ uint64_t quorum_value(const struct raft *r, uint64_t self, uint64_t (*of)(const 
         sorted[at] = value;
     }
     ASSERT(count == r->voter_count);
+    if (MUTANT(QUORUM_TOO_SMALL) && count > 1) return sorted[(count - 1) / 2];
     return count == 0 ? 0 : sorted[count / 2];
 }
 

@@ -47,7 +47,8 @@ struct raft_hard_state {
 struct raft_config {
     uint64_t id;
     int64_t heartbeat_ms;
-    int64_t election_timeout_ms; /* >= 2 * heartbeat_ms; each election draws from [1, 2) of it */
+    int64_t election_timeout_ms; /* >= 2 * heartbeat_ms */
+    int64_t election_spread_ms;  /* each election draws up to so much more; 0: as much again */
     uint64_t seed;               /* must differ at every start of the process */
     size_t append_bytes_max;     /* bodies in one APPEND; one entry always fits */
     size_t inflight_max;         /* unacknowledged APPENDs a peer, <= RAFT_INFLIGHT_MAX */
@@ -222,7 +223,8 @@ struct raft_peer_status {
     uint64_t match_index;
     uint64_t next_index;
     size_t inflight_count;
-    int64_t silent_ms; /* since it was heard last */
+    int64_t silent_ms; /* since it was heard last, or this leader began */
+    bool heard;        /* it has answered this leader */
 };
 const char *raft_peer_state_name(enum raft_peer_state state); /* "probe"; static */
 /* Leader only (else false): the n-th other member. */

@@ -28,10 +28,12 @@ void commit_to(struct raft *r, uint64_t index)
 void commit_advance(struct raft *r)
 {
     ASSERT(r->role == RAFT_LEADER);
-    uint64_t index = quorum_value(r, r->durable_index, match_of);
+    uint64_t own_index = MUTANT(LEADER_COUNTS_UNSYNCED) ? last_index(r) : r->durable_index;
+    uint64_t index = quorum_value(r, own_index, match_of);
     ASSERT(index <= last_index(r));
-    if (index <= r->hard.commit || index < r->term_first_index) return;
-    ASSERT(log_at(&r->log, index)->term == r->hard.term);
+    uint64_t first_index = MUTANT(COMMIT_OF_OLD_TERM) ? 1 : r->term_first_index;
+    if (index <= r->hard.commit || index < first_index) return;
+    ASSERT(log_at(&r->log, index)->term == r->hard.term || MUTANT(COMMIT_OF_OLD_TERM));
     commit_to(r, index);
 }
 
@@ -58,6 +60,7 @@ void on_persisted(struct raft *r, const struct raft_write *w)
     r->disk_slow = false;
 
     uint64_t index = w->seq < r->cut_seq ? MIN(w->index, r->cut_limit) : w->index;
+    if (MUTANT(WRITE_OF_CUT_ENTRIES_COUNTS)) index = MIN(w->index, r->stored_index);
     ASSERT(index <= r->stored_index);
     r->durable_index = MAX(r->durable_index, index);
     outbox_release(r);

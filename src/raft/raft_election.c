@@ -13,7 +13,8 @@ static uint64_t random_next(struct raft *r)
 void election_timer_reset(struct raft *r)
 {
     int64_t timeout_ms = r->cfg.election_timeout_ms;
-    int64_t extra_ms = (int64_t)(random_next(r) % (uint64_t)timeout_ms);
+    int64_t spread_ms = r->cfg.election_spread_ms == 0 ? timeout_ms : r->cfg.election_spread_ms;
+    int64_t extra_ms = (int64_t)(random_next(r) % (uint64_t)spread_ms);
     r->election_due_ms = r->clock_ms + timeout_ms + extra_ms;
 }
 
@@ -25,7 +26,7 @@ void become_follower(struct raft *r, uint64_t term, uint64_t leader)
     if (new_term) {
         r->hard.term = term;
         r->hard.vote = 0;
-        hard_changed(r);
+        if (!MUTANT(TERM_NOT_STORED)) hard_changed(r);
     }
     if (new_term || leader != r->leader || r->role == RAFT_LEADER) {
         /* What is committed is in every later leader's log ([P] 5.4.3); nothing else is known. */
@@ -48,7 +49,7 @@ void become_follower(struct raft *r, uint64_t term, uint64_t leader)
 static void votes_ask(struct raft *r, enum raft_msg_type type, uint64_t term, bool force)
 {
     for (size_t i = 0; i < r->peer_count; i++) {
-        r->peers[i].vote = VOTE_UNKNOWN;
+        if (!MUTANT(VOTES_NOT_RESET)) r->peers[i].vote = VOTE_UNKNOWN;
         if (!r->peers[i].voter) continue;
         send_msg(r, (struct raft_msg){ .type = type, .to = r->peers[i].id, .term = term,
                                        .index = last_index(r), .force = force,
@@ -202,13 +203,14 @@ void on_vote_request(struct raft *r, const struct raft_msg *m)
 {
     bool pre = m->type == RAFT_MSG_PREVOTE;
     bool free_to_vote = r->hard.vote == m->from || (r->hard.vote == 0 && r->leader == 0) ||
-                        (pre && m->term > r->hard.term);
+                        (pre && m->term > r->hard.term) || MUTANT(VOTE_TWICE);
     bool grant = free_to_vote && is_up_to_date(r, m);
+    if (pre ? MUTANT(PREVOTE_IGNORES_LOG) : MUTANT(VOTE_IGNORES_LOG)) grant = free_to_vote;
     if (grant && !pre) {
         election_timer_reset(r);
         if (r->hard.vote != m->from) {
             r->hard.vote = m->from;
-            hard_changed(r);
+            if (!MUTANT(VOTE_NOT_STORED)) hard_changed(r);
         }
     }
     send_msg(r, (struct raft_msg){

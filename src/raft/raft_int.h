@@ -70,7 +70,8 @@ struct peer {
     uint64_t commit_sent;
     uint64_t round_acked;
     uint64_t snapshot_index; /* RAFT_PEER_SNAPSHOT */
-    int64_t heard_ms;        /* by clock_ms */
+    int64_t heard_ms;        /* by clock_ms; at first when this leader began */
+    bool heard;              /* by this leader */
     int64_t checked_ms;      /* when an idle stream was checked for a lost end, by clock_ms */
     bool paused;             /* RAFT_PEER_PROBE: sent one, waits */
     bool check;              /* an empty APPEND is due, to find out where its log ends */

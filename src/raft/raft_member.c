@@ -23,6 +23,7 @@ void members_adopt(struct raft *r, const struct raft_members *m, uint64_t index)
             if (kept[k].id == p->id) *p = kept[k];
         }
         p->voter = m->at[i].role == RAFT_VOTER;
+        if (MUTANT(LEARNER_COUNTS) && !p->voter) p->voter = ++r->voter_count > 0;
     }
     ASSERT(r->voter_count <= RAFT_VOTERS_MAX);
 }
@@ -45,7 +46,7 @@ void members_note(struct raft *r, const struct raft_entry *e)
 /* [D] 4.1: "a server must be prepared to fall back to a previous configuration in its log". */
 void members_undo(struct raft *r, uint64_t from_index)
 {
-    if (r->members_index < from_index) return;
+    if (r->members_index < from_index || MUTANT(MEMBERS_NOT_UNDONE)) return;
     ASSERT(from_index > r->base_members_index);
     for (uint64_t i = from_index - 1; i > r->base_members_index; i--) {
         if (i <= r->log.base_index) break;
@@ -122,12 +123,13 @@ enum err propose_members(struct raft *r, const struct raft_members *proposed)
     struct raft_members m;
     if (r->role != RAFT_LEADER) return ERR_NOT_LEADER;
     if (r->transfer_to != 0 || r->leaving) return ERR_BUSY;
-    if (r->hard.commit < r->term_first_index || r->members_index > r->hard.commit) return ERR_BUSY;
+    bool settled = r->members_index <= r->hard.commit || MUTANT(MEMBERS_BEFORE_COMMITTED);
+    if (r->hard.commit < r->term_first_index || !settled) return ERR_BUSY;
     TRY(members_normalize(proposed, &m));
     if (raft_members_voter_count(&m) == 0) return ERR_QUORUM;
     size_t differences = difference_count(&r->members, &m);
     if (differences == 0) return ERR_EXISTS;
-    if (differences > 1) return ERR_SYNTAX;
+    if (differences > 1 && !MUTANT(MEMBERS_TWO_AT_ONCE)) return ERR_SYNTAX;
     if (promotes_a_laggard(r, &m)) return ERR_AGAIN;
 
     struct buf bytes = { 0 };

@@ -43,12 +43,14 @@ void rounds_acked(struct raft *r)
 {
     ASSERT(r->role == RAFT_LEADER);
     uint64_t round = quorum_value(r, r->round, round_of);
+    if (MUTANT(READ_WITHOUT_ROUND)) round = r->round;
     ASSERT(round <= r->round);
     if (round <= r->round_quorum) return;
     r->round_quorum = round;
     if (r->round - round < ROUNDS_RING) {
         r->quorum_sent_ms = r->round_sent_ms[round & (ROUNDS_RING - 1)];
     }
+    if (MUTANT(READ_BY_OLDER_ROUND)) round++;
     while (r->read_count != 0 && r->reads[r->read_first].round <= round) {
         struct pending_read read = r->reads[r->read_first];
         r->read_first = (r->read_first + 1) % READS_MAX;
@@ -70,8 +72,8 @@ static bool any_read_waits(const struct raft *r)
  * not know how far its predecessors had committed. */
 static bool reads_may_start(const struct raft *r)
 {
-    return raft_own_term_committed(r) && r->round - r->round_quorum < ROUNDS_INFLIGHT_MAX &&
-           any_read_waits(r);
+    if (!raft_own_term_committed(r) && !MUTANT(READ_BEFORE_OWN_TERM)) return false;
+    return r->round - r->round_quorum < ROUNDS_INFLIGHT_MAX && any_read_waits(r);
 }
 
 static void reads_attach(struct raft *r)

@@ -15,7 +15,7 @@ static void heard_leader(struct raft *r, uint64_t leader)
 
 static void commit_follow(struct raft *r, uint64_t commit)
 {
-    commit_to(r, MIN(commit, r->agreed_index));
+    commit_to(r, MIN(commit, MUTANT(COMMIT_OF_UNAGREED) ? last_index(r) : r->agreed_index));
 }
 
 /* [P] 5.3: "If an existing entry conflicts with a new one (same index but different terms), delete
@@ -38,7 +38,7 @@ static void entry_take(struct raft *r, const struct raft_entry *e)
     uint64_t own_term = 0;
     if (e->index <= r->hard.commit) return; /* every leader has what is committed */
     if (log_term_at(&r->log, e->index, &own_term)) {
-        if (own_term == e->term) return;
+        if (own_term == e->term || MUTANT(CONFLICT_KEPT)) return;
         log_cut(r, e->index);
     }
     struct raft_entry own = *e;
@@ -65,7 +65,7 @@ void on_append(struct raft *r, const struct raft_msg *m)
     if (r->installing_index != 0) return; /* the log is about to be replaced */
 
     bool below_commit = m->index < r->hard.commit;
-    bool fits = below_commit ||
+    bool fits = below_commit || (MUTANT(LOG_NOT_MATCHED) && m->index <= last_index(r)) ||
                 (log_term_at(&r->log, m->index, &own_term) && own_term == m->log_term);
     if (!fits) {
         append_reject(r, m);
@@ -94,6 +94,8 @@ void send_ack(struct raft *r)
 {
     if (r->leader == 0 || !r->ack_allowed) return;
     uint64_t index = MIN(r->durable_index, r->agreed_index);
+    if (MUTANT(ACK_BEFORE_DURABLE)) index = r->agreed_index;
+    if (MUTANT(ACK_BEYOND_AGREED)) index = r->durable_index;
     if (!r->ack_due && index <= r->acked_index) return;
     r->ack_due = false;
     r->acked_index = index;
@@ -185,6 +187,7 @@ enum err on_append_response(struct raft *r, struct peer *p, const struct raft_ms
     ASSERT(r->role == RAFT_LEADER);
     if (!m->reject && m->index > last_index(r)) return ERR_PROTO;
     p->heard_ms = r->clock_ms;
+    p->heard = true;
     if (p->state == RAFT_PEER_LOST) return OK;
     if (m->reject) {
         append_rejected(r, p, m);
@@ -219,6 +222,7 @@ void on_heartbeat_response(struct raft *r, struct peer *p, const struct raft_msg
     ASSERT(r->role == RAFT_LEADER);
     if (m->round > r->round || p->state == RAFT_PEER_LOST) return;
     p->heard_ms = r->clock_ms;
+    p->heard = true;
     if (has_lost_entries(p, m)) {
         p->state = RAFT_PEER_LOST;
         p->match_index = 0;

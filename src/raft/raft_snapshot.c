@@ -9,10 +9,7 @@ enum err on_entries(struct raft *r, const struct raft_event *ev)
 {
     struct peer *p = peer_find(r, ev->peer);
     if (r->role != RAFT_LEADER || p == NULL || p->state != RAFT_PEER_WISH) return OK;
-    if (ev->index != p->next_index) {
-        peer_probe(p, p->next_index); /* it has got farther meanwhile: ask for what is behind that */
-        return OK;
-    }
+    if (ev->index != p->next_index) return OK; /* of an older wish: append_accepted() has made another */
     ASSERT(ev->entry_count >= 1 && ev->entry_count <= RAFT_MSG_ENTRIES_MAX);
     uint64_t end_index = ev->index + ev->entry_count - 1;
     ASSERT(end_index <= last_index(r));
@@ -96,7 +93,7 @@ static enum err on_installed(struct raft *r, const struct raft_event *ev)
     r->agreed_index = ev->index;
     r->base_members = *ev->members;
     r->base_members_index = ev->index;
-    members_adopt(r, ev->members, ev->index);
+    if (!MUTANT(SNAPSHOT_KEEPS_MEMBERS)) members_adopt(r, ev->members, ev->index);
     r->ack_allowed = true;
     r->ack_due = true;
     return OK;

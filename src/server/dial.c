@@ -61,6 +61,11 @@ void dial_again(struct dial *d, bool late, int64_t now_ms)
     d->retry_at_ms = now_ms + MAX(pause_ms, 1);
 }
 
+void dial_soon(struct dial *d, int64_t now_ms)
+{
+    if (d->phase == DIAL_WAITING) d->retry_at_ms = MIN(d->retry_at_ms, now_ms);
+}
+
 static void dial_failed(struct dial *d, const char *why, int64_t now_ms)
 {
     dial_again(d, false, now_ms);
@@ -88,16 +93,15 @@ static void link_closed(void *user, struct conn *conn, enum conn_close_reason re
     struct dial_link *link = user;
     struct dial *d = link->dial;
     if (d != NULL) {
-        int error = conn_close_errno(conn);
         char tls[128];
         char why[DIAL_ADDRESS_BYTES_MAX + sizeof tls + 8];
-        d->tls_failed = reason == CONN_CLOSE_TLS;
-        if (d->tls_failed) {
-            snprintf(why, sizeof why, "%s: TLS: %s", d->address, conn_tls_error(conn, tls, sizeof tls));
-        } else {
-            snprintf(why, sizeof why, "%s: %s", d->address,
-                     reason == CONN_CLOSE_RESET ? strerror(error) : "the other side closed the connection");
-        }
+        conn_tls_error(conn, tls, sizeof tls);
+        /* Before it is established it may be a refusal: by a member without TLS. */
+        bool is_cut = conn_is_established(conn) && strcmp(tls, DIAL_TLS_CUT) == 0;
+        d->tls_failed = reason == CONN_CLOSE_TLS && !is_cut;
+        const char *what = d->tls_failed ? tls : "the other side closed the connection";
+        if (reason == CONN_CLOSE_RESET) what = strerror(conn_close_errno(conn));
+        snprintf(why, sizeof why, "%s: %s%s", d->address, d->tls_failed ? "TLS: " : "", what);
         d->conn = NULL;
         dial_failed(d, why, loop_now_ms(conn_loop(conn)));
     }

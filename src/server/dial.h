@@ -18,6 +18,8 @@
 #include "net/tls.h"
 
 #define DIAL_ADDRESS_BYTES_MAX 263
+/* What conn_tls_error says of a connection that just ended: a process was killed. No refusal. */
+#define DIAL_TLS_CUT "unexpected eof while reading"
 #define DIAL_STABLE_MS 1000 /* what held less long is tried again later and later */
 
 struct dial_options {
@@ -72,6 +74,7 @@ void dial_stop(struct dial *d);
 /* Ends the attempt or connection and tries again after a pause; the longest one if `late`.
  * hooks.closed is not called. */
 void dial_again(struct dial *d, bool late, int64_t now_ms);
+void dial_soon(struct dial *d, int64_t now_ms); /* ends the pause, if it waits in one */
 void dial_established(struct dial *d, int64_t now_ms); /* the handshake is complete */
 void dial_turn(struct dial *d, int64_t now_ms);
 int64_t dial_next_ms(const struct dial *d); /* when dial_turn has something to do; INT64_MAX never */

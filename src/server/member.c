@@ -2,6 +2,7 @@
 #include "server/server_int.h"
 
 #include "base/log.h"
+#include "cmd/cmd_peers.h"
 #include "disk/identity.h"
 
 #include <stdio.h>

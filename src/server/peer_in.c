@@ -33,7 +33,8 @@ static void in_closed(void *user, struct conn *conn, enum conn_close_reason reas
                   in->channel, conn_close_reason_name(reason));
     }
     (void)conn;
-    if (reason == CONN_CLOSE_TLS && in->peers != NULL) in_tls_failed(in);
+    bool is_refused = reason == CONN_CLOSE_TLS && !in->admitted && !in->closed;
+    if (is_refused && in->peers != NULL) in_tls_failed(in);
     in_unlink(in);
     mem_free(in);
 }
@@ -97,9 +98,10 @@ static void in_tls_failed(const struct peer_in *in)
     char error[128];
     struct errmsg em;
     conn_tls_error(in->conn, error, sizeof error);
+    if (strcmp(error, DIAL_TLS_CUT) == 0) return;
     bool is_plain = strstr(error, "wrong version number") != NULL; /* as OpenSSL calls what is no TLS */
     errmsg_set(&em, "TLS: %s%s", error, is_plain ? ": it may be a member without TLS" : "");
-    if (!in->admitted) p->stats.refused++;
+    p->stats.refused++;
     log_refusal(p, in, LOG_WARNING, em.text);
 }
 
@@ -170,6 +172,8 @@ static void in_hello(struct peer_in *in, struct slice payload)
     in->channel = (enum node_channel)h.channel;
     in->admitted = true;
     replace_older(p, in);
+    struct peer *peer = peers_find(p, h.from_id);
+    if (peer != NULL) peer_is_there(peer); /* who comes back is not left waiting for the next attempt */
     peer_welcome_put(conn_out(in->conn),
                      &(struct peer_welcome){ p->self.member_id, p->self.directory_id });
     conn_dirty(in->conn);

@@ -90,6 +90,7 @@ struct peer *peer_new(struct peers *p, const struct raft_member *m);
 void peer_free(struct peer *peer);
 void peer_address(struct peer *peer, const char *address);
 void peer_name(struct peer *peer, const char *name);
+void peer_is_there(struct peer *peer); /* it has just connected to this one */
 bool peer_put(struct peer *peer, enum node_channel channel, struct slice payload);
 void peer_flush(struct peer *peer);
 void peer_turn(struct peer *peer, int64_t now_ms);

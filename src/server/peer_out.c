@@ -90,6 +90,11 @@ void peer_name(struct peer *peer, const char *name)
     memcpy(peer->name, name, strlen(name) + 1);
 }
 
+void peer_is_there(struct peer *peer)
+{
+    for (size_t i = 0; i < NODE_CHANNEL_COUNT; i++) dial_soon(&peer->outs[i].dial, now_ms_of(peer));
+}
+
 /* --- handshake ----------------------------------------------------------------------------------- */
 
 /* What waited for the connection is lost; the first payload that comes opens it again. */

@@ -124,6 +124,7 @@ enum dedup_verdict dedup_check_slow(struct dedup *d, uint64_t member, uint32_t i
 
     if (seq < o->floor) return DEDUP_BELOW_FLOOR;
     if (seq - o->floor >= DEDUP_WINDOW) return DEDUP_TOO_FAR;
+    if (MUTANT(DEDUP_WINDOW_TOO_SMALL) && seq + 16 < o->dense) return DEDUP_APPLY;
     if (seq < o->dense || (seq < o->top && bit_get(o, seq))) return DEDUP_DUPLICATE;
     bit_set(o, seq);
     o->top = MAX(o->top, seq + 1);

@@ -265,7 +265,7 @@ static size_t keepalive_group(struct lease_table *t, const uint8_t *ids, size_t 
         struct lease *l = *heads[i];
         while (l != NULL && l->id != id) l = l->hash_next;
         if (l != NULL) {
-            renew(t, l, stamp_ms);
+            if (!MUTANT(KEEPALIVE_IGNORED)) renew(t, l, stamp_ms);
             found++;
         }
         if (remaining_ms != NULL) remaining_ms[i] = l != NULL ? l->ttl_ms : -2;

@@ -114,6 +114,7 @@ static bool refuse_repeated(struct state *s, const struct op_run *run, uint64_t 
 {
     enum dedup_verdict verdict =
         dedup_check(&s->dedup, run->member, run->incarnation, seq, run->floor_seq);
+    if (MUTANT(DEDUP_OFF) && verdict == DEDUP_DUPLICATE) verdict = DEDUP_APPLY;
     bool late = run->give_up_stamp_ms != 0 && s->stamp_ms > run->give_up_stamp_ms;
     if (LIKELY(verdict == DEDUP_APPLY && !late)) return false;
     res->skipped = true;

@@ -266,6 +266,7 @@ static void commit_change(struct apply *cx, const struct pending *p)
         if (p->base != NULL) delete_now(cx, p->key, ROW_DEL, present, false);
         return;
     }
+    if (MUTANT(TXN_OF_SEVERAL_REVISIONS) && cx->n != 0) cx->rev++;
     struct put_now put = {
         .key = p->key, .value = pending_value(p), .type = p->type, .plan = p->plan,
         .present = present, .recreate = p->recreated,

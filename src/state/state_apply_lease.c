@@ -46,11 +46,12 @@ static int64_t lease_end(struct apply *cx, uint64_t id, enum row_op row_op)
     struct lease_table *t = cx->s->leases;
     const struct lease *lease = lease_find(t, id);
     ASSERT(lease != NULL);
-    lease_sort_keys(t, id);
+    if (!MUTANT(LEASE_KEYS_UNSORTED)) lease_sort_keys(t, id);
     int64_t count = 0;
     for (struct life *life = lease_keys(lease); life != NULL; life = lease_keys(lease)) {
         ASSERT(life->entry != NULL);
         delete_copied(cx, entry_key(life->entry), row_op);
+        if (MUTANT(LEASE_END_OF_SEVERAL_REVISIONS)) cx->rev++;
         count++;
     }
     lease_remove(t, id);
@@ -104,7 +105,7 @@ static bool key_is_due(const struct apply *cx, struct slice key)
     const struct entry *e = mvcc_find(cx->s->mvcc, key);
     const struct life *life = e == NULL ? NULL : entry_life(e);
     if (life == NULL || life->lease_id != 0 || life->deadline_ms == 0) return false;
-    return life->deadline_ms <= (int64_t)cx->s->stamp_ms;
+    return life->deadline_ms <= (int64_t)cx->s->stamp_ms || MUTANT(EXPIRY_NOT_REPEATED);
 }
 
 enum err apply_expire(struct apply *cx, const struct op *o, struct op_result *res)
@@ -118,7 +119,8 @@ enum err apply_expire(struct apply *cx, const struct op *o, struct op_result *re
     }
     for (size_t offset = 0; op_list_next_id(&o->list2, &offset, &id);) {
         const struct lease *lease = lease_find(cx->s->leases, id);
-        if (lease == NULL || lease->deadline_ms > (int64_t)cx->s->stamp_ms) continue;
+        if (lease == NULL) continue;
+        if (lease->deadline_ms > (int64_t)cx->s->stamp_ms && !MUTANT(EXPIRY_NOT_REPEATED)) continue;
         res->number += lease_end(cx, id, ROW_EXPIRE);
     }
     res->applied = res->number != 0;

@@ -1,4 +1,5 @@
-"""Groups of servers as processes: founded, grown, shrunk, repaired. See test_group_faults.
+"""Groups of servers as processes: founded, grown, shrunk, repaired. See test_group_faults,
+test_group_disks.
 
     CORDIS_LOAD, CORDIS_CHECK   group_load and history_check   (build/debug/tests/load/...)
 """

@@ -75,7 +75,8 @@ class Serves(TlsCase):
             server.launch()
         for server in servers:
             self.assertTrue(server.started(), server.text())
-        self.settled(servers)
+        with servers[0].client() as client:  # the load wants a group in which nothing was written
+            wait_until(lambda: client.cmd("GET", "nothing") is None, "a leader")
         nodes = ",".join(f"127.0.0.1:{server.port}" for server in servers)
         process, path = self.run_load(servers[0], "--nodes", nodes)
         self.gen_certs("fresh", *(f"n{i}=n{i}.test" for i in (1, 2, 3)))
@@ -93,6 +94,8 @@ class Serves(TlsCase):
             for i, server in enumerate(servers):
                 change(f"n{i + 1}")
                 self.reload(server)
+            if step == 0:
+                self.assertIsNone(process.poll(), "the load has ended before anything changed")
             killed = servers[step]
             killed.kill()
             killed.start()

@@ -2,6 +2,7 @@
 #include "node/node_int.h"
 
 #include "base/log.h"
+#include "state/dedup.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -41,7 +42,7 @@ struct lab {
     struct packet queue[QUEUE_MAX];
     size_t head, tail;
     struct raft_members members;
-    int64_t checkpoint_ms;
+    int64_t checkpoint_ms, request_timeout_ms;
     int64_t skew_us; /* added to the clock: time travel */
 };
 
@@ -122,7 +123,7 @@ static void member_open(struct lab *lab, size_t i, bool waits)
         .checkpoint_ms = lab->checkpoint_ms, .wal_backend = WAL_BACKEND_THREAD,
         .wal_segment_bytes = 1 << 20,
         .store_buffer_bytes = 1 << 18, .store_backlog_bytes_max = 1 << 26, .uncommitted_bytes_max = 1 << 24,
-        .worker_count = 1, .request_timeout_ms = 1500, .mono_us = mono_us,
+        .worker_count = 1, .request_timeout_ms = lab->request_timeout_ms, .mono_us = mono_us,
         .group = { .cluster_id = 77, .member_id = m->id, .directory_id = m->directory_id,
                    .members = waits ? NULL : &lab->members },
     };
@@ -145,6 +146,7 @@ static void lab_init(struct lab *lab)
     assert_non_null(mkdtemp(lab->root));
     lab->count = NODES;
     lab->checkpoint_ms = 100;
+    lab->request_timeout_ms = 1500;
     for (size_t i = 0; i <= NODES; i++) {
         struct member *m = &lab->at[i];
         m->lab = lab;
@@ -343,7 +345,7 @@ static void test_members_come_and_go(void **arg)
     struct raft_member gone = { .id = old->id };
     node_member_change(asker->node, NODE_MEMBER_REMOVE, &gone, &t);
     UNTIL(lab, asker->done_ok == 4);
-    assert_null(raft_members_find(raft_members(node_raft(asker->node)), old->id));
+    UNTIL(lab, raft_members_find(raft_members(node_raft(asker->node)), old->id) == NULL); /* a follower */
     old->cut = true;
     node_member_change(asker->node, NODE_MEMBER_REMOVE, &gone, &t);
     UNTIL(lab, asker->done_failed == 1);
@@ -396,41 +398,110 @@ static void test_a_checkpoint_has_the_members_as_of_its_index(void **arg)
     free(lab);
 }
 
-/* Who joins a group whose log has no begin any more knows no member yet but who leads it. */
-static void test_joins_by_a_snapshot(void **arg)
+/* Who joins behind the log's beginning: the members come with the state (and are compared with
+ * raft's at each checkpoint). */
+static void test_a_snapshot_brings_its_members(void **arg)
 {
     (void)arg;
+    static char value[100001];
+    memset(value, 'x', sizeof value - 1);
     struct lab *lab = malloc(sizeof *lab);
     lab_init(lab);
     UNTIL(lab, leader(lab) != NULL);
-    struct member *m = leader(lab);
-    char value[100000];
-    memset(value, 'v', sizeof value - 1);
-    value[sizeof value - 1] = '\0';
-    struct node_stats st = { .checkpoint_count = 0 };
-    for (uint64_t i = 1; i <= 40; i++) {
-        put(m, "k", value);
-        UNTIL(lab, m->done_ok == i);
-        node_stats_get(m->node, &st);
-        uint64_t before = st.checkpoint_count;
-        while (i % 10 == 0 && st.checkpoint_count < before + 2) {
-            put(m, "l", "x");
-            for (int k = 0; k < 100; k++) turn(lab);
-            node_stats_get(m->node, &st);
-            m->done_ok = i;
-        }
+    struct member *first = leader(lab);
+    for (uint64_t i = 1; wal_first_index(first->node->wal) == 1; i++) {
+        assert_true(i < 1000);
+        put(first, "k", value);
+        UNTIL(lab, first->done_ok == i);
     }
-    struct ticket nobody = { .row = NULL };
+    uint64_t done_ok = first->done_ok;
     struct raft_member fourth = {
         .id = lab->at[3].id, .directory_id = lab->at[3].directory_id, .role = RAFT_JOINING,
         .peer_address = "127.0.0.1:1003",
     };
-    node_member_change(m->node, NODE_MEMBER_JOIN, &fourth, &nobody);
+    static const char row = 0;
+    node_member_change(first->node, NODE_MEMBER_JOIN, &fourth, &(struct ticket){ .row = &row });
+    UNTIL(lab, first->done_ok == done_ok + 1);
     lab->count = 4;
     member_open(lab, 3, true);
-    UNTIL(lab, raft_is_voter(node_raft(lab->at[3].node)));
-    assert_int_equal(lab->at[3].replaced_count, 1);
+    struct node *n = lab->at[3].node;
+    UNTIL(lab, n->db.number > 0 && n->stats.checkpoint_count > 0);
+    UNTIL(lab, raft_members_voter_count(&n->members) == 4);
     UNTIL(lab, level(lab));
+    assert_true(raft_members_eq(&n->members, raft_members(n->raft)));
+    lab_deinit(lab);
+    free(lab);
+}
+
+static struct member *follower(struct lab *lab)
+{
+    return leader(lab) == &lab->at[0] ? &lab->at[1] : &lab->at[0];
+}
+
+static void start_with_long_timeouts(struct lab *lab)
+{
+    lab_init(lab);
+    lab->request_timeout_ms = 60000;
+    for (size_t i = 0; i < NODES; i++) {
+        node_close(lab->at[i].node);
+        member_open(lab, i, false);
+    }
+    UNTIL(lab, leader(lab) != NULL);
+}
+
+/* More operations than apply remembers of one member: the floor goes along with what is finished. */
+static void test_more_operations_than_the_window(void **arg)
+{
+    (void)arg;
+    struct lab *lab = malloc(sizeof *lab);
+    start_with_long_timeouts(lab);
+    struct member *m = follower(lab);
+    for (uint64_t count = 0; count < DEDUP_WINDOW + 4096;) {
+        for (int i = 0; i < 4096; i++) put(m, "k", "v");
+        count += 4096;
+        UNTIL(lab, m->done_ok + m->done_failed == count);
+        assert_int_equal(m->done_failed, 0);
+    }
+    UNTIL(lab, level(lab));
+    lab_deinit(lab);
+    free(lab);
+}
+
+/* Applied on its way, but its member gets no entry, only a snapshot that has it: unknown outcome. */
+static void test_an_operation_inside_a_snapshot(void **arg)
+{
+    (void)arg;
+    struct lab *lab = malloc(sizeof *lab);
+    static char big[65536];
+    memset(big, 'v', sizeof big - 1);
+    start_with_long_timeouts(lab);
+    struct member *from = leader(lab);
+    struct member *m = follower(lab);
+    put(from, "before", "1");
+    UNTIL(lab, from->done_ok == 1 && level(lab));
+    put(m, "inside", "1");
+    turn(lab); /* forwarded */
+    m->cut = true;
+    struct view v = node_view(from->node);
+    struct kv kv;
+    uint8_t key[] = "inside";
+    UNTIL(lab, view_get(&v, (struct slice){ key, sizeof key - 1 }, &kv));
+    assert_int_equal(m->done_ok, 0);
+    /* Until neither memory nor the log has the entries. */
+    for (uint64_t count = 1; wal_first_index(from->node->wal) <= applied(m) + 1;) {
+        assert_true(count < 2000);
+        for (int i = 0; i < 16; i++) put(from, "big", big);
+        count += 16;
+        UNTIL(lab, from->done_ok == count);
+    }
+    m->cut = false;
+    UNTIL(lab, m->done_ok + m->done_failed == 1);
+    assert_int_equal(m->last_err, ERR_TIMEOUT);
+    struct node_snapshot_stats st;
+    node_snapshot_stats_get(m->node->snapshot, &st);
+    assert_int_equal(st.installed, 1);
+    put(m, "behind", "1");
+    UNTIL(lab, m->done_ok == 1 && level(lab));
     lab_deinit(lab);
     free(lab);
 }
@@ -442,8 +513,10 @@ int main(void)
         cmocka_unit_test(test_leader_is_cut_off),
         cmocka_unit_test(test_restart_of_all),
         cmocka_unit_test(test_members_come_and_go),
-        cmocka_unit_test(test_joins_by_a_snapshot),
         cmocka_unit_test(test_a_checkpoint_has_the_members_as_of_its_index),
+        cmocka_unit_test(test_a_snapshot_brings_its_members),
+        cmocka_unit_test(test_more_operations_than_the_window),
+        cmocka_unit_test(test_an_operation_inside_a_snapshot),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

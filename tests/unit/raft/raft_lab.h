@@ -174,8 +174,38 @@ LAB_UNUSED static void lab_writes_drop(struct lab_node *n)
 
 /* --- network --------------------------------------------------------------------------------- */
 
+/* [P] figure 2: what a message tells of its sender is on the sender's disk before. */
+LAB_UNUSED static void lab_check_told(struct lab *lab, const struct raft_msg *m)
+{
+    const struct lab_node *n = &lab->node[m->from];
+    bool asks = m->type == RAFT_MSG_PREVOTE || m->type == RAFT_MSG_PREVOTE_RESP;
+    if (!asks && n->hard.term < m->term) {
+        fail_msg("seed %llu: %llu speaks in term %llu, its disk is in %llu",
+                 (unsigned long long)lab->seed, (unsigned long long)n->id,
+                 (unsigned long long)m->term, (unsigned long long)n->hard.term);
+    }
+    if (m->reject) return;
+    if (m->type == RAFT_MSG_VOTE_RESP && n->hard.term == m->term && n->hard.vote != m->to) {
+        fail_msg("seed %llu: the vote of %llu for %llu is not on its disk",
+                 (unsigned long long)lab->seed, (unsigned long long)n->id,
+                 (unsigned long long)m->to);
+    }
+    if (m->type != RAFT_MSG_APPEND_RESP || m->index <= n->snap_index) return;
+    const struct raft_entry *own = lab_log_find(&n->log, m->index);
+    const struct raft *leader = lab->node[m->to].r;
+    uint64_t term = 0;
+    bool leads = leader != NULL && raft_role(leader) == RAFT_LEADER && raft_term(leader) == m->term;
+    bool known = leads && raft_term_at(leader, m->index, &term);
+    if (own == NULL || (known && own->term != term)) {
+        fail_msg("seed %llu: %llu acknowledges %llu, which is not on its disk",
+                 (unsigned long long)lab->seed, (unsigned long long)n->id,
+                 (unsigned long long)m->index);
+    }
+}
+
 LAB_UNUSED static void lab_send(struct lab *lab, const struct raft_msg *m)
 {
+    lab_check_told(lab, m);
     lab->node[m->from].msgs_sent++;
     if (lab->cut[m->from][m->to] || lab->net_count == LAB_NET_MAX) return;
     struct lab_packet *p = &lab->net[lab->net_count++];

@@ -209,6 +209,28 @@ static void test_reconnects_after_the_other_side_came_back(void **state)
     kit_finish(&k);
 }
 
+/* Who came back and speaks is spoken to at once, however long the pause would be. */
+static void test_who_connects_is_connected_to_at_once(void **state)
+{
+    (void)state;
+    struct kit k;
+    struct peer_options options = kit_options();
+    options.reconnect_ms_min = options.reconnect_ms_max = 60000;
+    pair(&k, &options);
+    uint16_t port = peers_port(k.ends[1].peers);
+    peers_free(k.ends[1].peers);
+    k.ends[1].peers = NULL;
+    KIT_UNTIL(&k, !peers_connected(k.ends[0].peers, 2));
+    struct errmsg em = { "" };
+    struct end *back = &k.ends[1];
+    options.port = port;
+    assert_int_equal(peers_new(k.loop, &options, &back->peers, &em), OK);
+    kit_start(back);
+    introduce(&k);
+    KIT_UNTIL(&k, peers_connected(k.ends[0].peers, 2));
+    kit_finish(&k);
+}
+
 static void test_a_changed_address_is_followed(void **state)
 {
     (void)state;
@@ -298,6 +320,7 @@ int main(void)
         cmocka_unit_test(test_bulk_opens_at_the_first_payload_and_closes_when_idle),
         cmocka_unit_test(test_bulk_to_nobody_is_told),
         cmocka_unit_test(test_reconnects_after_the_other_side_came_back),
+        cmocka_unit_test(test_who_connects_is_connected_to_at_once),
         cmocka_unit_test(test_a_changed_address_is_followed),
         cmocka_unit_test(test_a_removed_member_is_neither_heard_nor_spoken_to),
         cmocka_unit_test(test_a_used_port_is_told_at_once),

@@ -154,7 +154,8 @@ static void test_random_deliveries(void **state)
     static bool applied[SEQS];
     for (uint64_t seed = 0; seed < 4; seed++) {
         struct dedup d;
-        uint64_t random = seed << 40, floor_seq = 1, spread = seed == 0 ? 5 : 70000;
+        static const uint64_t spreads[] = { 5, 200, 70000, 70000 };
+        uint64_t random = seed << 40, floor_seq = 1, spread = spreads[seed];
         memset(applied, 0, sizeof applied);
         dedup_init(&d);
         for (size_t i = 0; i < 60000; i++) {
@@ -167,7 +168,7 @@ static void test_random_deliveries(void **state)
                                       : applied[seq] ? DEDUP_DUPLICATE : DEDUP_APPLY;
             assert_int_equal(dedup_check(&d, 7, 1, seq, floor_seq), want);
             if (want == DEDUP_APPLY) applied[seq] = true;
-            if (r >> 32 % 8 == 0) floor_seq += (r >> 20) % 3;
+            if ((r >> 32) % 8 == 0) floor_seq += (r >> 20) % 3;
             if (i % 5000 == 0) {
                 struct dedup back = copied(&d);
                 dedup_deinit(&d);
