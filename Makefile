@@ -42,7 +42,7 @@ LIBS_disk   := -lleveldb -lpthread
 LIBS_net    := -levent_core -lssl -lcrypto
 LIBS_node   := $(LIBS_disk)
 LIBS_cmd    := $(LIBS_disk) -lm
-LIBS_server := $(LIBS_disk) $(LIBS_net) -lm $(JEMALLOC_$(BUILD))
+LIBS_server := $(LIBS_disk) $(LIBS_net) -lm
 LIBS_cli    := -lhiredis
 
 TESTS   := $(patsubst %.c,$(OUT)/%,$(wildcard tests/unit/*/test_*.c))
@@ -103,7 +103,7 @@ $(TESTS): $(OUT)/%: $(OUT)/%.o $$(KIT_$$(word 3,$$(subst /, ,$$*))) \
 		$$(call closure,$$(word 3,$$(subst /, ,$$*)))
 	@$(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ $(LIBS_$(word 3,$(subst /, ,$*))) -lcmocka -lm
 $(SIMS): $(OUT)/%: $(OUT)/%.o $(SIMKIT) $(filter-out %load_net.o,$(LOADKIT)) $(CHECKKIT) $(call closure,cmd)
-	@$(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ $(filter-out -lleveldb,$(LIBS_node)) -lcmocka -lhiredis -lm $(JEMALLOC_$(BUILD))
+	@$(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ $(filter-out -lleveldb,$(LIBS_node)) -lcmocka -lhiredis -lm
 $(CHECKS): $(OUT)/%: $(OUT)/%.o $(CHECKKIT) $(call lib,base)
 	@$(CC) $(CFLAGS) $(LDFLAGS) $+ -o $@ -lcmocka
 $(LOADS): $(OUT)/%: $(OUT)/%.o $(LOADKIT) $(CHECKKIT) $(call lib,base)
