@@ -42,7 +42,7 @@ LIBS_disk   := -lleveldb -lpthread
 LIBS_net    := -levent_core -lssl -lcrypto
 LIBS_node   := $(LIBS_disk)
 LIBS_cmd    := $(LIBS_disk) -lm
-LIBS_server := $(LIBS_disk) $(LIBS_net) -lm
+LIBS_server := $(LIBS_disk) $(LIBS_net) -lm $(JEMALLOC_$(BUILD))
 LIBS_cli    := -lhiredis
 
 TESTS   := $(patsubst %.c,$(OUT)/%,$(wildcard tests/unit/*/test_*.c))
