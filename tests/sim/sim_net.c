@@ -40,6 +40,11 @@ static void tell_unreachable(void *ctx, uint64_t arg)
     mem_free(t);
 }
 
+void net_call_drop(const struct event *e)
+{
+    if (e->fn == tell_unreachable) mem_free(e->ctx);
+}
+
 static void unreachable_later(struct sim_node *n, uint64_t member)
 {
     struct told *t = mem_alloc(sizeof *t);
