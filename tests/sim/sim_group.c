@@ -648,8 +648,8 @@ void sim_free(struct sim *s)
         mem_free(s->nodes[i].inbox_from);
     }
     for (size_t i = 0; i < s->heap_count; i++) {
-        net_event_free(&s->heap[i]);
-        if (s->heap[i].kind != EVENT_CALL) blob_unref(s->heap[i].bytes);
+        if (s->heap[i].kind == EVENT_CALL) net_call_drop(&s->heap[i]);
+        else blob_unref(s->heap[i].bytes);
     }
     mem_free(s->heap);
     conns_free(s);

@@ -144,8 +144,8 @@ struct sim_node *node_by_member(struct sim *s, uint64_t member_id);
 
 /* sim_net.c */
 void net_send(struct sim_node *n, uint64_t peer, enum node_channel channel, struct slice payload);
-void net_event_free(const struct event *e); /* what an event that never comes owns */
 void net_unreachable_all(struct sim *s, uint64_t member_id);
+void net_call_drop(const struct event *e); /* one that is not called any more */
 struct sim_conn *conn_find_id(struct sim *s, uint64_t id);
 void conn_deliver(struct sim_conn *c);
 void conn_flush(struct sim_conn *c);

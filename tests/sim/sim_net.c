@@ -40,16 +40,16 @@ static void tell_unreachable(void *ctx, uint64_t arg)
     mem_free(t);
 }
 
+void net_call_drop(const struct event *e)
+{
+    if (e->fn == tell_unreachable) mem_free(e->ctx);
+}
+
 static void unreachable_later(struct sim_node *n, uint64_t member)
 {
     struct told *t = mem_alloc(sizeof *t);
     *t = (struct told){ n->sim, n->at, n->life, member };
     sim_at(n->sim, n->sim->now_us + (int64_t)sim_random(n->sim, BROKEN_TOLD_US_MAX), tell_unreachable, t, 0);
-}
-
-void net_event_free(const struct event *e)
-{
-    if (e->kind == EVENT_CALL && e->fn == tell_unreachable) mem_free(e->ctx);
 }
 
 void net_unreachable_all(struct sim *s, uint64_t member_id)

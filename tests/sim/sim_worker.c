@@ -58,7 +58,9 @@ static bool step_send(struct sim_worker *w, struct step *s)
 {
     struct load_conn *c = &w->c;
     char value[48];
-    *s = (struct step){ .kind = (enum step_kind)load_random(c, 6), .key = load_random(c, OWN_KEYS), .op_at = c->h->op_count };
+    *s = (struct step){
+        .kind = (enum step_kind)load_random(c, 6), .key = load_random(c, OWN_KEYS), .op_at = c->h->op_count,
+    };
     unsigned long long generation = w->generation;
     if (s->kind == STEP_INCR || s->kind == STEP_COUNTER) {
         snprintf(s->name, sizeof s->name, "pc/%zu/%llu", w->number, generation);
@@ -106,9 +108,10 @@ static void step_check(struct sim_worker *w, const struct step *s, const redisRe
     char value[48];
     struct slice due = { (const uint8_t *)value, 0 };
     if (s->kind == STEP_GET && w->own[s->key] != 0) due.len = value_of(w, w->own[s->key], value);
-    if (s->kind == STEP_COUNTER && w->counter != 0) due.len = (size_t)snprintf(value, sizeof value, "%lld", (long long)w->counter);
+    if (s->kind == STEP_COUNTER && w->counter != 0) due.len = i64_format(w->counter, value);
     if (slice_eq(load_bytes(reply), due)) return;
-    sim_fail(w->s, "order of one connection: GET %s answers '%s', '%.*s' is right", s->name, reply->str == NULL ? "" : reply->str, (int)due.len, value);
+    sim_fail(w->s, "order of one connection: GET %s answers '%s', '%.*s' is right", s->name,
+             reply->str == NULL ? "" : reply->str, (int)due.len, value);
 }
 
 static void step_done(struct sim_worker *w, const struct step *s, const redisReply *reply)
@@ -121,7 +124,8 @@ static void step_done(struct sim_worker *w, const struct step *s, const redisRep
         char digits[24];
         size_t len = i64_format(reply->integer, digits);
         if (reply->integer != w->counter + 1) {
-            sim_fail(w->s, "order of one connection: INCR %s answers %lld behind %lld", s->name, (long long)reply->integer, (long long)w->counter);
+            sim_fail(w->s, "order of one connection: INCR %s answers %lld behind %lld", s->name,
+                     (long long)reply->integer, (long long)w->counter);
         }
         w->counter = reply->integer;
         h->ops[s->op_at].applied = true;
@@ -147,7 +151,7 @@ static void run_pipeline(struct sim_worker *w)
         redisReply *reply = w->c.reader == NULL || !alive ? NULL : load_wait(&w->c);
         if (load_answered(&w->c, s->op_at, reply)) {
             if (!unknown) step_done(w, s, reply);
-            else if (s->kind == STEP_SHARED_GET || s->kind == STEP_GET || s->kind == STEP_COUNTER) step_saw(w, s, reply);
+            else if (w->c.h->ops[s->op_at].kind == HISTORY_GET) step_saw(w, s, reply);
             else w->c.h->ops[s->op_at].applied = true;
         } else if (w->c.h->ops[s->op_at].outcome == HISTORY_UNKNOWN && writes(s)) {
             unknown = true;
