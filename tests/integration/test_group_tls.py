@@ -10,7 +10,7 @@ import unittest
 import harness
 import test_load
 from harness import no_events, wait_until
-from test_group import GroupCase
+from test_group_start import GroupCase
 
 GEN_CERTS = harness.ROOT / "utils" / "gen-certs"
 
