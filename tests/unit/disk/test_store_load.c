@@ -231,21 +231,33 @@ static void test_large_packs_come_in_order(void **state)
     kit_remove(dir);
 }
 
+static void pick_oldest_table(void *ctx, const char *dir, const char *name)
+{
+    char **oldest = ctx;
+    if (strstr(name, ".ldb") == NULL) return;
+    char *path = kit_join(dir, name);
+    bool older = *oldest == NULL || strcmp(path, *oldest) < 0;
+    if (older) {
+        char *swap = *oldest;
+        *oldest = path;
+        path = swap;
+    }
+    mem_free(path);
+}
+
+/* The oldest: the newest may be one that is not in the manifest yet and is made again from the log. */
 static void damage_a_table(const char *dir, off_t at)
 {
     char *rows = kit_join(dir, "rows");
-    DIR *list = opendir(rows);
-    for (const struct dirent *entry; (entry = readdir(list)) != NULL;) {
-        if (strstr(entry->d_name, ".ldb") == NULL) continue;
-        char *path = kit_join(rows, entry->d_name);
-        FILE *file = fopen(path, "r+b");
-        assert_int_equal(fseek(file, at, SEEK_SET), 0);
-        fputc(0x55, file);
-        fclose(file);
-        mem_free(path);
-        break;
-    }
-    closedir(list);
+    char *path = NULL;
+    kit_each_file(rows, pick_oldest_table, &path);
+    assert_non_null(path);
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, at, SEEK_SET), 0);
+    fputc(0x55, file);
+    fclose(file);
+    mem_free(path);
     mem_free(rows);
 }
 
