@@ -241,6 +241,7 @@ void node_sink(struct node *n, struct apply_sink *out);
 void node_seal(struct node *n);           /* the batch of this turn becomes a run or an entry */
 void node_forward(struct node *n);        /* gives the leader what it was not given yet */
 void node_forget_given(struct node *n);   /* another leader: everything is to be given again */
+void node_leader_note(struct node *n);    /* looks whether there is another one, or another term */
 void node_expire_tickets(struct node *n); /* the request timeout */
 void node_runs_finished(struct node *n);  /* drops runs that are finished */
 void node_runs_deinit(struct node *n);

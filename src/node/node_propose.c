@@ -236,6 +236,8 @@ static void forward_run(struct node *n, struct own_run *run)
 
 void node_forward(struct node *n)
 {
+    /* What was received in this turn may name another leader: it is given the oldest run first. */
+    if (!MUTANT(GIVEN_TO_ANOTHER_COUNTS)) node_leader_note(n);
     if (n->runs.given == n->runs.tail) {
         if (n->runs.given == n->runs.head || node_leads(n)) return;
         /* What was given is not applied for so long: perhaps it was lost on its way. */

@@ -184,7 +184,7 @@ static void lead_begin(struct node *n)
     }
 }
 
-static void status_note(struct node *n)
+void node_leader_note(struct node *n)
 {
     uint64_t leader = raft_leader(n->raft);
     uint64_t term = raft_term(n->raft);
@@ -273,7 +273,7 @@ static void update_once(struct node *n, const struct raft_update *up)
     /* Messages first: the peers' disks work while ours does. */
     for (size_t i = 0; i < up->msg_count; i++) node_send_raft(n, &up->msgs[i]);
     if (up->write.seq != 0) submit_write(n, up);
-    if (up->status_changed) status_note(n);
+    if (up->status_changed) node_leader_note(n);
     if (up->members_changed) node_peers_adopt(n);
     barrier_answered(n, up->read_id, up->read_index);
     if (up->lost_peer != 0) lost_peer(n, up->lost_peer);

@@ -27,7 +27,8 @@ struct member {
     struct node *node;
     char dir[256];
     uint64_t id, directory_id;
-    bool cut; /* nothing goes in or out */
+    bool cut;    /* nothing goes in or out */
+    bool paused; /* takes no turns, but its raft knows the time */
     uint64_t done_ok, done_failed;
     enum err last_err;
     uint64_t last_id;
@@ -182,7 +183,11 @@ static struct member *by_id(struct lab *lab, uint64_t id)
 static void turn(struct lab *lab)
 {
     for (size_t i = 0; i < lab->count; i++) {
-        if (lab->at[i].node != NULL) node_turn(lab->at[i].node, mono_us(), 1700000000000);
+        const struct member *m = &lab->at[i];
+        struct raft_event tick = { .type = RAFT_EV_TICK, .now_ms = mono_us() / 1000 };
+        if (m->node == NULL) continue;
+        if (m->paused) assert_int_equal(raft_step(m->node->raft, &tick), OK);
+        else node_turn(m->node, mono_us(), 1700000000000);
     }
     size_t end = lab->tail;
     for (; lab->head != end; lab->head++) {
@@ -288,6 +293,37 @@ static void test_leader_is_cut_off(void **arg)
     UNTIL(lab, level(lab));
     struct view v = node_view(lab->at[0].node);
     assert_int_equal(view_rev(&v), mvcc_rev(state_mvcc(node_state(lab->at[2].node))));
+    lab_deinit(lab);
+    free(lab);
+}
+
+/* It hears of the next leader and is asked for something in the same turn: what was given to the
+ * old one, itself, is given to the next one before that. */
+static void test_what_was_given_goes_first(void **arg)
+{
+    (void)arg;
+    struct lab *lab = malloc(sizeof *lab);
+    lab_init(lab);
+    UNTIL(lab, leader(lab) != NULL);
+    struct member *old = leader(lab);
+    put(old, "a", "1");
+    UNTIL(lab, old->done_ok == 1);
+    old->cut = true;
+    put(old, "b", "1");
+    turn(lab); /* proposed */
+    old->paused = true;
+    UNTIL(lab, leader(lab) != NULL);
+    struct member *next = leader(lab);
+    uint64_t done_ok = next->done_ok;
+    put(next, "a", "2");
+    UNTIL(lab, next->done_ok > done_ok);
+    old->cut = false;
+    UNTIL(lab, raft_leader(node_raft(old->node)) == next->id);
+    put(old, "c", "1");
+    old->paused = false;
+    UNTIL(lab, old->done_ok == 3);
+    assert_int_equal(old->done_failed, 0);
+    UNTIL(lab, level(lab));
     lab_deinit(lab);
     free(lab);
 }
@@ -532,6 +568,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_writes_on_any_node),
         cmocka_unit_test(test_leader_is_cut_off),
+        cmocka_unit_test(test_what_was_given_goes_first),
         cmocka_unit_test(test_restart_of_all),
         cmocka_unit_test(test_members_come_and_go),
         cmocka_unit_test(test_a_checkpoint_has_the_members_as_of_its_index),
