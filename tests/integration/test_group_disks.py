@@ -60,15 +60,15 @@ class Disks(GroupCase):
 
     def test_full_to_the_last_byte(self):
         """A disk that fills up in spite of all: that member ends, the others go on."""
-        disk = mounted(self, "small", "24m")
+        disk = mounted(self, "small", "160m")  # without the ballast there is room for all of the load
         group = self.group(3, dirs={2: disk / "data"}, disk_reserve_bytes=0).start()
-        load = group.load(LOAD_S, "--value-bytes", 2000, members=group.members[:2])
+        load = group.load(LOAD_S, "--value-bytes", 500, members=group.members[:2])
         ballast = disk / "ballast"
         time.sleep(1)
         with ballast.open("wb", buffering=0) as out:
             try:
                 while True:
-                    out.write(b"\0" * 4096)
+                    out.write(b"\0" * 65536)
             except OSError:
                 pass
         load.finish()
