@@ -189,6 +189,7 @@ static enum err raft_begin(struct node *n, struct replay *r, int64_t mono_ms, st
         .seed = u64_mix(n->cfg.random[2] + n->identity.incarnation),
         .append_bytes_max = 1u << 20,
         .inflight_max = PEER_APPENDS_IN_FLIGHT,
+        .commit_rides = true,
         .uncommitted_bytes_max = n->cfg.uncommitted_bytes_max + RAFT_UNCOMMITTED_SLACK,
         .hard = { found->hard.term, found->hard.vote, found->hard.commit },
         .applied_index = state_applied_index(n->state),

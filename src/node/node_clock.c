@@ -20,14 +20,19 @@ void pending_drop(struct pending_ring *r, uint64_t applied_index)
     while (r->head != r->tail && r->at[r->head & (r->cap - 1)].index <= applied_index) r->head++;
 }
 
-/* A new leader goes on from the highest value that it has seen: what has passed since then belongs
- * to nobody, so nothing is ever early (P5). */
-void node_clock_lead(struct node *n)
+/* A new leader goes on from the highest value that it knows: what has passed since then belongs to
+ * nobody. What it knows of a clock is worth nothing, though, if its log holds entries of a later
+ * term: that term's leader may have begun behind this clock, and what it stamped would end early by
+ * the difference (P5). Then the stamps in the log are all that counts. */
+void node_clock_lead(struct node *n, uint64_t term_before)
 {
-    n->clock_ms = MAX(MAX(n->clock_ms, state_stamp_ms(n->state)), 1);
+    bool outdated = n->clock_term < term_before && !MUTANT(CLOCK_OF_OLDER_TERM);
+    uint64_t known_ms = outdated ? 0 : n->clock_ms;
+    n->clock_ms = MAX(MAX(known_ms, state_stamp_ms(n->state)), 1);
+    n->clock_term = n->lead_term;
     if (MUTANT(CLOCK_OF_LEADER_FROM_0)) n->clock_ms = n->stamp_ms = 1;
     if (MUTANT(CLOCK_OF_LEADER_IS_WALL)) n->clock_ms = (uint64_t)n->wall_ms;
-    n->stamp_ms = MAX(n->stamp_ms, n->clock_ms);
+    n->stamp_ms = n->clock_ms;
     n->clock_mono_ms = n->mono_us / 1000;
     n->pending.head = n->pending.tail;
 }
@@ -55,10 +60,13 @@ void node_clock_advance(struct node *n)
     n->clock_ms = MAX(n->clock_ms, next_ms);
 }
 
-/* A leader's heartbeat says its clock as of when it was sent. */
-void node_clock_heard(struct node *n, uint64_t clock_ms)
+/* A leader's heartbeat says its clock as of when it was sent. A new leader's replaces what was known
+ * before, even if it is lower. */
+void node_clock_heard(struct node *n, uint64_t term, uint64_t clock_ms)
 {
-    if (clock_ms <= n->clock_ms) return;
+    bool newer = term > n->clock_term && !MUTANT(CLOCK_OF_OLDER_TERM);
+    if (!newer && clock_ms <= n->clock_ms) return;
+    n->clock_term = term;
     n->clock_ms = clock_ms;
     n->clock_mono_ms = n->mono_us / 1000;
 }

@@ -148,7 +148,7 @@ struct node {
     uint64_t session; /* of ours: a new one for each leader, and after each refusal */
     bool session_begun;
     int64_t progress_ms; /* when a leader was given something, or something was finished, last */
-    uint64_t clock_term; /* the term whose leader's clock was heard */
+    uint64_t clock_term; /* the term whose leader's clock clock_ms is; 0: the log's stamps only */
     int64_t retry_ms; /* not to be forwarded before: the leader refused */
     struct buf wire;  /* a payload being built */
 
@@ -159,8 +159,9 @@ struct node {
     uint64_t known_term;
     int64_t leader_seen_ms; /* when there was a leader last */
     bool leaderless_told;
-    bool at_once;           /* leads, and is the only voter */
-    bool diverged;          /* P9: the others agree on another state */
+    uint64_t told_commit; /* leader: what its followers know is committed, or will with this turn */
+    bool at_once;         /* leads, and is the only voter */
+    bool diverged;        /* P9: the others agree on another state */
 
     /* reads */
     uint64_t barrier;      /* newest given out */
@@ -251,9 +252,10 @@ enum err node_on_refused(struct node *n, uint64_t peer, struct slice in) MUST_US
 enum err node_propose_internal(struct node *n, const struct op *op) MUST_USE;
 
 /* node_clock.c */
-void node_clock_lead(struct node *n);     /* leadership begins */
+/* Leadership begins; the log held no later term than term_before. */
+void node_clock_lead(struct node *n, uint64_t term_before);
 void node_clock_advance(struct node *n);
-void node_clock_heard(struct node *n, uint64_t clock_ms);
+void node_clock_heard(struct node *n, uint64_t term, uint64_t clock_ms);
 void pending_push(struct pending_ring *r, uint64_t index, uint64_t stamp_ms);
 void pending_drop(struct pending_ring *r, uint64_t applied_index);
 

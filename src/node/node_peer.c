@@ -47,8 +47,7 @@ static enum err on_raft(struct node *n, uint64_t peer, struct slice in)
     }
     bool leads = e == OK && m.type == RAFT_MSG_HEARTBEAT && raft_leader(n->raft) == peer;
     if (leads && m.clock_ms != 0 && m.term == raft_term(n->raft)) {
-        node_clock_heard(n, m.clock_ms);
-        n->clock_term = m.term;
+        node_clock_heard(n, m.term, m.clock_ms);
     }
     raft_msg_deinit(&m);
     return e;

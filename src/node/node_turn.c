@@ -12,6 +12,8 @@
 #define IDLE_SLEEP_US 1000000
 #define BUSY_SLEEP_US 200000
 #define TICKS_A_HEARTBEAT 5
+#define BATCH_FILLS_BYTES_MAX (32u << 10) /* measured: 22 instead of 14 operations an entry of 50 clients */
+#define BATCH_FILLS_MS 100
 #define LOG_MEMORY_BYTES_MAX (16u << 20) /* of applied entries, for peers that are a little behind */
 
 /* --- carrying out what raft says ------------------------------------------------------- */
@@ -95,7 +97,7 @@ static void members_applied(struct node *n, const struct raft_entry *e)
     if (n->open) node_peers_adopt(n);
 }
 
-static void lead_begin(struct node *n);
+static void lead_begin(struct node *n, uint64_t term_before);
 static void log_trim(struct node *n, uint64_t applied);
 
 static void apply_one(struct node *n, const struct raft_entry *e, const struct apply_sink *sink)
@@ -103,6 +105,7 @@ static void apply_one(struct node *n, const struct raft_entry *e, const struct a
     struct slice body = SLICE_NONE;
     if (e->type == RAFT_ENTRY_BATCH && e->body != NULL) body = blob_slice(e->body);
     if (e->type == RAFT_ENTRY_MEMBERS) members_applied(n, e);
+    uint64_t term_before = state_applied_term(n->state);
     struct errmsg em = { "" };
     enum err err = state_apply(n->state, e->index, e->term, body, sink, &em);
     if (err != OK) {
@@ -113,7 +116,7 @@ static void apply_one(struct node *n, const struct raft_entry *e, const struct a
     mark_dirty(n, body);
     if (e->index % NODE_HASH_EVERY == 0) node_hash_note(n);
     if (raft_role(n->raft) == RAFT_LEADER && e->term == raft_term(n->raft) && n->lead_term != e->term) {
-        lead_begin(n);
+        lead_begin(n, term_before);
     }
     if (n->hooks.applied != NULL && n->open) n->hooks.applied(n->hooks.ctx, e->index);
 }
@@ -168,11 +171,11 @@ void node_seed_settings(struct node *n)
 
 /* An entry of its own term is applied: from here on this leader knows everything that was
  * committed before it. */
-static void lead_begin(struct node *n)
+static void lead_begin(struct node *n, uint64_t term_before)
 {
     n->lead_term = raft_term(n->raft);
     n->lead_since_ms = n->mono_us / 1000;
-    node_clock_lead(n);
+    node_clock_lead(n, term_before);
     n->forward_count = 0;
     n->expiring = false;
     n->compacting = false;
@@ -400,13 +403,37 @@ static void locals_carry(struct node *n)
     ASSERT(e == OK);
 }
 
+/* In a group an entry costs each member a sync and each follower two messages, and all clients
+ * that wait for one come back at about the same time: while an entry is under way the batch fills,
+ * and leaves when that one is applied. Not for long, and not when it is large: then the next one's
+ * way to the disks is worth more. */
+static bool batch_fills(const struct node *n)
+{
+    if (n->batch_ops + n->foreign_ops == 0 || n->at_once || !node_leads(n)) return false;
+    return n->pending.head != n->pending.tail && n->runs.given == n->runs.tail &&
+           n->batch.len + n->foreign.len < BATCH_FILLS_BYTES_MAX &&
+           n->mono_us / 1000 - n->append_mono_ms < BATCH_FILLS_MS;
+}
+
 static void publish(struct node *n)
 {
     locals_carry(n);
-    node_seal(n);
+    if (!batch_fills(n)) node_seal(n);
     node_forward(n);
     if (MUTANT(BARRIER_AT_ONCE) && n->barrier_wanted) barrier_answered(n, n->barrier, 0);
     barrier_ask(n);
+    node_update(n);
+}
+
+/* The commit index waits for an entry of this turn to carry it. */
+static void commit_tell(struct node *n)
+{
+    struct raft_event ev = { .type = RAFT_EV_COMMIT_TELL };
+    if (n->at_once || raft_role(n->raft) != RAFT_LEADER) return;
+    if (n->told_commit == raft_commit_index(n->raft)) return;
+    n->told_commit = raft_commit_index(n->raft);
+    enum err e = raft_step(n->raft, &ev);
+    ASSERT(e == OK);
     node_update(n);
 }
 
@@ -435,6 +462,7 @@ void node_turn(struct node *n, int64_t mono_us, int64_t wall_ms)
     node_expire_tickets(n);
     leader_watch(n);
     publish(n);
+    commit_tell(n);
     wal_tick(n->wal, mono_us / 1000);
     state_compact_step(n->state, COMPACT_STEP_COUNT);
     node_compaction_tell(n);
@@ -451,7 +479,7 @@ int64_t node_sleep_us(const struct node *n, int64_t mono_us)
                                mono_us / 1000 - n->append_mono_ms < 2 * WAL_PROOF_DELAY_MS
                            ? BUSY_SLEEP_US
                            : IDLE_SLEEP_US;
-    if (n->batch_ops > 0 || n->barrier_wanted) return 0;
+    if ((n->batch_ops > 0 && !batch_fills(n)) || n->barrier_wanted) return 0;
     if (!node_read_at_once(n)) sleep_us = MIN(sleep_us, n->cfg.heartbeat_ms * 1000 / TICKS_A_HEARTBEAT);
     int64_t snapshot_ms = node_snapshot_sleep_ms(n->snapshot, n->mono_us / 1000);
     if (snapshot_ms >= 0) sleep_us = MIN(sleep_us, snapshot_ms * 1000);

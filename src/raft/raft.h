@@ -53,6 +53,9 @@ struct raft_config {
     size_t append_bytes_max;     /* bodies in one APPEND; one entry always fits */
     size_t inflight_max;         /* unacknowledged APPENDs a peer, <= RAFT_INFLIGHT_MAX */
     size_t uncommitted_bytes_max;
+    /* A new commit index alone leaves only after RAFT_EV_COMMIT_TELL; until then it waits for the
+     * next APPEND to carry it. */
+    bool commit_rides;
     bool apply_early; /* hand committed entries to apply before they are durable here */
 
     struct raft_hard_state hard; /* as recovered; zero for a new group */
@@ -98,6 +101,7 @@ enum raft_event_type {
     RAFT_EV_SNAPSHOT_ABORTED,
     RAFT_EV_UNREACHABLE,        /* peer: what was sent to it may be lost */
     RAFT_EV_CAMPAIGN,           /* as if the election timeout had passed */
+    RAFT_EV_COMMIT_TELL,        /* commit_rides: nothing will carry it in this turn */
 };
 
 /* Identifies what one update asked to be stored. Hand it back unchanged. */

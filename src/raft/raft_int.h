@@ -169,6 +169,7 @@ struct raft {
     uint64_t term_first_index; /* the no-op */
     size_t uncommitted_bytes;
     bool heartbeat_wanted;
+    uint64_t commit_told; /* commit_rides: up to here a commit index may leave alone */
     uint64_t round;
     uint64_t round_quorum; /* newest answered by a quorum */
     int64_t round_sent_ms[ROUNDS_RING];

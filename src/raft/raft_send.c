@@ -65,7 +65,8 @@ static void replicate(struct raft *r, struct peer *p)
         p->check = false;
     }
     /* Nothing to carry it: a follower's clients wait for its commit index. */
-    if (p->commit_sent == r->hard.commit && !p->check) return;
+    bool tell = p->commit_sent < (r->cfg.commit_rides ? r->commit_told : r->hard.commit);
+    if (!tell && !p->check) return;
     p->check = false;
     if (append_to(r, p, false, &count)) return;
     p->next_index = p->match_index + 1; /* whether the rest arrived cannot be asked any more */

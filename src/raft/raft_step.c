@@ -199,6 +199,7 @@ enum err raft_step(struct raft *r, const struct raft_event *ev)
     case RAFT_EV_SNAPSHOT_INSTALLED:
     case RAFT_EV_SNAPSHOT_ABORTED: return on_snapshot_event(r, ev);
     case RAFT_EV_UNREACHABLE: return unreachable(r, ev->peer);
+    case RAFT_EV_COMMIT_TELL: r->commit_told = r->hard.commit; return OK;
     case RAFT_EV_CAMPAIGN: campaign(r, CAMPAIGN_PREVOTE); return OK;
     }
     ASSERT(false);

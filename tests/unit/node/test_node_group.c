@@ -507,6 +507,44 @@ static void test_a_pause_is_not_time(void **arg)
     free(lab);
 }
 
+/* P5: a leader is cut off whose clock the others have heard little of, so the next one begins behind
+ * it. What the next one stamps must not end early when the first leads again. */
+static void test_the_clock_of_an_older_term_is_forgotten(void **arg)
+{
+    (void)arg;
+    struct lab *lab = malloc(sizeof *lab);
+    lab_init(lab);
+    UNTIL(lab, leader(lab) != NULL);
+    struct member *old = leader(lab);
+    put(old, "a", "1");
+    UNTIL(lab, old->done_ok == 1);
+    uint64_t old_term = old->node->clock_term;
+    old->cut = true;
+    old->node->clock_ms += 100000;
+    UNTIL(lab, leader(lab) != NULL);
+    struct member *next = leader(lab);
+    uint64_t done_ok = next->done_ok;
+    put(next, "b", "1");
+    UNTIL(lab, next->done_ok > done_ok);
+    old->cut = false;
+    UNTIL(lab, raft_leader(node_raft(old->node)) == next->id && level(lab));
+    UNTIL(lab, old->node->clock_term > old_term); /* heard */
+    assert_true(node_clock_ms(old->node) < node_clock_ms(next->node) + 50000);
+
+    old->node->clock_ms += 100000; /* as if it had not been heard */
+    old->node->clock_term = old_term;
+    struct raft_event transfer = { .type = RAFT_EV_TRANSFER, .peer = old->id };
+    assert_int_equal(raft_step(next->node->raft, &transfer), OK);
+    old->paused = false;
+    UNTIL(lab, leader(lab) == old && node_leads(old->node));
+    assert_true(node_clock_ms(old->node) < node_clock_ms(next->node) + 50000);
+    put(old, "c", "1");
+    UNTIL(lab, old->done_ok == 2);
+    assert_true(state_stamp_ms(node_state(old->node)) < node_clock_ms(next->node) + 50000);
+    lab_deinit(lab);
+    free(lab);
+}
+
 /* More operations than apply remembers of one member: the floor goes along with what is finished. */
 static void test_more_operations_than_the_window(void **arg)
 {
@@ -574,6 +612,7 @@ int main(void)
         cmocka_unit_test(test_a_checkpoint_has_the_members_as_of_its_index),
         cmocka_unit_test(test_a_snapshot_brings_its_members),
         cmocka_unit_test(test_a_pause_is_not_time),
+        cmocka_unit_test(test_the_clock_of_an_older_term_is_forgotten),
         cmocka_unit_test(test_more_operations_than_the_window),
         cmocka_unit_test(test_an_operation_inside_a_snapshot),
     };

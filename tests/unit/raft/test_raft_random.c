@@ -138,6 +138,9 @@ static void client(struct lab *lab, struct rng *g)
         (void)lab_propose(lab, id, body); /* most are not the leader */
     }
     if (chance(g, 30)) lab_read(lab, id);
+    if (lab->cfg.commit_rides && chance(g, 50)) {
+        (void)lab_event(lab, id, (struct raft_event){ .type = RAFT_EV_COMMIT_TELL });
+    }
     if (chance(g, 2)) {
         struct raft_event ev = { .type = RAFT_EV_TRANSFER, .peer = draw(g, lab->node_count + 1) };
         (void)lab_event(lab, id, ev);
@@ -251,6 +254,7 @@ static void run_seed(uint64_t seed, size_t *snapshots, uint64_t *applied)
     size_t voters = 1 + 2 * (size_t)draw(&g, 3);
     struct lab *lab = lab_new(voters, (size_t)draw(&g, 2), seed);
     lab->cfg.apply_early = chance(&g, 30);
+    lab->cfg.commit_rides = seed % 2 == 0;
     if (lab->node_count < 7) lab->node_count += 1; /* one that waits to be added */
     for (uint64_t id = 1; id <= lab->node_count; id++) lab_start(lab, id);
 

@@ -76,6 +76,43 @@ static void test_commit_is_told(void **state)
     lab_free(lab);
 }
 
+/* With commit_rides it waits for an entry to carry it, or for the owner to say that none will. */
+static void test_commit_rides(void **state)
+{
+    (void)state;
+    struct lab *lab = leader(1, 10);
+    struct raft *r = lab->node[1].r;
+    r->cfg.commit_rides = true;
+    struct raft_update u;
+    raft_update_take(r, &u);
+    lab_must(lab, 1, (struct raft_event){ .type = RAFT_EV_PERSISTED, .write = u.write });
+    struct raft_msg m = { .type = RAFT_MSG_APPEND_RESP, .from = 2, .to = 1, .term = 1,
+                          .index = 2 };
+    lab_must(lab, 1, (struct raft_event){ .type = RAFT_EV_MESSAGE, .msg = &m });
+    assert_int_equal(raft_commit_index(r), 2);
+    assert_true(raft_update_take(r, &u)); /* to apply */
+    assert_int_equal(u.msg_count, 0);
+
+    assert_int_equal(lab_propose(lab, 1, (struct slice){ (const uint8_t *)"x", 1 }), OK);
+    assert_true(raft_update_take(r, &u));
+    assert_int_equal(u.msg_count, 2);
+    assert_true(u.msgs[0].commit == 2 && u.msgs[0].entry_count == 1);
+    struct raft_write write = u.write;
+    lab_must(lab, 1, (struct raft_event){ .type = RAFT_EV_APPLIED, .index = 2 });
+    lab_must(lab, 1, (struct raft_event){ .type = RAFT_EV_COMMIT_TELL }); /* they know */
+    assert_false(raft_update_take(r, &u));
+
+    lab_must(lab, 1, (struct raft_event){ .type = RAFT_EV_PERSISTED, .write = write });
+    m.index = 3;
+    lab_must(lab, 1, (struct raft_event){ .type = RAFT_EV_MESSAGE, .msg = &m });
+    assert_int_equal(raft_commit_index(r), 3);
+    lab_must(lab, 1, (struct raft_event){ .type = RAFT_EV_COMMIT_TELL });
+    assert_true(raft_update_take(r, &u));
+    assert_int_equal(u.msg_count, 2);
+    assert_true(u.msgs[1].commit == 3 && u.msgs[1].entry_count == 0);
+    lab_free(lab);
+}
+
 /* A probe is sent once, until a sign of life. */
 static void test_probe_pauses(void **state)
 {
@@ -103,6 +140,7 @@ int main(void)
         cmocka_unit_test(test_messages_are_bounded),
         cmocka_unit_test(test_entry_count_is_bounded),
         cmocka_unit_test(test_commit_is_told),
+        cmocka_unit_test(test_commit_rides),
         cmocka_unit_test(test_probe_pauses),
     };
     return cmocka_run_group_tests_name("raft/raft_send", tests, NULL, NULL);
