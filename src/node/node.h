@@ -16,7 +16,8 @@
  *  I2  Nothing is applied, answered or told to a watcher before it is durable on a quorum.
  *  I3  A checkpoint holds everything up to one applied index and nothing behind it; the log is cut
  *      only below the last durable checkpoint but one.
- *  I4  The cluster clock never falls; between two turns it advances at most one election timeout.
+ *  I4  The stamps in the log never fall. Between two turns a leader's clock advances at most one
+ *      election timeout; what is known of a clock belongs to the term of the leader it came from.
  *  I5  The incarnation is on disk before the first operation of this run is proposed.
  *  I6  Operations of this node enter every leader's log in the order of their sequences; one that
  *      was answered without being applied is below the floor of all later ones, so never is.
