@@ -169,7 +169,7 @@ static void collect_times(struct work *w)
     w->until = mem_alloc((w->ks->rev_count + 1) * sizeof *w->until);
     for (size_t i = 0; i < w->ks->rev_count; i++) w->until[i] = HISTORY_NEVER;
     for (size_t i = 0; i < w->h->op_count; i++) {
-        bool done = w->h->ops[i].outcome == HISTORY_DONE;
+        bool done = w->h->ops[i].outcome == HISTORY_DONE && !w->l->guessed[i];
         if (done && w->l->point[i] != LINEAR_NOWHERE) {
             seen_at(w, w->l->point[i], w->h->ops[i].complete_ns);
         }

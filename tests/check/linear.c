@@ -255,6 +255,20 @@ static void place_mark(struct placing *p, size_t at)
     p->low = (struct bound){ mark->rev, at, MOMENT_MARK };
 }
 
+/* Backwards: what was sent after an answer has a higher revision than what was answered. */
+static void find_high(struct linear_work *w, const struct moment *moments, size_t count)
+{
+    uint64_t next_rev = KEYSPACE_NEVER;
+    for (size_t i = 0; i < w->h->op_count; i++) w->high[i] = KEYSPACE_NEVER;
+    for (size_t i = count; i-- > 0;) {
+        const struct moment *m = &moments[i];
+        if (m->kind == MOMENT_ANSWERED) w->high[m->index] = next_rev;
+        if (m->kind == MOMENT_SENT && w->out->point[m->index] != LINEAR_NOWHERE) {
+            next_rev = MIN(next_rev, w->out->point[m->index]);
+        }
+    }
+}
+
 static void place_all(struct linear_work *w)
 {
     const struct history *h = w->h;
@@ -272,6 +286,7 @@ static void place_all(struct linear_work *w)
         moments[count++] = (struct moment){ h->marks[i].time_ns, i, MOMENT_MARK };
     }
     if (count > 0) qsort(moments, count, sizeof *moments, by_time);
+    find_high(w, moments, count);
     struct placing p = { .w = w, .low = { 0, 0, MOMENT_SENT } };
     p.client_low = mem_zalloc(((size_t)client_max + 1) * sizeof *p.client_low);
     for (size_t i = 0; i < count; i++) {
@@ -296,16 +311,19 @@ struct linear *linear_check(const struct history *h, const struct keyspace *ks, 
     l->h = h;
     l->ks = ks;
     l->point = mem_alloc((h->op_count + 1) * sizeof *l->point);
+    l->guessed = mem_zalloc((h->op_count + 1) * sizeof *l->guessed);
     l->owner = mem_alloc((ks->rev_count + 1) * sizeof *l->owner);
     for (size_t i = 0; i < h->op_count; i++) l->point[i] = LINEAR_NOWHERE;
     for (size_t i = 0; i < ks->rev_count; i++) l->owner[i] = LINEAR_NOBODY;
     struct linear_work w = { .out = l, .h = h, .ks = ks, .v = v };
     w.low = mem_zalloc((h->op_count + 1) * sizeof *w.low);
+    w.high = mem_alloc((h->op_count + 1) * sizeof *w.high);
     w.floats = mem_alloc((h->op_count + 1) * sizeof *w.floats);
     linear_own(&w);
     place_all(&w);
     linear_own_floats(&w);
     mem_free(w.low);
+    mem_free(w.high);
     mem_free(w.floats);
     return l;
 }
@@ -314,6 +332,7 @@ void linear_free(struct linear *l)
 {
     if (l == NULL) return;
     mem_free(l->point);
+    mem_free(l->guessed);
     mem_free(l->owner);
     mem_free(l);
 }

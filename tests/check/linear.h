@@ -25,6 +25,7 @@ struct linear {
     const struct history *h;
     const struct keyspace *ks;
     uint64_t *point; /* by operation: the revision it took effect at or read */
+    bool *guessed;   /* by operation: the point is one of several that it may have */
     size_t *owner;   /* by index into ks->revs: the operation, or LINEAR_NOBODY (an expiry) */
 };
 

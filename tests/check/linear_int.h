@@ -18,6 +18,7 @@ struct linear_work {
     const struct keyspace *ks;
     struct verdict *v;
     uint64_t *low;   /* by operation: what was surely there when it was sent */
+    uint64_t *high;  /* by operation: what was surely not there yet when it was answered */
     size_t *floats;  /* changes that name neither revision nor unique value */
     size_t float_count;
 };

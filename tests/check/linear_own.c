@@ -269,7 +269,7 @@ static bool can_be(const struct match *m, size_t float_at, size_t rev_at)
     size_t op_at = m->w->floats[float_at];
     const struct history_op *op = &m->w->h->ops[op_at];
     uint64_t rev = m->w->ks->revs[m->revs[rev_at]];
-    return m->w->low[op_at] < rev && linear_op_fits(m->w, op, m->revs[rev_at]) &&
+    return m->w->low[op_at] < rev && rev < m->w->high[op_at] && linear_op_fits(m->w, op, m->revs[rev_at]) &&
            linear_op_holds(m->w, op, rev - 1, false);
 }
 
@@ -327,6 +327,7 @@ static void match_all(struct match *m)
         size_t op_at = w->floats[m->of_rev[r]];
         w->out->owner[m->revs[r]] = op_at;
         w->out->point[op_at] = w->ks->revs[m->revs[r]];
+        w->out->guessed[op_at] = true;
     }
 }
 

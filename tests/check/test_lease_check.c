@@ -154,6 +154,22 @@ static void lock_lost(struct history *h)
     kit_log_put(h, 3, "l", "two");
 }
 
+/* Which of two deletes was which nobody can say, so neither proves when the expiry between them was. */
+static void between_two_deletes(struct history *h)
+{
+    kit_put(h, 0, 10, "k", "a", 1);
+    kit_log_put(h, 1, "k", "a");
+    kit_at(h, kit_put(h, 12, 14, "t", "v", 2))->ttl_ms = 300;
+    kit_log_put(h, 2, "t", "v");
+    kit_del(h, 20, 30, "k", 0);
+    kit_log_del(h, 3, "k");
+    kit_put(h, 25, 500, "k", "b", 4);
+    kit_log_put(h, 4, "k", "b");
+    kit_log_expire(h, 5, "t");
+    kit_del(h, 35, 600, "k", 0);
+    kit_log_del(h, 6, "k");
+}
+
 static const struct kit_case cases[] = {
     { "in time", in_time, NULL },
     { "keepalive that failed", keepalive_that_failed, NULL },
@@ -162,6 +178,7 @@ static const struct kit_case cases[] = {
     { "TTL within the rate", ttl_within_the_rate, NULL },
     { "late but bounded", late_but_bounded, NULL },
     { "one holder", one_holder, NULL },
+    { "between two deletes", between_two_deletes, NULL },
     { "too early", too_early, "early expiry: gone at" },
     { "keepalive that failed early", keepalive_that_failed_early, "early expiry: a keepalive" },
     { "expiry a watcher saw early", expiry_a_watcher_saw_early, "early expiry: gone at" },

@@ -252,6 +252,18 @@ static void delete_of_nothing_wrong(struct history *h)
     kit_at(h, kit_del(h, 50, 60, "k", 0))->applied = false;
 }
 
+/* The delete in the log was asked for by the second one only. */
+static void delete_lost_before_another(struct history *h)
+{
+    kit_put(h, 0, 10, "k", "a", 1);
+    kit_log_put(h, 1, "k", "a");
+    kit_del(h, 20, 30, "k", 0);
+    kit_put(h, 40, 50, "k", "b", 2);
+    kit_log_put(h, 2, "k", "b");
+    kit_at(h, kit_del(h, 60, 70, "k", 0))->outcome = HISTORY_UNKNOWN;
+    kit_log_del(h, 3, "k");
+}
+
 static void delete_lost(struct history *h)
 {
     two_puts(h);
@@ -319,6 +331,7 @@ static const struct kit_case cases[] = {
     { "delete by nobody", delete_by_nobody, "revision 3 is no operation's" },
     { "delete twice", delete_twice, "is no operation's" },
     { "delete of nothing wrong", delete_of_nothing_wrong, "stale read" },
+    { "delete lost before another", delete_lost_before_another, "no revision of the log can be its" },
     { "delete lost", delete_lost, "no revision of the log can be its" },
     { "hole in the log", hole_in_the_log, "no event at revision 2" },
     { "version wrong", version_wrong, "version is not" },

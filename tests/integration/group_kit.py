@@ -347,9 +347,20 @@ class Group:
                 if m.process.poll() is not None:
                     raise AssertionError(f"{m.name} ended with {m.wait()}:\n{m.text()}")
                 return isinstance(m.ask("KV", "REVISION"), int) and isinstance(m.ask("GET", "ready"), (bytes, type(None)))
-            wait_until(serves, f"{m.name} to serve", GROUP_S_MAX)
+            try:
+                wait_until(serves, f"{m.name} to serve", GROUP_S_MAX)
+            except AssertionError as e:
+                raise AssertionError(f"{e}\n{self.seen()}") from e
         if self.links:
             self.links.know({m.id(): m.number for m in self.alive()})
+
+    def seen(self):
+        """What each member says of itself, and the end of its log: for a failure's text."""
+        parts = []
+        for m in self.members:
+            said = [m.status(), m.ask("GET", "ready"), m.ask("MEMBER", "LIST", "LOCAL")]
+            parts.append(f"{m.name}: {said}\n" + "\n".join(m.text().splitlines()[-12:]))
+        return "\n".join(parts)
 
     def leader(self, among=None):
         """Who leads, in the highest term that any of those who answer knows; None: nobody."""
