@@ -2,7 +2,7 @@
 #include "node/node_int.h"
 
 /* Entries that this leader has stamped and that are not applied yet. */
-void pending_push(struct pending_ring *r, uint64_t index, uint64_t stamp_ms)
+void pending_push(struct pending_ring *r, const struct pending_entry *e)
 {
     if (r->tail - r->head == r->cap) {
         size_t count = r->tail - r->head;
@@ -10,14 +10,19 @@ void pending_push(struct pending_ring *r, uint64_t index, uint64_t stamp_ms)
         struct pending_entry *at = mem_alloc(cap * sizeof *at);
         for (size_t i = 0; i < count; i++) at[i] = r->at[(r->head + i) & (r->cap - 1)];
         mem_free(r->at);
-        *r = (struct pending_ring){ at, cap, 0, count };
+        *r = (struct pending_ring){ at, cap, 0, count, r->op_count };
     }
-    r->at[r->tail++ & (r->cap - 1)] = (struct pending_entry){ index, stamp_ms };
+    r->at[r->tail++ & (r->cap - 1)] = *e;
+    r->op_count += e->op_count;
 }
 
 void pending_drop(struct pending_ring *r, uint64_t applied_index)
 {
-    while (r->head != r->tail && r->at[r->head & (r->cap - 1)].index <= applied_index) r->head++;
+    for (; r->head != r->tail; r->head++) {
+        const struct pending_entry *e = &r->at[r->head & (r->cap - 1)];
+        if (e->index > applied_index) return;
+        r->op_count -= e->op_count;
+    }
 }
 
 /* A new leader goes on from the highest value that it knows: what has passed since then belongs to
@@ -35,6 +40,7 @@ void node_clock_lead(struct node *n, uint64_t term_before)
     n->stamp_ms = n->clock_ms;
     n->clock_mono_ms = n->mono_us / 1000;
     n->pending.head = n->pending.tail;
+    n->pending.op_count = 0;
 }
 
 /* Leader only. I4: between two turns the clock advances at most one election timeout, and it never

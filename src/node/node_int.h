@@ -90,11 +90,13 @@ struct ticket_ring {
 struct pending_entry {
     uint64_t index;
     uint64_t stamp_ms;
+    uint32_t op_count;
 };
 struct pending_ring {
     struct pending_entry *at;
     size_t cap;
     uint64_t head, tail;
+    uint32_t op_count; /* in all of them */
 };
 
 /* Packs that a history read looks at. */
@@ -256,7 +258,7 @@ enum err node_propose_internal(struct node *n, const struct op *op) MUST_USE;
 void node_clock_lead(struct node *n, uint64_t term_before);
 void node_clock_advance(struct node *n);
 void node_clock_heard(struct node *n, uint64_t term, uint64_t clock_ms);
-void pending_push(struct pending_ring *r, uint64_t index, uint64_t stamp_ms);
+void pending_push(struct pending_ring *r, const struct pending_entry *e);
 void pending_drop(struct pending_ring *r, uint64_t applied_index);
 
 /* node_turn.c */

@@ -93,7 +93,7 @@ static void stamp_take(struct node *n, struct op_batch_head *head)
     };
 }
 
-static enum err propose_body(struct node *n, struct blob *body)
+static enum err propose_body(struct node *n, struct blob *body, uint32_t op_count)
 {
     struct raft_event ev = {
         .type = RAFT_EV_PROPOSE,
@@ -101,7 +101,7 @@ static enum err propose_body(struct node *n, struct blob *body)
         .crc = crc32c(0, body->at, body->len),
     };
     TRY(raft_step(n->raft, &ev));
-    pending_push(&n->pending, raft_last_index(n->raft), n->stamp_ms);
+    pending_push(&n->pending, &(struct pending_entry){ raft_last_index(n->raft), n->stamp_ms, op_count });
     n->append_mono_ms = n->mono_us / 1000;
     n->stats.proposed_batches++;
     return OK;
@@ -118,7 +118,7 @@ static enum err propose_run(struct node *n, struct own_run *run)
     op_batch_seal(&b, &head, &none);
     op_batch_add_runs(&b, (struct slice){ run->blob->at + run->offset, run->bytes }, 1, run->op_count);
     struct blob *body = blob_copy(buf_slice(&b));
-    enum err e = propose_body(n, body);
+    enum err e = propose_body(n, body, run->op_count);
     if (e != OK) {
         blob_unref(body);
         return e;
@@ -153,7 +153,7 @@ static bool seal_entry(struct node *n, const struct op_run *run, struct own_run 
         op_batch_add_runs(&n->batch, buf_slice(&n->foreign), n->foreign_runs, n->foreign_ops);
     }
     struct blob *body = blob_copy(buf_slice(&n->batch));
-    if (propose_body(n, body) != OK) {
+    if (propose_body(n, body, run->op_count + n->foreign_ops) != OK) {
         blob_unref(body);
         n->batch.len = own_end;
         return false;

@@ -152,7 +152,11 @@ class Round(GroupCase):
                 fresh.kill()
                 fresh.launch()
             self.assertTrue(fresh.started(GROUP_S_MAX), fresh.text())
-            gone = fresh.id()
+            try:
+                gone = fresh.id()
+            except AssertionError as e:
+                group.members.append(fresh)
+                raise AssertionError(f"{e}\n{group.seen()}") from e
 
             def removed():
                 answer = group[0].ask("MEMBER", "REMOVE", gone)

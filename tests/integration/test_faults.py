@@ -2,6 +2,8 @@
 """Disks that fail, fill up, lie, or are mixed up: the server refuses or stops and says so in a line;
 whatever was answered is there or the refusal names the file. Never silently missing."""
 
+# seconds: 600
+
 import os
 import pathlib
 import random

@@ -12,7 +12,7 @@ import unittest
 from group_kit import GROUP_S_MAX, GroupCase
 from harness import Error, rounds, wait_until
 
-LOAD_S = rounds(8, 60)
+LOAD_S = rounds(5, 60)
 
 
 class Found(GroupCase):

@@ -138,6 +138,16 @@ KIT_UNUSED static pid_t kit_spawn(const char *role, const char *a, const char *b
     _exit(127);
 }
 
+/* Of `count` rounds as many as are worth their time: what the data is like is for the debug build,
+ * how threads meet and what they touch shows in a few. */
+#if defined(__SANITIZE_THREAD__)
+#define KIT_ROUNDS(count) (((count) + 4) / 5)
+#elif defined(__SANITIZE_ADDRESS__)
+#define KIT_ROUNDS(count) (((count) + 1) / 2)
+#else
+#define KIT_ROUNDS(count) (count)
+#endif
+
 /* --- random -------------------------------------------------------------------- */
 
 KIT_UNUSED static uint64_t kit_random(uint64_t *seed, uint64_t below)

@@ -85,7 +85,7 @@ static void test_compaction_matches_the_model(void **state)
     (void)state;
     struct workers *workers;
     assert_int_equal(workers_new(2, &workers, NULL), OK);
-    for (uint64_t seed = 1; seed <= 3; seed++) {
+    for (uint64_t seed = 1; seed <= KIT_ROUNDS(3); seed++) {
         char *dir = kit_dir();
         struct store_options options = options_of(dir, workers);
         struct kit_model m;
@@ -218,7 +218,7 @@ static void test_a_killed_process_loses_nothing_durable(void **state)
     (void)state;
     struct workers *workers;
     assert_int_equal(workers_new(1, &workers, NULL), OK);
-    for (uint64_t i = 0; i < 9; i++) {
+    for (uint64_t i = 0; i < KIT_ROUNDS(9); i++) {
         char *dir = kit_dir();
         char args[64];
         int status;

@@ -258,7 +258,7 @@ static void test_random_damage_is_refused_or_harmless(void **state)
     };
     int refused = 0;
     int opened = 0;
-    for (int i = 0; i < 400; i++) {
+    for (int i = 0; i < KIT_ROUNDS(400); i++) {
         size_t kind = (size_t)i % ARRAY_LEN(kinds);
         const char *part = parts[(size_t)i / ARRAY_LEN(kinds) % ARRAY_LEN(parts)];
         kit_copy_dir(made, dir);

@@ -91,7 +91,7 @@ static void test_reads_match_the_model(void **state)
     (void)state;
     struct workers *workers;
     assert_int_equal(workers_new(2, &workers, NULL), OK);
-    for (uint64_t seed = 1; seed <= 8; seed++) {
+    for (uint64_t seed = 1; seed <= KIT_ROUNDS(8); seed++) {
         char *dir = kit_dir();
         struct store_options options = { .dir = dir, .workers = workers,
                                          .write_buffer_bytes = 128 << 10 };

@@ -13,7 +13,11 @@
 #define ENTRIES_MAX       8192
 #define PENDING_MAX       64
 #define BATCH_ENTRIES_MAX 6
-#define CRASH_SEEDS       120
+#ifdef __SANITIZE_ADDRESS__
+#define CRASH_SEEDS 60
+#else
+#define CRASH_SEEDS 120
+#endif
 #define CRASH_ROUNDS      14
 #define FAULT_SCRIPT_SEED 7
 

@@ -47,8 +47,10 @@ struct lab {
 };
 
 static int64_t skew_us; /* added to the clock: time travel */
+static int64_t stopped_us; /* not 0: time stands here */
 static int64_t mono_us(void)
 {
+    if (stopped_us != 0) return stopped_us;
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000 + skew_us;
@@ -141,6 +143,7 @@ static void member_open(struct lab *lab, size_t i, bool waits)
 static void lab_init(struct lab *lab)
 {
     memset(lab, 0, sizeof *lab);
+    stopped_us = 0;
     log_level_set(LOG_ERROR);
     snprintf(lab->root, sizeof lab->root, "%s/node-group-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
     assert_non_null(mkdtemp(lab->root));
@@ -545,6 +548,38 @@ static void test_the_clock_of_an_older_term_is_forgotten(void **arg)
     free(lab);
 }
 
+/* While entries are under way a batch waits until it is as large as they, but not for long. */
+static void test_a_batch_fills_behind_a_larger_one(void **arg)
+{
+    (void)arg;
+    struct lab *lab = malloc(sizeof *lab);
+    start_with_long_timeouts(lab);
+    struct member *m = leader(lab);
+    UNTIL(lab, node_leads(m->node) && level(lab));
+    for (size_t i = 0; i < NODES; i++) lab->at[i].cut = &lab->at[i] != m; /* nothing gets done */
+    stopped_us = mono_us();
+    for (int i = 0; i < 8; i++) put(m, "k", "v");
+    turn(lab);
+    assert_int_equal(m->node->batch_ops, 0);
+    put(m, "k", "v");
+    turn(lab);
+    assert_int_not_equal(m->node->batch_ops, 0);
+    for (int i = 0; i < 12; i++) put(m, "k", "v");
+    turn(lab);
+    assert_int_equal(m->node->batch_ops, 0);
+    put(m, "k", "v");
+    turn(lab);
+    assert_int_not_equal(m->node->batch_ops, 0);
+    stopped_us += 150000;
+    turn(lab);
+    assert_int_equal(m->node->batch_ops, 0);
+    stopped_us = 0;
+    for (size_t i = 0; i < NODES; i++) lab->at[i].cut = false;
+    UNTIL(lab, m->done_ok == 22 && level(lab));
+    lab_deinit(lab);
+    free(lab);
+}
+
 /* More operations than apply remembers of one member: the floor goes along with what is finished. */
 static void test_more_operations_than_the_window(void **arg)
 {
@@ -613,6 +648,7 @@ int main(void)
         cmocka_unit_test(test_a_snapshot_brings_its_members),
         cmocka_unit_test(test_a_pause_is_not_time),
         cmocka_unit_test(test_the_clock_of_an_older_term_is_forgotten),
+        cmocka_unit_test(test_a_batch_fills_behind_a_larger_one),
         cmocka_unit_test(test_more_operations_than_the_window),
         cmocka_unit_test(test_an_operation_inside_a_snapshot),
     };
