@@ -34,6 +34,7 @@ class Round(GroupCase):
 
     def test_round(self):
         self.dice = random.Random(self.seed)
+        self.fresh_count = 0
         options = self.dice.choice(OPTIONS)
         size = self.dice.choice((3, 3, 5))
         self.group_ = self.group(size, links=True, **options)
@@ -138,7 +139,8 @@ class Round(GroupCase):
         if not alive:
             return lambda: None
         joins = ",".join(f"127.0.0.1:{m.options['port']}" for m in group)
-        fresh = group.add(join=joins)
+        self.fresh_count += 1  # a directory that was removed from the group is of no use any more
+        fresh = group.add(name=f"fresh{self.fresh_count}", join=joins)
         fresh.launch()
 
         def leave():
