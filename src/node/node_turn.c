@@ -12,7 +12,7 @@
 #define IDLE_SLEEP_US 1000000
 #define BUSY_SLEEP_US 200000
 #define TICKS_A_HEARTBEAT 5
-#define BATCH_FILLS_BYTES_MAX (32u << 10)
+#define BATCH_FILLS_BYTES_MAX (16u << 10)
 #define BATCH_FILLS_MS 100
 #define LOG_MEMORY_BYTES_MAX (16u << 20) /* of applied entries, for peers that are a little behind */
 
