@@ -131,10 +131,12 @@ static void make(char *dir)
     assert_int_equal(status, 0);
 }
 
-/* The name of the largest file of a kind. */
+/* The newest file of a kind. Of tables the oldest: the newest may be one that the manifest does not
+ * name yet, when the process that made it was killed. */
 struct pick {
     const char *start;
     const char *end;
+    bool oldest;
     char name[64];
     size_t bytes;
 };
@@ -149,7 +151,7 @@ static void pick_one(void *ctx, const char *dir, const char *name)
     char *path = kit_join(dir, name);
     struct stat st;
     assert_int_equal(stat(path, &st), 0);
-    if (pick->name[0] == '\0' || strcmp(name, pick->name) > 0) {
+    if (pick->name[0] == '\0' || (strcmp(name, pick->name) > 0) != pick->oldest) {
         snprintf(pick->name, sizeof pick->name, "%.63s", name);
         pick->bytes = (size_t)st.st_size;
     }
@@ -158,7 +160,7 @@ static void pick_one(void *ctx, const char *dir, const char *name)
 
 static struct pick newest(const char *dir, const char *start, const char *end)
 {
-    struct pick pick = { .start = start, .end = end };
+    struct pick pick = { .start = start, .end = end, .oldest = strcmp(end, ".ldb") == 0 };
     kit_each_file(dir, pick_one, &pick);
     assert_true(pick.name[0] != '\0');
     return pick;
