@@ -343,19 +343,28 @@ static void test_a_missing_file_is_refused(void **state)
     static const struct { const char *start, *end; } kinds[] = {
         { "0", ".ldb" }, { "MANIFEST-", "" }, { "CURRENT", "" }, { "0", ".log" },
     };
+    size_t tables_refused = 0;
     for (size_t i = 0; i < ARRAY_LEN(kinds) * ARRAY_LEN(parts); i++) {
         const char *part = parts[i / ARRAY_LEN(kinds)];
         size_t kind = i % ARRAY_LEN(kinds);
         kit_copy_dir(made, dir);
         remove_named(dir, newest_in(dir, part, kinds[kind].start, kinds[kind].end).name);
         struct report report;
-        if (!open_in_child(dir, &report)) continue;
+        if (!open_in_child(dir, &report)) {
+            if (kind == 0) tables_refused++;
+            continue;
+        }
+        assert_true(report.keys_right);
+        if (kind == 0) { /* merged into another, and not removed yet when the process was killed */
+            assert_int_equal(report.index, BATCHES * CHANGES);
+            continue;
+        }
         /* The newest log of meta/ alone: as if its batches had never been; the write-ahead log has
          * them. */
         assert_int_equal(kind, 3);
         assert_string_equal(part, "meta");
-        assert_true(report.keys_right);
     }
+    assert_true(tables_refused > 0);
     kit_remove(dir);
     kit_remove(made);
 }
