@@ -358,11 +358,13 @@ enum err options_args(const struct option_set *set, int argc, char **argv, const
             errmsg_set(em, "unexpected argument '%.64s': options are --name value", argv[i]);
             return ERR_CONFIG;
         }
-        if (i + 1 >= argc) {
+        struct slice name = slice_of(argv[i] + 2);
+        if (i + 1 >= argc && option_find(set, name) != NULL) {
             errmsg_set(em, "option '%.64s' needs a value", argv[i]);
             return ERR_CONFIG;
         }
-        TRY(set_named(set, slice_of(argv[i] + 2), slice_of(argv[i + 1]), em));
+        const char *value = i + 1 < argc ? argv[i + 1] : ""; /* of an unknown one */
+        TRY(set_named(set, name, slice_of(value), em));
         i++;
     }
     return OK;

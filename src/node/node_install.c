@@ -4,6 +4,8 @@
 
 #include "base/log.h"
 
+#include <stdlib.h>
+
 static void hook_send(void *ctx, uint64_t peer, enum node_channel channel, struct slice payload)
 {
     const struct node *n = ctx;

@@ -114,7 +114,7 @@ void node_snapshot_wish(struct node_snapshot *ns, const struct raft_wish *wish,
                         uint64_t stored_index, uint64_t last_index)
 {
     struct wish *at = slot_of(ns, wish->peer);
-    if (at == NULL) { /* members that were removed have them all, for now: raft asks again */
+    if (at == NULL) { /* members that were removed have them all: raft asks again when one is free */
         struct raft_event ev = { .type = RAFT_EV_SNAPSHOT_SENT, .peer = wish->peer, .ok = false };
         enum err e = snapshot_tell(ns, &ev);
         ASSERT(e == OK);

@@ -81,13 +81,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *at, size_t len)
 }
 
 #ifdef FUZZ_STANDALONE
-int main(int argc, char **argv)
+static void input_make(struct buf *out, uint64_t seed)
 {
     static const char *const words[] = {
         "port ", "bytes ", "ms ", "flag ", "choice ", "text ", "secret ", "\n", "\n", "\n", "\r\n", "# ", " ", "\t", "\"", "'",
         "\\", "7379", "0", "-1", "99999999999999999999", "1mb", "2gb", "10s", "5m", "yes", "no", "auto", "uring",
         "port 1\n", "text \"a b\"\n", "flag no\n", "bytes 64kb\n", "unknown 1\n", "\\x41", "abc", "text ''\n",
     };
-    return fuzz_main(argc, argv, words, ARRAY_LEN(words));
+    fuzz_words(out, seed, words, ARRAY_LEN(words));
 }
+
+int main(int argc, char **argv) { return fuzz_main(argc, argv, input_make); }
 #endif

@@ -83,26 +83,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *at, size_t len)
 }
 
 #ifdef FUZZ_STANDALONE
-int main(int argc, char **argv)
+static void input_make(struct buf *out, uint64_t seed)
 {
     static const char *const words[] = { "*", "?", "[", "]", "^", "-", "\\", "a", "b", "ab", "[a-c]", "[^a]", "[b-a]",
                                          "cfg/", "**", "aaa", "z", "[\\]]" };
-    if (argc >= 4 && strcmp(argv[1], "-r") == 0) { /* pattern, zero, text */
-        uint64_t first = strtoull(argv[2], NULL, 10);
-        uint64_t count = strtoull(argv[3], NULL, 10);
-        for (uint64_t i = 0; i < count; i++) {
-            struct buf input = { 0 };
-            uint64_t draw = u64_mix(first + i);
-            for (size_t k = 0; k < 12; k++) {
-                draw = u64_mix(draw + k);
-                if (k == 6) buf_append_u8(&input, 0);
-                else buf_append_slice(&input, slice_of(words[draw % ARRAY_LEN(words)]));
-            }
-            LLVMFuzzerTestOneInput(input.at, input.len);
-            buf_deinit(&input);
-        }
-        return 0;
-    }
-    return fuzz_main(argc, argv, words, ARRAY_LEN(words));
+    fuzz_words(out, seed, words, ARRAY_LEN(words));
+    buf_append_u8(out, 0);
+    fuzz_words(out, ~seed, words, ARRAY_LEN(words));
 }
+
+int main(int argc, char **argv) { return fuzz_main(argc, argv, input_make); }
 #endif

@@ -6,16 +6,11 @@
  * or with -DFUZZ_STANDALONE for a program that replays files (fuzz FILE...) or changes them at
  * random (fuzz -r SEED COUNT FILE...).
  */
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include "fuzz_main.h"
 
 #include "state/state.h"
 
 #define WALK_KEYS_MAX 1000
-
-int LLVMFuzzerTestOneInput(const uint8_t *at, size_t len);
 
 static void must(bool condition, const char *what)
 {
@@ -143,14 +138,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *at, size_t len)
 
 static void file_read(const char *path, struct buf *out)
 {
-    FILE *f = fopen(path, "rb");
-    must(f != NULL, path);
-    buf_clear(out);
-    for (size_t got = 1; got != 0;) {
-        got = fread(buf_reserve(out, 4096), 1, 4096, f);
-        out->len += got;
-    }
-    fclose(f);
+    must(fuzz_read(path, out), path);
 }
 
 static uint64_t random_state;
@@ -207,13 +195,7 @@ int main(int argc, char **argv)
                    (size_t)argc - 4);
         return 0;
     }
-    struct buf b = { 0 };
-    for (int i = 1; i < argc; i++) {
-        file_read(argv[i], &b);
-        LLVMFuzzerTestOneInput(b.at, b.len);
-    }
-    buf_deinit(&b);
-    return 0;
+    return fuzz_main(argc, argv, NULL);
 }
 
 #endif

@@ -7,16 +7,11 @@
  * or with -DFUZZ_STANDALONE for a program that replays files (fuzz FILE...) or runs seeded inputs
  * (fuzz -r SEED COUNT).
  */
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include "fuzz_main.h"
 
 #include "server/peer_frame.h"
 
 #define INPUT_BYTES_MAX 40000
-
-int LLVMFuzzerTestOneInput(const uint8_t *at, size_t len);
 
 static void must(bool condition, const char *what)
 {
@@ -140,25 +135,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *at, size_t len)
 }
 
 #ifdef FUZZ_STANDALONE
-static void replay(const char *path)
-{
-    static uint8_t bytes[INPUT_BYTES_MAX];
-    FILE *f = fopen(path, "rb");
-    must(f != NULL, path);
-    size_t len = fread(bytes, 1, sizeof bytes, f);
-    fclose(f);
-    LLVMFuzzerTestOneInput(bytes, len);
-}
-
 /* Frames with plausible heads and payloads made of small numbers. */
-static size_t input_make(uint64_t *random, uint8_t *bytes)
+static void input_make(struct buf *out, uint64_t seed)
 {
-    uint64_t word = *random = u64_mix(*random + 1);
+    uint8_t *bytes = buf_reserve(out, INPUT_BYTES_MAX);
+    uint64_t random = seed;
+    uint64_t word = random = u64_mix(random + 1);
     bytes[0] = (uint8_t)(word | (word >> 8 & 2));
     size_t len = 1;
     size_t frames = 1 + (word >> 16) % 4;
     for (size_t i = 0; i < frames; i++) {
-        word = *random = u64_mix(*random + i);
+        word = random = u64_mix(random + i);
         static const size_t bodies[] = { 40, 24, 3, 0, 34, 100, 5 };
         size_t body = bodies[word % ARRAY_LEN(bodies)] + ((word >> 8) % 8 == 0 ? (word >> 16) % 60 : 0);
         memcpy(bytes + len, "CRP\x01", 4);
@@ -167,26 +154,14 @@ static size_t input_make(uint64_t *random, uint8_t *bytes)
         memset(bytes + len + 9, 0, 7);
         len += PEER_FRAME_HEAD_BYTES;
         for (size_t k = 0; k < body; k++) {
-            word = *random = u64_mix(*random + k);
+            word = random = u64_mix(random + k);
             bytes[len + k] = (uint8_t)(word % 4 == 0 ? word >> 8 : word % 4 == 1 ? (word >> 8) % 3 : 0);
         }
         if (body >= 2) u16_le_put(bytes + len, PEER_PROTOCOL);
         len += body;
     }
-    return len - (word >> 32) % 3 * ((word >> 40) % 8);
+    out->len = len - (word >> 32) % 3 * ((word >> 40) % 8);
 }
 
-int main(int argc, char **argv)
-{
-    if (argc >= 4 && strcmp(argv[1], "-r") == 0) { /* any files are ignored */
-        static uint8_t bytes[INPUT_BYTES_MAX];
-        uint64_t random = u64_mix((uint64_t)atoll(argv[2]) + 1);
-        for (long i = 0; i < atol(argv[3]); i++) {
-            LLVMFuzzerTestOneInput(bytes, input_make(&random, bytes));
-        }
-        return 0;
-    }
-    for (int i = 1; i < argc; i++) replay(argv[i]);
-    return 0;
-}
+int main(int argc, char **argv) { return fuzz_main(argc, argv, input_make); }
 #endif

@@ -6,16 +6,11 @@
  * the stream. Build with clang -fsanitize=fuzzer,address,undefined; or with -DFUZZ_STANDALONE
  * for a program that replays files (fuzz FILE...) or runs seeded inputs (fuzz -r SEED COUNT).
  */
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include "fuzz_main.h"
 
 #include "resp/resp.h"
 
 #define HEAD_BYTES 3
-
-int LLVMFuzzerTestOneInput(const uint8_t *at, size_t len);
 
 static void must(bool condition, const char *what)
 {
@@ -133,61 +128,13 @@ static const char *const words[] = {
     "1", "99999999", "%1\r\n", "0", "abcdefghijklmnopqrstuvwxyz0123456789",
 };
 
-static void run_random(uint64_t seed)
+static void input_make(struct buf *out, uint64_t seed)
 {
-    struct buf input = { 0 };
-    uint64_t draw = u64_mix(seed);
-    buf_append_u8(&input, (uint8_t)draw);
-    buf_append_u16(&input, (uint16_t)(draw >> 8));
-    size_t count = 1 + (draw >> 24) % 24;
-    for (size_t i = 0; i < count; i++) {
-        draw = u64_mix(draw + seed + i);
-        if (draw % 16 == 0) {
-            buf_append_u8(&input, (uint8_t)(draw >> 8));
-        } else {
-            buf_append_slice(&input, slice_of(words[(draw >> 8) % ARRAY_LEN(words)]));
-        }
-    }
-    LLVMFuzzerTestOneInput(input.at, input.len);
-    buf_deinit(&input);
+    uint64_t draw = u64_mix(~seed);
+    buf_append_u8(out, (uint8_t)draw);
+    buf_append_u16(out, (uint16_t)(draw >> 8));
+    fuzz_words(out, seed, words, ARRAY_LEN(words));
 }
 
-static bool run_file(const char *path)
-{
-    FILE *file = fopen(path, "rb");
-    if (file == NULL) {
-        perror(path);
-        return false;
-    }
-    struct buf input = { 0 };
-    size_t got;
-    do {
-        got = fread(buf_reserve(&input, 4096), 1, 4096, file);
-        input.len += got;
-    } while (got != 0);
-    fclose(file);
-    LLVMFuzzerTestOneInput(input.at, input.len);
-    buf_deinit(&input);
-    return true;
-}
-
-int main(int argc, char **argv)
-{
-    if (argc >= 4 && strcmp(argv[1], "-r") == 0) { /* any files are ignored */
-        uint64_t first = strtoull(argv[2], NULL, 10);
-        uint64_t count = strtoull(argv[3], NULL, 10);
-        for (uint64_t i = 0; i < count; i++) run_random(first + i);
-        printf("resp_fuzz: %llu inputs from seed %llu\n", (unsigned long long)count,
-               (unsigned long long)first);
-        return 0;
-    }
-    if (argc < 2) {
-        fprintf(stderr, "usage: %s FILE... | -r SEED COUNT\n", argv[0]);
-        return 2;
-    }
-    for (int i = 1; i < argc; i++) {
-        if (!run_file(argv[i])) return 1;
-    }
-    return 0;
-}
+int main(int argc, char **argv) { return fuzz_main(argc, argv, input_make); }
 #endif

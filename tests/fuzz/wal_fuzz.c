@@ -5,8 +5,7 @@
  *
  * As a libFuzzer target, or with -DFUZZ_STANDALONE: `wal_fuzz FILE...` replays inputs,
  * `wal_fuzz -r SEED COUNT` makes its own. */
-#include <stdio.h>
-#include <stdlib.h>
+#include "fuzz_main.h"
 
 #include "../sim/sim_disk.h"
 #include "disk/wal_int.h"
@@ -14,8 +13,6 @@
 #define DIR_NAME        "/d"
 #define INPUT_BYTES_MAX (192u << 10)
 #define BATCHES         12
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static enum err on_entry(void *ctx, const struct wal_entry *e)
 {
@@ -175,33 +172,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 }
 
 #ifdef FUZZ_STANDALONE
-static void replay(const char *path)
-{
-    FILE *f = fopen(path, "rb");
-    if (f == NULL) {
-        perror(path);
-        exit(1);
-    }
-    static uint8_t bytes[INPUT_BYTES_MAX];
-    size_t size = fread(bytes, 1, sizeof bytes, f);
-    fclose(f);
-    LLVMFuzzerTestOneInput(bytes, size);
-}
-
 /* Headers made of small numbers reach further than noise. */
-static size_t input_make(uint64_t *random, uint8_t *bytes)
+static void input_make(struct buf *out, uint64_t seed)
 {
-    uint64_t word = *random = u64_mix(*random + 1);
+    uint8_t *bytes = buf_reserve(out, INPUT_BYTES_MAX);
+    uint64_t random = seed;
+    uint64_t word = random = u64_mix(random + 1);
     size_t size = 1 + 8 * (1 + word % 3);
     bytes[0] = (uint8_t)(word >> 8);
     if (bytes[0] % 2 == 1) size = 1 + 4096 * (1 + word % 8);
     for (size_t i = 1; i < size; i++) {
-        word = *random = u64_mix(*random + i);
+        word = random = u64_mix(random + i);
         bool noise = bytes[0] % 2 == 0 || word % 16 == 0;
         bytes[i] =
             noise ? (uint8_t)(word >> 16) : (uint8_t)((word >> 24) % 3 == 0 ? word >> 40 & 7 : 0);
     }
-    if (bytes[0] % 2 == 0) return size;
+    out->len = size;
+    if (bytes[0] % 2 == 0) return;
     for (size_t at = 1; at + 96 < size; at += 4096) { /* plausible lengths */
         u32_le_put(bytes + at + 8, 4096);
         u32_le_put(bytes + at + 12, (uint32_t)(word % 4));
@@ -210,20 +197,7 @@ static size_t input_make(uint64_t *random, uint8_t *bytes)
         u32_le_put(bytes + at + 36, at == 1);
         u64_le_put(bytes + at + 40, 1);
     }
-    return size;
 }
 
-int main(int argc, char **argv)
-{
-    if (argc >= 4 && strcmp(argv[1], "-r") == 0) { /* any files are ignored */
-        static uint8_t bytes[INPUT_BYTES_MAX];
-        uint64_t random = u64_mix((uint64_t)atoll(argv[2]) + 1);
-        for (long i = 0; i < atol(argv[3]); i++) {
-            LLVMFuzzerTestOneInput(bytes, input_make(&random, bytes));
-        }
-        return 0;
-    }
-    for (int i = 1; i < argc; i++) replay(argv[i]);
-    return 0;
-}
+int main(int argc, char **argv) { return fuzz_main(argc, argv, input_make); }
 #endif

@@ -350,6 +350,8 @@ static void test_arguments(void **state)
     assert_int_equal(load_args(f, 2, ARGS("-h"), NULL, &em), ERR_CONFIG);
     assert_int_equal(load_args(f, 2, ARGS("--number"), &path, &em), ERR_CONFIG);
     assert_non_null(strstr(em.text, "'--number' needs a value"));
+    assert_int_equal(load_args(f, 2, ARGS("--nope"), &path, &em), ERR_CONFIG);
+    assert_non_null(strstr(em.text, "unknown option 'nope'"));
     assert_int_equal(load_args(f, 3, ARGS("--nope", "1"), &path, &em), ERR_CONFIG);
     assert_non_null(strstr(em.text, "unknown option 'nope'"));
     assert_int_equal(load_args(f, 3, ARGS("--", "1"), &path, &em), ERR_CONFIG);

@@ -175,6 +175,20 @@ static void lab_deinit(struct lab *lab)
     assert_int_equal(system(command), 0);
 }
 
+static int group_begin(void **arg)
+{
+    *arg = malloc(sizeof(struct lab));
+    lab_init(*arg);
+    return 0;
+}
+
+static int group_end(void **arg)
+{
+    lab_deinit(*arg);
+    free(*arg);
+    return 0;
+}
+
 static struct member *by_id(struct lab *lab, uint64_t id)
 {
     for (size_t i = 0; i < lab->count; i++) {
@@ -244,9 +258,7 @@ static bool level(struct lab *lab)
 
 static void test_writes_on_any_node(void **arg)
 {
-    (void)arg;
-    struct lab *lab = malloc(sizeof *lab);
-    lab_init(lab);
+    struct lab *lab = *arg;
     /* Asked before anybody leads: they wait. */
     for (size_t i = 0; i < NODES; i++) put(&lab->at[i], "early", "x");
     UNTIL(lab, lab->at[0].done_ok + lab->at[1].done_ok + lab->at[2].done_ok == 3);
@@ -265,15 +277,11 @@ static void test_writes_on_any_node(void **arg)
         uint64_t barrier = node_barrier(lab->at[i].node);
         UNTIL(lab, lab->at[i].barrier >= barrier);
     }
-    lab_deinit(lab);
-    free(lab);
 }
 
 static void test_leader_is_cut_off(void **arg)
 {
-    (void)arg;
-    struct lab *lab = malloc(sizeof *lab);
-    lab_init(lab);
+    struct lab *lab = *arg;
     UNTIL(lab, leader(lab) != NULL);
     struct member *old = leader(lab);
     struct member *other = old == &lab->at[0] ? &lab->at[1] : &lab->at[0];
@@ -296,17 +304,13 @@ static void test_leader_is_cut_off(void **arg)
     UNTIL(lab, level(lab));
     struct view v = node_view(lab->at[0].node);
     assert_int_equal(view_rev(&v), mvcc_rev(state_mvcc(node_state(lab->at[2].node))));
-    lab_deinit(lab);
-    free(lab);
 }
 
 /* It hears of the next leader and is asked for something in the same turn: what was given to the
  * old one, itself, is given to the next one before that. */
 static void test_what_was_given_goes_first(void **arg)
 {
-    (void)arg;
-    struct lab *lab = malloc(sizeof *lab);
-    lab_init(lab);
+    struct lab *lab = *arg;
     UNTIL(lab, leader(lab) != NULL);
     struct member *old = leader(lab);
     put(old, "a", "1");
@@ -327,15 +331,11 @@ static void test_what_was_given_goes_first(void **arg)
     UNTIL(lab, old->done_ok == 3);
     assert_int_equal(old->done_failed, 0);
     UNTIL(lab, level(lab));
-    lab_deinit(lab);
-    free(lab);
 }
 
 static void test_restart_of_all(void **arg)
 {
-    (void)arg;
-    struct lab *lab = malloc(sizeof *lab);
-    lab_init(lab);
+    struct lab *lab = *arg;
     for (size_t i = 0; i < NODES; i++) put(&lab->at[i], "k", "v");
     UNTIL(lab, lab->at[0].done_ok + lab->at[1].done_ok + lab->at[2].done_ok == 3);
     uint64_t rev = mvcc_rev(state_mvcc(node_state(lab->at[0].node)));
@@ -348,16 +348,12 @@ static void test_restart_of_all(void **arg)
     UNTIL(lab, lab->at[1].done_ok == 2);
     UNTIL(lab, level(lab));
     assert_int_equal(mvcc_rev(state_mvcc(node_state(lab->at[0].node))), rev + 1);
-    lab_deinit(lab);
-    free(lab);
 }
 
 static void test_members_come_and_go(void **arg)
 {
-    (void)arg;
     static const char row = 0;
-    struct lab *lab = malloc(sizeof *lab);
-    lab_init(lab);
+    struct lab *lab = *arg;
     UNTIL(lab, leader(lab) != NULL);
     struct member *old = leader(lab);
     struct member *asker = old == &lab->at[0] ? &lab->at[1] : &lab->at[0];
@@ -388,17 +384,13 @@ static void test_members_come_and_go(void **arg)
     node_member_change(asker->node, NODE_MEMBER_REMOVE, &gone, &t);
     UNTIL(lab, asker->done_failed == 1);
     assert_int_equal(asker->last_err, ERR_MEMBER);
-    lab_deinit(lab);
-    free(lab);
 }
 
 /* Raft's members are in force when they are appended; a checkpoint holds those of its index. The
  * change is lost after a restart from it: its log entry gives way to another leader's. */
 static void test_a_checkpoint_has_the_members_as_of_its_index(void **arg)
 {
-    (void)arg;
-    struct lab *lab = malloc(sizeof *lab);
-    lab_init(lab);
+    struct lab *lab = *arg;
     lab->checkpoint_ms = 3600 * 1000; /* only when it is closed */
     for (size_t i = 0; i < NODES; i++) {
         node_close(lab->at[i].node);
@@ -432,19 +424,15 @@ static void test_a_checkpoint_has_the_members_as_of_its_index(void **arg)
         assert_true(raft_members_eq(&n->members, &lab->members));
         assert_true(raft_members_eq(raft_members(n->raft), &lab->members));
     }
-    lab_deinit(lab);
-    free(lab);
 }
 
 /* Who joins behind the log's beginning: the members come with the state (and are compared with
  * raft's at each checkpoint). */
 static void test_a_snapshot_brings_its_members(void **arg)
 {
-    (void)arg;
     static char value[100001];
     memset(value, 'x', sizeof value - 1);
-    struct lab *lab = malloc(sizeof *lab);
-    lab_init(lab);
+    struct lab *lab = *arg;
     UNTIL(lab, leader(lab) != NULL);
     struct member *first = leader(lab);
     for (uint64_t i = 1; wal_first_index(first->node->wal) == 1; i++) {
@@ -467,8 +455,6 @@ static void test_a_snapshot_brings_its_members(void **arg)
     UNTIL(lab, raft_members_voter_count(&n->members) == 4);
     UNTIL(lab, level(lab));
     assert_true(raft_members_eq(&n->members, raft_members(n->raft)));
-    lab_deinit(lab);
-    free(lab);
 }
 
 static struct member *follower(struct lab *lab)
@@ -478,7 +464,6 @@ static struct member *follower(struct lab *lab)
 
 static void start_with_long_timeouts(struct lab *lab)
 {
-    lab_init(lab);
     lab->request_timeout_ms = 60000;
     for (size_t i = 0; i < NODES; i++) {
         node_close(lab->at[i].node);
@@ -490,9 +475,7 @@ static void start_with_long_timeouts(struct lab *lab)
 /* All of them sleep: what nobody has lived through does not count. */
 static void test_a_pause_is_not_time(void **arg)
 {
-    (void)arg;
-    struct lab *lab = malloc(sizeof *lab);
-    lab_init(lab);
+    struct lab *lab = *arg;
     UNTIL(lab, leader(lab) != NULL);
     struct member *m = leader(lab);
     put(m, "k", "v");
@@ -506,17 +489,13 @@ static void test_a_pause_is_not_time(void **arg)
     for (size_t i = 0; i < NODES; i++) {
         assert_true(node_clock_ms(lab->at[i].node) <= clock_ms + (uint64_t)real_ms + 2 * 200 + 1);
     }
-    lab_deinit(lab);
-    free(lab);
 }
 
 /* P5: a leader is cut off whose clock the others have heard little of, so the next one begins behind
  * it. What the next one stamps must not end early when the first leads again. */
 static void test_the_clock_of_an_older_term_is_forgotten(void **arg)
 {
-    (void)arg;
-    struct lab *lab = malloc(sizeof *lab);
-    lab_init(lab);
+    struct lab *lab = *arg;
     UNTIL(lab, leader(lab) != NULL);
     struct member *old = leader(lab);
     put(old, "a", "1");
@@ -544,15 +523,12 @@ static void test_the_clock_of_an_older_term_is_forgotten(void **arg)
     put(old, "c", "1");
     UNTIL(lab, old->done_ok == 2);
     assert_true(state_stamp_ms(node_state(old->node)) < node_clock_ms(next->node) + 50000);
-    lab_deinit(lab);
-    free(lab);
 }
 
 /* While entries are under way a batch waits until it is as large as they, but not for long. */
 static void test_a_batch_fills_behind_a_larger_one(void **arg)
 {
-    (void)arg;
-    struct lab *lab = malloc(sizeof *lab);
+    struct lab *lab = *arg;
     start_with_long_timeouts(lab);
     struct member *m = leader(lab);
     UNTIL(lab, node_leads(m->node) && level(lab));
@@ -576,15 +552,12 @@ static void test_a_batch_fills_behind_a_larger_one(void **arg)
     stopped_us = 0;
     for (size_t i = 0; i < NODES; i++) lab->at[i].cut = false;
     UNTIL(lab, m->done_ok == 22 && level(lab));
-    lab_deinit(lab);
-    free(lab);
 }
 
 /* More operations than apply remembers of one member: the floor goes along with what is finished. */
 static void test_more_operations_than_the_window(void **arg)
 {
-    (void)arg;
-    struct lab *lab = malloc(sizeof *lab);
+    struct lab *lab = *arg;
     start_with_long_timeouts(lab);
     struct member *m = follower(lab);
     for (uint64_t count = 0; count < DEDUP_WINDOW + 4096;) {
@@ -594,15 +567,12 @@ static void test_more_operations_than_the_window(void **arg)
         assert_int_equal(m->done_failed, 0);
     }
     UNTIL(lab, level(lab));
-    lab_deinit(lab);
-    free(lab);
 }
 
 /* Applied on its way, but its member gets no entry, only a snapshot that has it: unknown outcome. */
 static void test_an_operation_inside_a_snapshot(void **arg)
 {
-    (void)arg;
-    struct lab *lab = malloc(sizeof *lab);
+    struct lab *lab = *arg;
     static char big[65536];
     memset(big, 'v', sizeof big - 1);
     start_with_long_timeouts(lab);
@@ -632,25 +602,23 @@ static void test_an_operation_inside_a_snapshot(void **arg)
     assert_int_equal(st.installed, 1);
     put(m, "behind", "1");
     UNTIL(lab, m->done_ok == 2 && level(lab));
-    lab_deinit(lab);
-    free(lab);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_writes_on_any_node),
-        cmocka_unit_test(test_leader_is_cut_off),
-        cmocka_unit_test(test_what_was_given_goes_first),
-        cmocka_unit_test(test_restart_of_all),
-        cmocka_unit_test(test_members_come_and_go),
-        cmocka_unit_test(test_a_checkpoint_has_the_members_as_of_its_index),
-        cmocka_unit_test(test_a_snapshot_brings_its_members),
-        cmocka_unit_test(test_a_pause_is_not_time),
-        cmocka_unit_test(test_the_clock_of_an_older_term_is_forgotten),
-        cmocka_unit_test(test_a_batch_fills_behind_a_larger_one),
-        cmocka_unit_test(test_more_operations_than_the_window),
-        cmocka_unit_test(test_an_operation_inside_a_snapshot),
+        cmocka_unit_test_setup_teardown(test_writes_on_any_node, group_begin, group_end),
+        cmocka_unit_test_setup_teardown(test_leader_is_cut_off, group_begin, group_end),
+        cmocka_unit_test_setup_teardown(test_what_was_given_goes_first, group_begin, group_end),
+        cmocka_unit_test_setup_teardown(test_restart_of_all, group_begin, group_end),
+        cmocka_unit_test_setup_teardown(test_members_come_and_go, group_begin, group_end),
+        cmocka_unit_test_setup_teardown(test_a_checkpoint_has_the_members_as_of_its_index, group_begin, group_end),
+        cmocka_unit_test_setup_teardown(test_a_snapshot_brings_its_members, group_begin, group_end),
+        cmocka_unit_test_setup_teardown(test_a_pause_is_not_time, group_begin, group_end),
+        cmocka_unit_test_setup_teardown(test_the_clock_of_an_older_term_is_forgotten, group_begin, group_end),
+        cmocka_unit_test_setup_teardown(test_a_batch_fills_behind_a_larger_one, group_begin, group_end),
+        cmocka_unit_test_setup_teardown(test_more_operations_than_the_window, group_begin, group_end),
+        cmocka_unit_test_setup_teardown(test_an_operation_inside_a_snapshot, group_begin, group_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
