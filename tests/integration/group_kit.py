@@ -25,6 +25,7 @@ CHECK = os.environ.get("CORDIS_CHECK", str(LOADS / "history_check"))
 HEARTBEAT_MS = 100
 ELECTION_MS = 1000
 GROUP_S_MAX = 60          # until a group works again, on a machine that is busy
+TRANSFERS_MAX = 10
 PORTS = range(10000, 32000)  # below those that the kernel gives to connections
 
 # What clients of nodes that stay alive may be told while others come and go.
@@ -379,6 +380,16 @@ class Group:
             found = self.leader(among)
             return found if found is not None and found is not but else None
         return wait_until(look, "a leader", GROUP_S_MAX)
+
+    def transfer(self, asked, target):
+        """As a user would: on a slow machine the target may need more than one chance."""
+        for _ in range(TRANSFERS_MAX):
+            answer = asked.ask("MEMBER", "TRANSFER", target.id())
+            if answer == "OK":
+                return
+            if not str(answer).startswith("TRYAGAIN"):
+                break
+        raise AssertionError(f"MEMBER TRANSFER {target.name}: {answer}")
 
     def followers(self):
         leader = self.wait_leader()

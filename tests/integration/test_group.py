@@ -192,7 +192,7 @@ class Change(GroupCase):
             time.sleep(LOAD_S / 6)
             leader = group.wait_leader()
             target = group.others(leader)[0]
-            self.assertEqual(group.others(leader)[1].ask("MEMBER", "TRANSFER", target.id()), "OK")
+            group.transfer(group.others(leader)[1], target)
             self.assertIs(group.wait_leader(), target)
         load.finish()
         self.assert_passing(load)

@@ -91,7 +91,7 @@ class Disks(GroupCase):
         self.assertTrue(victim.started(GROUP_S_MAX))
         group.wait_ready([victim])
         if leads:
-            rest[0].ask("MEMBER", "TRANSFER", victim.id())
+            group.transfer(rest[0], victim)
         load = group.load(LOAD_S, members=rest)
         code = victim.wait(GROUP_S_MAX)
         self.assertEqual(code, EXIT_IO, victim.text())
@@ -117,7 +117,7 @@ class Disks(GroupCase):
         self.assertTrue(victim.started(GROUP_S_MAX))
         group.wait_ready([victim])
         if leads:
-            self.assertEqual(group.others(victim)[0].ask("MEMBER", "TRANSFER", victim.id()), "OK")
+            group.transfer(group.others(victim)[0], victim)
         # What its own clients wait for is on its disk: they may be told that the outcome is unknown.
         load = group.load(LOAD_S, members=group.others(victim) if hands_over else group.members)
         time.sleep(1)
@@ -149,7 +149,7 @@ class Snapshots(GroupCase):
         """Cuts the log. Another leader: the old one has entries in memory for those behind it."""
         time.sleep(LOAD_S)
         target = next(m for m in rest if m is not group.wait_leader())
-        self.assertEqual(rest[0].ask("MEMBER", "TRANSFER", target.id()), "OK")
+        group.transfer(rest[0], target)
 
     def test_install_under_load(self):
         group = self.group(3, **self.SMALL).start()
