@@ -172,6 +172,11 @@ struct chain_pool *loop_pool(struct loop *loop) { return &loop->pool; }
 void loop_stop(struct loop *loop) { loop->stop = true; }
 void loop_set_input_bytes_max(struct loop *loop, uint32_t bytes) { loop->cfg.input_bytes_max = bytes; }
 
+void loop_set_spin_us(struct loop *loop, int64_t spin_us)
+{
+    loop->cfg.spin_us = spin_us;
+}
+
 /* --- watches ----------------------------------------------------------------------- */
 
 static void on_watch(evutil_socket_t fd, short what, void *arg)

@@ -62,8 +62,7 @@ struct loop_hooks {
 
 struct loop_cfg {
     struct loop_hooks hooks;
-    int64_t spin_us;           /* 0: off. Poll so long instead of sleeping, if the last 8 waits
-                                  each ended within it */
+    int64_t spin_us;           /* see loop_set_spin_us */
     uint32_t input_bytes_max;  /* 0: the default. conn_want beyond it closes the connection */
     uint32_t output_low_bytes; /* 0: the default. on_writable when output falls under it */
 };
@@ -92,10 +91,13 @@ void loop_run(struct loop *loop);  /* until loop_stop; may be called again after
 void loop_turn(struct loop *loop, bool may_block);
 void loop_stop(struct loop *loop); /* loop_run returns at the end of this turn */
 
-/* Monotonic, taken once a turn. */
 /* Changes loop_cfg.input_bytes_max, for what is received from now on. */
 void loop_set_input_bytes_max(struct loop *loop, uint32_t bytes);
+/* Changes loop_cfg.spin_us. 0: off. Poll so long instead of sleeping, if the last 8 waits each ended
+ * within it. */
+void loop_set_spin_us(struct loop *loop, int64_t spin_us);
 
+/* Monotonic, taken once a turn. */
 int64_t loop_now_us(const struct loop *loop);
 static inline int64_t loop_now_ms(const struct loop *loop) { return loop_now_us(loop) / 1000; }
 

@@ -200,6 +200,7 @@ struct node {
     int64_t compacted_ms;   /* last time a compaction was proposed */
     bool expiring;          /* an expiry of ours is in the log, not yet applied */
     bool compacting;        /* likewise a compaction */
+    bool ghosts_left;       /* compaction has passed keys that are still in memory */
 
     /* checkpoints */
     uint64_t dirty_entries, dirty_bytes;
@@ -295,7 +296,6 @@ enum err node_on_member_request(struct node *n, uint64_t peer, struct slice in) 
 enum err node_on_member_answer(struct node *n, uint64_t peer, struct slice in) MUST_USE;
 void node_members_fail(struct node *n); /* the end of the process */
 void node_members_applied(struct node *n, uint64_t index, uint64_t term);
-bool node_is_sole_voter(const struct node *n);
 uint64_t node_random_id(const struct node *n, uint64_t salt); /* node.c */
 
 /* node_install.c */

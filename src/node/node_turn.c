@@ -11,7 +11,7 @@
 #define COMPACT_INTERVAL_MS (10 * 60 * 1000) /* ... or so much time have passed */
 #define IDLE_SLEEP_US 1000000
 #define BUSY_SLEEP_US 200000
-#define TICKS_A_HEARTBEAT 5
+#define TICKS_A_HEARTBEAT 5 /* while somebody waits here for other members */
 #define BATCH_FILLS_BYTES_MAX (16u << 10)
 #define BATCH_FILLS_MS 100
 #define LOG_MEMORY_BYTES_MAX (16u << 20) /* of applied entries, for peers that are a little behind */
@@ -465,7 +465,7 @@ void node_turn(struct node *n, int64_t mono_us, int64_t wall_ms)
     publish(n);
     commit_tell(n);
     wal_tick(n->wal, mono_us / 1000);
-    state_compact_step(n->state, COMPACT_STEP_COUNT);
+    n->ghosts_left = state_compact_step(n->state, COMPACT_STEP_COUNT);
     node_compaction_tell(n);
     node_checkpoint_if_due(n, false);
     if (n->congested && !node_is_congested(n)) {
@@ -474,14 +474,28 @@ void node_turn(struct node *n, int64_t mono_us, int64_t wall_ms)
     }
 }
 
+/* Something here is tried again, or given up, after a part of a heartbeat. */
+static bool waits_for_others(const struct node *n)
+{
+    return ticket_ring_count(&n->tickets) > 0 || n->runs.head != n->runs.tail ||
+           n->batch_ops + n->foreign_ops > 0 || n->pending.head != n->pending.tail ||
+           n->barrier_count > 0 || n->member_waits != NULL || n->expiring || n->congested;
+}
+
+static int64_t tick_us(const struct node *n, int64_t mono_us)
+{
+    if (waits_for_others(n)) return n->cfg.heartbeat_ms * 1000 / TICKS_A_HEARTBEAT;
+    return MAX(raft_due_ms(n->raft) * 1000 - mono_us, 0);
+}
+
 int64_t node_sleep_us(const struct node *n, int64_t mono_us)
 {
     int64_t sleep_us = n->pending.head != n->pending.tail || n->dirty_since_ms != 0 ||
                                mono_us / 1000 - n->append_mono_ms < 2 * WAL_PROOF_DELAY_MS
                            ? BUSY_SLEEP_US
                            : IDLE_SLEEP_US;
-    if ((n->batch_ops > 0 && !batch_fills(n)) || n->barrier_wanted) return 0;
-    if (!node_read_at_once(n)) sleep_us = MIN(sleep_us, n->cfg.heartbeat_ms * 1000 / TICKS_A_HEARTBEAT);
+    if ((n->batch_ops > 0 && !batch_fills(n)) || n->barrier_wanted || n->ghosts_left) return 0;
+    if (!node_read_at_once(n)) sleep_us = MIN(sleep_us, tick_us(n, mono_us));
     int64_t snapshot_ms = node_snapshot_sleep_ms(n->snapshot, n->mono_us / 1000);
     if (snapshot_ms >= 0) sleep_us = MIN(sleep_us, snapshot_ms * 1000);
     uint64_t due_ms = state_next_due_ms(n->state);

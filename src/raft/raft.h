@@ -81,7 +81,7 @@ enum err raft_restore_entry(struct raft *r, const struct raft_entry *entry) MUST
 void raft_start(struct raft *r, int64_t now_ms);
 
 enum raft_event_type {
-    RAFT_EV_TICK,               /* now_ms (monotonic): first in every turn, 5 times a heartbeat */
+    RAFT_EV_TICK,               /* now_ms (monotonic): first in every turn, by raft_due_ms() at latest */
     RAFT_EV_PROPOSE,            /* body, crc. On OK the body is taken and the entry is the log's
                                    last: raft_last_index(), raft_term() */
     RAFT_EV_PROPOSE_MEMBERS,    /* members: the whole new configuration; on OK as above */
@@ -206,6 +206,8 @@ bool raft_disk_is_slow(const struct raft *r);        /* a write is unanswered fo
 /* Leader: when it sent the newest round of heartbeats that a quorum has answered (now, if it is the
  * only voter). Its authority ends there plus one election timeout. INT64_MIN: none yet. */
 int64_t raft_quorum_sent_ms(const struct raft *r);
+/* When the next tick has something to do at the latest, on the clock of the ticks. */
+int64_t raft_due_ms(const struct raft *r);
 bool raft_own_term_committed(const struct raft *r); /* leader: its first entry is committed */
 
 /* Whether a snapshot at (index, term) would bring this member forward. */

@@ -120,14 +120,29 @@ static void follower_tick(struct raft *r)
     campaign(r, CAMPAIGN_PREVOTE);
 }
 
+static int64_t step_ms_max(const struct raft *r)
+{
+    return MAX(r->cfg.election_timeout_ms / 4, 1);
+}
+
+/* Half a step at most, so that a turn that comes late still counts as time that has passed. */
+int64_t raft_due_ms(const struct raft *r)
+{
+    int64_t due_ms = r->clock_ms + MAX(step_ms_max(r) / 2, 1);
+    bool heartbeats = r->role == RAFT_LEADER || r->read_done != r->read_wanted;
+    if (heartbeats) due_ms = MIN(due_ms, r->heartbeat_due_ms);
+    if (r->role != RAFT_LEADER) due_ms = MIN(due_ms, r->election_due_ms);
+    if (r->transfer_to != 0) due_ms = MIN(due_ms, r->transfer_due_ms);
+    return r->now_ms + MAX(due_ms - r->clock_ms, 0);
+}
+
 /* If this process was stopped for a while, that is no silence of the others: what they sent waits
  * in sockets that are read after this. So the clock of all timeouts advances by a part of one at
  * most; real time still counts for raft_quorum_sent_ms(). */
 static void raft_tick(struct raft *r, int64_t now_ms)
 {
     if (now_ms <= r->now_ms) return;
-    int64_t step_ms_max = MAX(r->cfg.election_timeout_ms / 4, 1);
-    r->clock_ms += MIN(now_ms - r->now_ms, step_ms_max);
+    r->clock_ms += MIN(now_ms - r->now_ms, step_ms_max(r));
     r->now_ms = now_ms;
     bool write_open = r->durable_seq < r->write_seq;
     if (write_open && r->clock_ms - r->write_since_ms >= r->cfg.election_timeout_ms) {

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define SECOND_MS 1000
+#define GROUP_SPIN_US_MAX 40 /* of loop-spin-us: a follower under writes would poll all the time */
 #define FD_RESERVE 160 /* for files, the loop itself, and the connections to other members */
 
 static int64_t clock_us(clockid_t clock)
@@ -215,6 +216,12 @@ static void wait_for_group(struct server *s, int64_t now_ms)
 
 static void stop_if_retired(struct server *s, int64_t now_ms);
 
+static int64_t spin_us(const struct server *s)
+{
+    int64_t us = s->cfg->loop_spin_us;
+    return node_is_sole_voter(s->node) ? us : MIN(us, GROUP_SPIN_US_MAX);
+}
+
 static void turn_end(void *ctx)
 {
     struct server *s = ctx;
@@ -227,6 +234,7 @@ static void turn_end(void *ctx)
         node_turn(s->node, now_us, wall_ms());
         peers_flush(s->peers); /* before clients: others wait for these */
         cmd_turn(&s->env, now_us);
+        loop_set_spin_us(s->loop, spin_us(s));
         stop_if_retired(s, now_us / 1000);
     }
     if (s->env.now_ms - s->checked_ms >= SECOND_MS) {

@@ -248,7 +248,7 @@ static void test_spin_in_vain_sleeps(void **state)
         ring(&r);
         loop_turn(r.loop, true);
     }
-    r.loop->cfg.spin_us = 1;
+    loop_set_spin_us(r.loop, 1);
     r.sleep_us = 2000;
     loop_turn(r.loop, true);
     assert_int_equal(loop_stats(r.loop)->spin_count, 1);

@@ -175,6 +175,55 @@ static void test_clock(void **state)
     lab_free(lab);
 }
 
+/* Each ticks when raft says that it is due, and at no other time. How often. */
+static size_t run_by_due(struct lab *lab, int64_t for_ms)
+{
+    size_t tick_count = 0;
+    for (int64_t end_ms = lab->now_ms + for_ms; lab->now_ms < end_ms;) {
+        lab->now_ms++;
+        for (uint64_t id = 1; id <= lab->node_count; id++) {
+            if (raft_due_ms(lab->node[id].r) > lab->now_ms) continue;
+            lab_tick(lab, id);
+            tick_count++;
+        }
+        lab_stabilize(lab);
+    }
+    return tick_count;
+}
+
+static void test_ticks_when_due_are_enough(void **state)
+{
+    (void)state;
+    struct lab *lab = lab_started(3, 0);
+    run_by_due(lab, 5000);
+    uint64_t leader = raft_leader(lab->node[1].r);
+    assert_int_not_equal(leader, 0);
+    struct raft *r = lab->node[leader].r;
+    uint64_t term = raft_term(r);
+    for (int i = 0; i < 50; i++) {
+        assert_true(run_by_due(lab, 100) <= 3);
+        assert_true(lab->now_ms - raft_quorum_sent_ms(r) <= 100);
+    }
+    assert_int_equal(raft_term(r), term);
+
+    /* A follower's question is lost: it asks again with the next beat. */
+    uint64_t other = leader == 1 ? 2 : 1;
+    lab->cut[other][leader] = true;
+    lab_read(lab, other);
+    lab_stabilize(lab);
+    lab->cut[other][leader] = false;
+    run_by_due(lab, 100);
+    assert_int_equal(lab->node[other].read_id, 1);
+
+    for (uint64_t id = 1; id <= 3; id++) lab->cut[leader][id] = lab->cut[id][leader] = true;
+    run_by_due(lab, 2 * 1000 + 250); /* the longest election timeout, and a step */
+    assert_int_not_equal(raft_role(r), RAFT_LEADER);
+    assert_int_not_equal(raft_leader(lab->node[other].r), leader);
+    run_by_due(lab, 4000);
+    assert_int_not_equal(raft_leader(lab->node[other].r), 0);
+    lab_free(lab);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -184,6 +233,7 @@ int main(void)
         cmocka_unit_test(test_newer_terms),
         cmocka_unit_test(test_uncommitted_log_is_bounded),
         cmocka_unit_test(test_clock),
+        cmocka_unit_test(test_ticks_when_due_are_enough),
     };
     return cmocka_run_group_tests_name("raft/raft_step", tests, NULL, NULL);
 }
