@@ -197,7 +197,7 @@ class Snapshots(GroupCase):
         self.assertTrue(fresh.started(GROUP_S_MAX), fresh.text())
         load.finish()
         self.assert_passing(load)
-        self.assertIn("snapshot installed", fresh.text())
+        wait_until(lambda: "snapshot installed" in fresh.text(), "the snapshot", GROUP_S_MAX)
         group.assert_equal()
 
 
