@@ -8,14 +8,25 @@ void chain_pool_init(struct chain_pool *pool)
     *pool = (struct chain_pool){ 0 };
 }
 
+static struct chain_block *list_pop(struct chain_block **list, size_t *count)
+{
+    struct chain_block *block = *list;
+    if (block == NULL) return NULL;
+    *list = block->next;
+    --*count;
+    return block;
+}
+
+static void list_trim(struct chain_block **list, size_t *count, size_t keep)
+{
+    while (*count > keep) mem_free(list_pop(list, count));
+}
+
 void chain_pool_deinit(struct chain_pool *pool)
 {
     ASSERT(pool->block_used_count == 0);
-    while (pool->blocks != NULL) {
-        struct chain_block *block = pool->blocks;
-        pool->blocks = block->next;
-        mem_free(block);
-    }
+    list_trim(&pool->blocks, &pool->block_count, 0);
+    list_trim(&pool->smalls, &pool->small_count, 0);
     while (pool->segments != NULL) {
         struct chain_segment *segment = pool->segments;
         pool->segments = segment->next;
@@ -26,28 +37,26 @@ void chain_pool_deinit(struct chain_pool *pool)
 
 void chain_pool_trim(struct chain_pool *pool)
 {
-    while (pool->block_count > CHAIN_POOL_BLOCK_COUNT_IDLE) {
-        struct chain_block *block = pool->blocks;
-        pool->blocks = block->next;
-        pool->block_count--;
-        mem_free(block);
-    }
+    list_trim(&pool->blocks, &pool->block_count, CHAIN_POOL_BLOCK_COUNT_IDLE);
+    list_trim(&pool->smalls, &pool->small_count, CHAIN_POOL_SMALL_COUNT_IDLE);
 }
 
-static struct chain_block *block_get(struct chain_pool *pool)
+static struct chain_block *block_get(struct chain_pool *pool, bool is_small)
 {
-    struct chain_block *block = pool->blocks;
-    if (block != NULL) {
-        pool->blocks = block->next;
-        pool->block_count--;
-    } else {
-        block = mem_alloc(CHAIN_BLOCK_BYTES);
-    }
+    struct chain_block *block = is_small ? list_pop(&pool->smalls, &pool->small_count)
+                                         : list_pop(&pool->blocks, &pool->block_count);
+    if (block == NULL) block = mem_alloc(is_small ? CHAIN_SMALL_BYTES : CHAIN_BLOCK_BYTES);
     block->next = NULL;
     block->refs = 0;
     block->fill = 0;
+    block->room = is_small ? CHAIN_SMALL_ROOM : CHAIN_BLOCK_ROOM;
     pool->block_used_count++;
     return block;
+}
+
+static bool block_is_small(const struct chain_block *block)
+{
+    return block->room == CHAIN_SMALL_ROOM;
 }
 
 static void block_put(struct chain_pool *pool, struct chain_block *block)
@@ -55,13 +64,16 @@ static void block_put(struct chain_pool *pool, struct chain_block *block)
     ASSERT(block->refs == 0);
     ASSERT(pool->block_used_count > 0);
     pool->block_used_count--;
-    if (pool->block_count >= CHAIN_POOL_BLOCK_COUNT_MAX) {
+    bool is_small = block_is_small(block);
+    struct chain_block **list = is_small ? &pool->smalls : &pool->blocks;
+    size_t *count = is_small ? &pool->small_count : &pool->block_count;
+    if (*count >= (is_small ? CHAIN_POOL_SMALL_COUNT_MAX : CHAIN_POOL_BLOCK_COUNT_MAX)) {
         mem_free(block);
         return;
     }
-    block->next = pool->blocks;
-    pool->blocks = block;
-    pool->block_count++;
+    block->next = *list;
+    *list = block;
+    ++*count;
 }
 
 static struct chain_segment *segment_get(struct chain_pool *pool)
@@ -119,17 +131,27 @@ static void head_drop(struct chain *c)
     if (segment->blob != NULL) {
         blob_unref(segment->blob);
     } else if (--segment->block->refs == 0) {
-        if (c->block == segment->block) c->block = NULL;
+        if (c->block == segment->block) {
+            c->long_of_late = c->outgrew || c->block->fill > CHAIN_SMALL_ROOM;
+            c->block = NULL;
+        }
         block_put(c->pool, segment->block);
     }
     segment_put(c->pool, segment);
 }
 
-/* Makes the last segment one that lies in the open block, which has room for `len`. */
-static void open_for(struct chain *c, size_t len)
+/* Makes the last segment one that lies in the open block, which has room for `len`, if it can be of
+ * the `want` that come. */
+static void open_for(struct chain *c, size_t len, size_t want)
 {
-    ASSERT(len >= 1 && len <= CHAIN_BLOCK_ROOM);
-    if (c->block == NULL || CHAIN_BLOCK_ROOM - c->block->fill < len) c->block = block_get(c->pool);
+    ASSERT(len >= 1 && len <= CHAIN_SMALL_ROOM);
+    if (c->block == NULL) {
+        c->block = block_get(c->pool, !c->long_of_late && want <= CHAIN_SMALL_ROOM);
+        c->outgrew = false;
+    } else if (c->block->room - c->block->fill < len) {
+        c->outgrew = true;
+        c->block = block_get(c->pool, false);
+    }
     if (c->tail != NULL && c->tail->block == c->block) return;
     struct chain_segment *segment = tail_add(c);
     segment->block = c->block;
@@ -140,8 +162,8 @@ static void open_for(struct chain *c, size_t len)
 void chain_append_slow(struct chain *c, const uint8_t *at, size_t len)
 {
     while (len != 0) {
-        open_for(c, 1);
-        size_t part = MIN(len, CHAIN_BLOCK_ROOM - c->block->fill);
+        open_for(c, 1, len);
+        size_t part = MIN(len, c->block->room - c->block->fill);
         memcpy(c->block->bytes + c->block->fill, at, part);
         chain_extend(c, part);
         at += part;
@@ -152,7 +174,7 @@ void chain_append_slow(struct chain *c, const uint8_t *at, size_t len)
 /* Leaves an empty last segment, against I2, until chain_commit fills it. */
 uint8_t *chain_reserve_slow(struct chain *c)
 {
-    open_for(c, CHAIN_RESERVE_BYTES_MAX);
+    open_for(c, CHAIN_RESERVE_BYTES_MAX, CHAIN_RESERVE_BYTES_MAX);
     return c->block->bytes + c->block->fill;
 }
 
@@ -223,7 +245,7 @@ void chain_move(struct chain *to, struct chain *from)
     /* The block that was open in `to` is still held by its segments; when `from` has
      * an open one, that is where its last bytes are (I3). */
     if (from->block != NULL) to->block = from->block;
-    *from = (struct chain){ .pool = from->pool };
+    *from = (struct chain){ .pool = from->pool, .long_of_late = from->long_of_late };
 }
 
 void chain_check(const struct chain *c)

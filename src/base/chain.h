@@ -7,7 +7,7 @@
  *          chain_pool: the blocks and segments that no chain holds.
  * USES     base.h, buf.h (blobs).
  * THREADS  One thread a pool, and all chains of a pool on that thread.
- * LIMITS   CHAIN_POOL_BLOCK_COUNT_MAX free blocks are kept, the rest is freed.
+ * LIMITS   CHAIN_POOL_*_COUNT_MAX free blocks are kept, the rest is freed.
  *          How much a chain may hold is its owner's to check: chain_bytes.
  * ERRORS   None.
  * INVARIANTS
@@ -16,6 +16,9 @@
  *   I3  If the last segment lies in the chain's open block, it ends where that
  *       block is filled to, so an append may extend it.
  *   I4  A block counts the segments that lie in it and is freed with the last.
+ *
+ * Of many clients each gets a short reply in a turn: in blocks of 16 KiB those would lie in 500
+ * places that no cache holds. A chain begins with a small block, unless it needed more of late.
  */
 #ifndef BASE_CHAIN_H
 #define BASE_CHAIN_H
@@ -26,19 +29,24 @@
 #include <sys/uio.h>
 
 #define CHAIN_BLOCK_BYTES 16384            /* one allocation, its head included */
+#define CHAIN_SMALL_BYTES 1024             /* likewise; the block that a chain begins with */
 #define CHAIN_RESERVE_BYTES_MAX 512        /* chain_reserve gives this much in one piece */
 #define CHAIN_MOVE_COPY_BYTES_MAX 512      /* chain_move copies up to here: no block for 20 bytes */
 #define CHAIN_POOL_BLOCK_COUNT_MAX 64      /* free blocks kept: 1 MiB */
+#define CHAIN_POOL_SMALL_COUNT_MAX 1024    /* and small ones: 1 MiB */
 #define CHAIN_POOL_SEGMENT_COUNT_MAX 4096  /* free segments kept */
 #define CHAIN_POOL_BLOCK_COUNT_IDLE 4      /* free blocks kept when nothing happens */
+#define CHAIN_POOL_SMALL_COUNT_IDLE 32     /* and small ones */
 
 struct chain_block {
     struct chain_block *next; /* while free */
     uint32_t refs;            /* segments in it (I4) */
-    uint32_t fill;            /* bytes used */
+    uint32_t fill;            /* bytes used ... */
+    uint32_t room;            /* ... of so many: CHAIN_BLOCK_ROOM or CHAIN_SMALL_ROOM */
     uint8_t bytes[];
 };
 #define CHAIN_BLOCK_ROOM (CHAIN_BLOCK_BYTES - sizeof(struct chain_block))
+#define CHAIN_SMALL_ROOM (CHAIN_SMALL_BYTES - sizeof(struct chain_block))
 
 struct chain_segment {
     struct chain_segment *next;
@@ -50,10 +58,12 @@ struct chain_segment {
 
 struct chain_pool {
     struct chain_block *blocks;
+    struct chain_block *smalls;
     struct chain_segment *segments;
     size_t block_count;      /* free */
+    size_t small_count;      /* free */
     size_t segment_count;    /* free */
-    size_t block_used_count; /* held by chains */
+    size_t block_used_count; /* held by chains, of both sizes */
 };
 
 struct chain {
@@ -62,6 +72,8 @@ struct chain {
     struct chain_segment *tail;
     struct chain_block *block; /* the open block: appends go here; NULL if none */
     size_t bytes;
+    bool outgrew;      /* its first block */
+    bool long_of_late; /* the next time it begins with a large one */
 };
 
 void chain_pool_init(struct chain_pool *pool);
@@ -81,7 +93,7 @@ uint8_t *chain_reserve_slow(struct chain *c);
 static inline bool chain_fits(const struct chain *c, size_t len)
 {
     return c->block != NULL && c->tail->block == c->block &&
-           CHAIN_BLOCK_ROOM - c->block->fill >= len;
+           c->block->room - c->block->fill >= len;
 }
 
 static inline void chain_extend(struct chain *c, size_t len)

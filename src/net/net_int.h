@@ -58,7 +58,7 @@ struct conn {
     int16_t error;  /* errno of CONN_CLOSE_RESET */
     uint16_t input_max_4k; /* 0: as the loop's */
 };
-_Static_assert(sizeof(struct conn) <= 232, "an idle connection stays small");
+_Static_assert(sizeof(struct conn) <= 240, "an idle connection stays small");
 
 static inline bool has(const struct conn *conn, uint16_t flags)
 {

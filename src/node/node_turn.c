@@ -6,6 +6,7 @@
 #define CLOCK_ENTRY_MS 1000
 #define CLOCK_OP_BYTES_MAX 64
 #define COMPACT_STEP_COUNT 500
+#define COMPACT_STEP_US 1000 /* at most between two steps */
 #define EXPIRE_KEYS_MAX 1000 /* of one operation (or one lease), so that many that end at once do not stall */
 #define COMPACT_WINDOW_PART 4         /* of the live keys must have changed ... */
 #define COMPACT_INTERVAL_MS (10 * 60 * 1000) /* ... or so much time have passed */
@@ -494,7 +495,8 @@ int64_t node_sleep_us(const struct node *n, int64_t mono_us)
                                mono_us / 1000 - n->append_mono_ms < 2 * WAL_PROOF_DELAY_MS
                            ? BUSY_SLEEP_US
                            : IDLE_SLEEP_US;
-    if ((n->batch_ops > 0 && !batch_fills(n)) || n->barrier_wanted || n->ghosts_left) return 0;
+    if ((n->batch_ops > 0 && !batch_fills(n)) || n->barrier_wanted) return 0;
+    if (n->ghosts_left) sleep_us = MIN(sleep_us, COMPACT_STEP_US);
     if (!node_read_at_once(n)) sleep_us = MIN(sleep_us, tick_us(n, mono_us));
     int64_t snapshot_ms = node_snapshot_sleep_ms(n->snapshot, n->mono_us / 1000);
     if (snapshot_ms >= 0) sleep_us = MIN(sleep_us, snapshot_ms * 1000);

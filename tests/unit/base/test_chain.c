@@ -79,7 +79,7 @@ static void test_empty_chain_holds_nothing(void **state)
     assert_int_equal(pool.block_used_count, 1);
     chain_consume(&c, 1);
     assert_int_equal(pool.block_used_count, 0);
-    assert_int_equal(pool.block_count, 1);
+    assert_int_equal(pool.small_count, 1);
     assert_null(c.head);
     assert_null(c.block);
     chain_append(&c, NULL, 0);
@@ -109,12 +109,11 @@ static void test_append_crosses_blocks(void **state)
     mem_free(want);
 }
 
-static void test_reserve_is_contiguous_at_a_block_end(void **state)
+static void expect_reserve_at_the_end_of(size_t room)
 {
-    (void)state;
     struct chain c;
     chain_init(&c, &pool);
-    for (size_t lead = CHAIN_BLOCK_ROOM - 600; lead <= CHAIN_BLOCK_ROOM; lead += 50) {
+    for (size_t lead = room - 600; lead <= room; lead += 50) {
         uint8_t fill[CHAIN_BLOCK_BYTES] = { 0 };
         chain_append(&c, fill, lead);
         uint8_t *to = chain_reserve(&c, CHAIN_RESERVE_BYTES_MAX);
@@ -129,6 +128,39 @@ static void test_reserve_is_contiguous_at_a_block_end(void **state)
         chain_consume(&c, 100);
         assert_int_equal(pool.block_used_count, 0);
     }
+}
+
+static void test_reserve_is_contiguous_at_a_block_end(void **state)
+{
+    (void)state;
+    expect_reserve_at_the_end_of(CHAIN_BLOCK_ROOM);
+    expect_reserve_at_the_end_of(CHAIN_SMALL_ROOM);
+}
+
+static bool begins_small(struct chain *c)
+{
+    chain_append(c, "x", 1);
+    bool is_small = c->block->room == CHAIN_SMALL_ROOM;
+    chain_consume(c, chain_bytes(c));
+    return is_small;
+}
+
+static void test_first_block_is_as_large_as_what_was_sent(void **state)
+{
+    (void)state;
+    struct chain c;
+    uint8_t fill[400] = { 0 };
+    chain_init(&c, &pool);
+    assert_true(begins_small(&c));
+    for (int i = 0; i < 3; i++) chain_append(&c, fill, sizeof fill);
+    assert_int_equal(pool.block_used_count, 2);
+    chain_consume(&c, chain_bytes(&c));
+    for (int i = 0; i < 3; i++) chain_append(&c, fill, sizeof fill);
+    assert_int_equal(pool.block_used_count, 1);
+    chain_consume(&c, chain_bytes(&c));
+    assert_false(begins_small(&c)); /* it does not know yet ... */
+    assert_true(begins_small(&c));  /* ... that little comes now */
+    chain_deinit(&c);
 }
 
 static void test_blobs_are_shared_and_released(void **state)
@@ -313,6 +345,16 @@ static void test_pool_keeps_a_bounded_number(void **state)
     chain_pool_trim(&pool);
     assert_int_equal(pool.block_count, CHAIN_POOL_BLOCK_COUNT_IDLE - 1);
     chain_deinit(&c);
+
+    static struct chain many[CHAIN_POOL_SMALL_COUNT_MAX + 20];
+    for (size_t i = 0; i < ARRAY_LEN(many); i++) {
+        chain_init(&many[i], &pool);
+        chain_append(&many[i], "x", 1);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(many); i++) chain_deinit(&many[i]);
+    assert_int_equal(pool.small_count, CHAIN_POOL_SMALL_COUNT_MAX);
+    chain_pool_trim(&pool);
+    assert_int_equal(pool.small_count, CHAIN_POOL_SMALL_COUNT_IDLE);
 }
 
 int main(void)
@@ -322,6 +364,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_empty_chain_holds_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_append_crosses_blocks, setup, teardown),
         cmocka_unit_test_setup_teardown(test_reserve_is_contiguous_at_a_block_end, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_first_block_is_as_large_as_what_was_sent, setup, teardown),
         cmocka_unit_test_setup_teardown(test_blobs_are_shared_and_released, setup, teardown),
         cmocka_unit_test_setup_teardown(test_small_pieces_between_blobs_share_a_block, setup,
                                         teardown),
