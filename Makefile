@@ -1,4 +1,4 @@
-# make [BUILD=debug|release|asan|tsan|fuzz]     all lint check test run cluster bench bench-group
+# make [BUILD=debug|release|sim|asan|tsan|fuzz] all lint check test run cluster bench bench-group
 #                                               fuzz soak mutants clean
 # Objects go to build/$(BUILD); `make run` and `make test` install what is missing first.
 BUILD ?= debug
@@ -7,6 +7,8 @@ OUT   ?= build/$(BUILD)
 CFLAGS_debug   := -Og -g3 -DCORDIS_SLOW_CHECKS
 CFLAGS_release := -O2 -g -D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protection \
                   -fcf-protection=full -fPIE -ftrivial-auto-var-init=zero -fno-strict-aliasing
+# For the simulator: what it is to find does not depend on hardening, how many seeds do on speed.
+CFLAGS_sim     := -O2 -g1 -fno-strict-aliasing -flto=auto
 CFLAGS_asan    := -O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined \
                   -fno-sanitize-recover=all -DCORDIS_SLOW_CHECKS
 CFLAGS_tsan    := -O1 -g1 -fsanitize=thread -DCORDIS_SLOW_CHECKS

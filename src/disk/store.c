@@ -11,6 +11,7 @@
 #include "disk/store_process.h"
 
 #define FILES_CHECK_MS 1000
+#define FILES_CHECK_STEPS 16 /* in manual mode */
 #define IDLE_CHECKS_MAX 3
 #define CLOSE_POLL_NS 1000000
 
@@ -100,9 +101,11 @@ enum err store_table_read_db(void *ctx, uint64_t first_rev, uint32_t first_n, st
     return found ? OK : ERR_CORRUPT;
 }
 
+/* In manual mode nothing follows a clock. */
 static bool files_check_is_due(struct store *s, bool now)
 {
     struct timespec clock;
+    if (s->options.manual) return now || ++s->file_checks % FILES_CHECK_STEPS == 0;
     clock_gettime(CLOCK_MONOTONIC_COARSE, &clock);
     int64_t now_ms = (int64_t)clock.tv_sec * 1000 + clock.tv_nsec / 1000000;
     if (!now && now_ms - s->files_checked_ms < FILES_CHECK_MS) return false;
@@ -110,10 +113,9 @@ static bool files_check_is_due(struct store *s, bool now)
     return true;
 }
 
-/* In manual mode nothing follows a clock: each check is due. */
 void store_check_files(struct store *s, bool now)
 {
-    if (s->dead || (!s->options.manual && !files_check_is_due(s, now))) return;
+    if (s->dead || !files_check_is_due(s, now)) return;
     uint64_t meta_bytes = 0;
     uint64_t meta_log_bytes = 0;
     struct errmsg em;

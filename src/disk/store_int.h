@@ -129,6 +129,7 @@ struct store {
     struct store_compactor compactor;
     struct store_batch *batches; /* taken from the inbox, oldest first */
     int64_t files_checked_ms;
+    uint32_t file_checks; /* manual: how often one was asked for */
     bool low_priority;
     struct store_marker next; /* of batches[0], whose packs are written if rows_written */
     bool rows_written;

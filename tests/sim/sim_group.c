@@ -100,7 +100,7 @@ void event_push(struct sim *s, const struct event *e)
     s->heap[at] = moved;
 }
 
-bool event_pop(struct sim *s, int64_t until_us, struct event *out)
+static bool heap_pop(struct sim *s, int64_t until_us, struct event *out)
 {
     if (s->heap_count == 0 || s->heap[0].at_us > until_us) return false;
     *out = s->heap[0];
@@ -118,6 +118,30 @@ bool event_pop(struct sim *s, int64_t until_us, struct event *out)
     return true;
 }
 
+/* The turns are not in the heap: nearly each is called off for an earlier one. */
+static bool next_turn(const struct sim *s, struct event *out)
+{
+    *out = (struct event){ .at_us = INT64_MAX, .kind = EVENT_TURN };
+    for (size_t i = 0; i < s->node_count; i++) {
+        const struct sim_node *n = &s->nodes[i];
+        struct event turn = { .at_us = n->turn_at_us, .seq = n->turn_seq, .kind = EVENT_TURN,
+                              .node = (uint8_t)i, .id = n->life };
+        if (n->up && n->turn_at_us != INT64_MAX && is_before(&turn, out)) *out = turn;
+    }
+    return out->at_us != INT64_MAX;
+}
+
+bool event_pop(struct sim *s, int64_t until_us, struct event *out)
+{
+    struct event turn;
+    bool turns = next_turn(s, &turn) && turn.at_us <= until_us;
+    if (!turns || (s->heap_count > 0 && is_before(&s->heap[0], &turn))) {
+        return heap_pop(s, until_us, out);
+    }
+    *out = turn;
+    return true;
+}
+
 void sim_at(struct sim *s, int64_t at_us, void (*fn)(void *ctx, uint64_t arg), void *ctx, uint64_t arg)
 {
     event_push(s, &(struct event){ .at_us = at_us, .kind = EVENT_CALL, .fn = fn, .ctx = ctx, .arg = arg });
@@ -126,8 +150,8 @@ void sim_at(struct sim *s, int64_t at_us, void (*fn)(void *ctx, uint64_t arg), v
 void sim_wake(struct sim *s, struct sim_node *n, int64_t at_us)
 {
     if (!n->up || n->turn_at_us <= at_us) return;
-    n->turn_at_us = at_us;
-    event_push(s, &(struct event){ .at_us = at_us, .kind = EVENT_TURN, .node = (uint8_t)n->at, .id = n->life });
+    n->turn_at_us = MAX(at_us, s->now_us);
+    n->turn_seq = s->next_seq++;
 }
 
 /* --- clocks ------------------------------------------------------------------------------------ */
@@ -493,7 +517,6 @@ static bool ended_by_disk(struct sim *s, struct sim_node *n)
 static void on_turn(struct sim *s, const struct event *e)
 {
     struct sim_node *n = &s->nodes[e->node];
-    if (!n->up || n->life != e->id || n->turn_at_us != e->at_us) return;
     if (n->paused_until_us > s->now_us) {
         n->turn_at_us = INT64_MAX;
         sim_wake(s, n, n->paused_until_us);

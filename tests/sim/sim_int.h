@@ -82,6 +82,7 @@ struct sim_node {
     int64_t wall_offset_ms;
     int64_t paused_until_us;
     int64_t turn_at_us; /* scheduled; INT64_MAX none */
+    uint64_t turn_seq;  /* among the events of its time */
     bool disk_scheduled;
     unsigned quiet_turns; /* in which nothing came in */
     int64_t disk_us_min, disk_us_max;
