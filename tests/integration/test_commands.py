@@ -527,7 +527,7 @@ class Leases(Commands):
         self.expect(no, "LEASE", "ATTACH", a, "k")
 
     def test_ends(self):
-        a = as_map(self.ask("LEASE", "GRANT", "PX", 100))["id"]
+        a = as_map(self.ask("LEASE", "GRANT", "PX", 2000))["id"]
         self.ask("MSET", "x", 1, "y", 2)
         self.expect(2, "LEASE", "ATTACH", a, "x", "y")
         rev = self.revision()
@@ -537,10 +537,10 @@ class Leases(Commands):
         self.assertEqual((last["op"], last["rev"], last["lease"], last["value"]), (b"expire", rev + 1, a, None))
 
     def test_ttl_ends(self):
-        self.ask("SET", "k", "v", "PX", 30)
         rev = self.revision()
+        self.ask("SET", "k", "v", "PX", 30)
         wait_until(lambda: self.ask("EXISTS", "k") == 0, "the key to expire")
-        self.assertEqual(self.revision(), rev + 1)
+        self.assertEqual(self.revision(), rev + 2)
         self.assertEqual(as_map(self.ask("KV", "HISTORY", "k")[-1])["op"], b"expire")
 
 

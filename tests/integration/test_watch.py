@@ -450,9 +450,9 @@ class KvWatch(Base):
 
     def test_expiry_and_lease(self):
         w = self.client()
-        lease = self.c("LEASE", "GRANT", "PX", 200)[b"id"]
+        lease = self.c("LEASE", "GRANT", "PX", 2000)[b"id"]
         w("KV", "WATCH", "l/", "PREFIX")
-        self.c("SET", "l/ttl", "v", "PX", 50)
+        self.c("SET", "l/ttl", "v", "PX", 1500)
         self.c("SET", "l/a", "v", "LEASE", lease)
         self.c("SET", "l/b", "v", "LEASE", lease)
         puts = [w.push() for _ in range(3)]
