@@ -132,7 +132,7 @@ static void head_drop(struct chain *c)
         blob_unref(segment->blob);
     } else if (--segment->block->refs == 0) {
         if (c->block == segment->block) {
-            c->long_of_late = c->outgrew || c->block->fill > CHAIN_SMALL_ROOM;
+            c->was_long = c->was_long || c->block->fill > CHAIN_SMALL_ROOM;
             c->block = NULL;
         }
         block_put(c->pool, segment->block);
@@ -146,10 +146,10 @@ static void open_for(struct chain *c, size_t len, size_t want)
 {
     ASSERT(len >= 1 && len <= CHAIN_SMALL_ROOM);
     if (c->block == NULL) {
-        c->block = block_get(c->pool, !c->long_of_late && want <= CHAIN_SMALL_ROOM);
-        c->outgrew = false;
+        c->block = block_get(c->pool, !c->was_long && want <= CHAIN_SMALL_ROOM);
+        c->was_long = false;
     } else if (c->block->room - c->block->fill < len) {
-        c->outgrew = true;
+        c->was_long = true;
         c->block = block_get(c->pool, false);
     }
     if (c->tail != NULL && c->tail->block == c->block) return;
@@ -245,7 +245,7 @@ void chain_move(struct chain *to, struct chain *from)
     /* The block that was open in `to` is still held by its segments; when `from` has
      * an open one, that is where its last bytes are (I3). */
     if (from->block != NULL) to->block = from->block;
-    *from = (struct chain){ .pool = from->pool, .long_of_late = from->long_of_late };
+    *from = (struct chain){ .pool = from->pool, .was_long = from->was_long };
 }
 
 void chain_check(const struct chain *c)

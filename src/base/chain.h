@@ -72,8 +72,7 @@ struct chain {
     struct chain_segment *tail;
     struct chain_block *block; /* the open block: appends go here; NULL if none */
     size_t bytes;
-    bool outgrew;      /* its first block */
-    bool long_of_late; /* the next time it begins with a large one */
+    bool was_long; /* the last time it held something: then it begins with a large block */
 };
 
 void chain_pool_init(struct chain_pool *pool);

@@ -125,7 +125,7 @@ static bool next_turn(const struct sim *s, struct event *out)
     for (size_t i = 0; i < s->node_count; i++) {
         const struct sim_node *n = &s->nodes[i];
         struct event turn = { .at_us = n->turn_at_us, .seq = n->turn_seq, .kind = EVENT_TURN,
-                              .node = (uint8_t)i, .id = n->life };
+                              .node = (uint8_t)i };
         if (n->up && n->turn_at_us != INT64_MAX && is_before(&turn, out)) *out = turn;
     }
     return out->at_us != INT64_MAX;
