@@ -42,11 +42,12 @@ void store_write_failed(struct store *s, const char *what, const struct errmsg *
 }
 
 /* After a failure LevelDB must not be used: an expendable store takes batches and drops them. */
-static void write_synced(struct store *s, struct store_db *db, leveldb_writebatch_t *batch)
+static void write_durable(struct store *s, struct store_db *db, leveldb_writebatch_t *batch,
+                          bool as_table)
 {
     struct errmsg em;
     if (s->dead || store_gave_up(s) || store_failed(s, NULL) != OK) return;
-    enum err e = store_db_write(db, batch, &em);
+    enum err e = as_table ? store_db_write_table(db, batch, &em) : store_db_write(db, batch, &em);
     if (e == OK) {
         STORE_STAT_ADD(s, write_count, 1);
         return;
@@ -71,16 +72,16 @@ enum err store_failed(const struct store *s, struct errmsg *em)
     return e;
 }
 
-void store_write_rows(struct store *s, leveldb_writebatch_t *batch)
+void store_write_rows(struct store *s, leveldb_writebatch_t *batch, size_t bytes)
 {
-    write_synced(s, &s->rows, batch);
+    write_durable(s, &s->rows, batch, bytes >= s->options.write_buffer_bytes / 2);
 }
 
 void store_write_meta(struct store *s, leveldb_writebatch_t *batch,
                       const struct store_marker *next)
 {
     store_marker_add(batch, next);
-    write_synced(s, &s->meta, batch);
+    write_durable(s, &s->meta, batch, false);
     if (!store_gave_up(s)) s->marker = *next;
 }
 
@@ -191,6 +192,7 @@ static void write_packs(struct store *s)
     *next = store_marker_after(&s->marker);
     s->rows_written = true;
     if (b->packs.len == 0) return;
+    size_t bytes = 0;
     leveldb_writebatch_t *out = leveldb_writebatch_create();
     for (size_t at = 0; at < b->packs.len; at += sizeof pack) {
         memcpy(&pack, b->packs.at + at, sizeof pack);
@@ -201,8 +203,9 @@ static void write_packs(struct store *s)
         store_table_append(&s->table, pack.first_rev, pack.first_n, pack.blob->len);
         next->last_rev = pack.first_rev;
         next->last_n = pack.first_n;
+        bytes += pack.blob->len;
     }
-    store_write_rows(s, out);
+    store_write_rows(s, out, bytes);
     leveldb_writebatch_destroy(out);
 }
 

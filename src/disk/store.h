@@ -28,7 +28,7 @@
  *                 "s" "format"          -> u32 STORE_FORMAT; written first, once
  *
  * INVARIANTS
- *  I1  A batch is all or nothing. Its packs go to rows/ in one synced write; then its marker and
+ *  I1  A batch is all or nothing. Its packs go to rows/ in one durable write; then its marker and
  *      meta go to meta/ in one synced write, which is what makes it durable. Packs behind the
  *      newest marker's last_rev, last_n belong to no batch: opening deletes them.
  *  I2  Exactly STORE_MARKERS markers exist, their seq contiguous, each with the CRC of the one

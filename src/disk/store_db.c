@@ -150,6 +150,7 @@ static void set_options(struct store_db *db, size_t write_buffer_bytes, bool fre
     leveldb_options_set_cache(db->options, db->cache);
     db->write_synced = leveldb_writeoptions_create();
     leveldb_writeoptions_set_sync(db->write_synced, 1);
+    db->write_unsynced = leveldb_writeoptions_create();
     db->read_checked = leveldb_readoptions_create();
     leveldb_readoptions_set_verify_checksums(db->read_checked, 1);
     leveldb_readoptions_set_fill_cache(db->read_checked, 0);
@@ -238,6 +239,7 @@ void store_db_close(struct store_db *db)
     if (db->db != NULL) leveldb_close(db->db);
     leveldb_readoptions_destroy(db->read_checked);
     leveldb_writeoptions_destroy(db->write_synced);
+    leveldb_writeoptions_destroy(db->write_unsynced);
     leveldb_options_destroy(db->options);
     leveldb_cache_destroy(db->cache);
     mem_free(db->dir);
@@ -258,6 +260,64 @@ enum err store_db_write(struct store_db *db, leveldb_writebatch_t *batch, struct
     TRY(sync_dir(db->io, db->dir, em));
     db->log_number = files.log_number;
     return OK;
+}
+
+/* A write of nothing: it tells what failed on LevelDB's own thread. */
+static enum err background_error(struct store_db *db, struct errmsg *em)
+{
+    char *text = NULL;
+    leveldb_writebatch_t *nothing = leveldb_writebatch_create();
+    leveldb_write(db->db, db->write_unsynced, nothing, &text);
+    leveldb_writebatch_destroy(nothing);
+    return text == NULL ? OK : db_error(em, db->dir, text);
+}
+
+struct older_logs {
+    const struct store_db *db;
+    uint64_t newest;
+    int answer; /* of the first that failed */
+};
+
+static int remove_older(void *ctx, const char *name)
+{
+    struct older_logs *logs = ctx;
+    const struct disk_io *io = logs->db->io;
+    uint64_t number = 0;
+    bool log = ends_with(name, ".log") && sscanf(name, "%" SCNu64, &number) == 1;
+    if (!log || number >= logs->newest) return 0;
+    CLEANUP(buf_deinit) struct buf path = { 0 };
+    path_of(&path, logs->db->dir, name);
+    int answer = io->unlink(io->ctx, (const char *)path.at);
+    if (answer < 0 && answer != -ENOENT && logs->answer == 0) logs->answer = answer;
+    return 0;
+}
+
+/* All that was written is in tables. LevelDB removes the logs that had it, but may not have done so
+ * when it says that the table is there; and a torn one must not come back beside a newer one that has
+ * batches. */
+static enum err drop_older_logs(struct store_db *db, struct errmsg *em)
+{
+    struct files files;
+    TRY(list_files(db->io, db->dir, false, &files, em));
+    struct older_logs logs = { .db = db, .newest = files.log_number };
+    int answer = db->io->list(db->io->ctx, db->dir, remove_older, &logs);
+    if (answer < 0) return disk_error(em, "list", db->dir, answer);
+    if (logs.answer < 0) return disk_error(em, "remove old logs of", db->dir, logs.answer);
+    TRY(sync_dir(db->io, db->dir, em));
+    db->log_number = files.log_number;
+    return OK;
+}
+
+enum err store_db_write_table(struct store_db *db, leveldb_writebatch_t *batch, struct errmsg *em)
+{
+    char *text = NULL;
+    leveldb_write(db->db, db->write_unsynced, batch, &text);
+    if (text != NULL) return db_error(em, db->dir, text);
+    if (MUTANT(STORE_TABLE_NOT_MADE)) return OK;
+    store_db_flush(db);
+    TRY(background_error(db, em));
+    if (MUTANT(STORE_OLD_LOG_LEFT)) return OK;
+    return drop_older_logs(db, em);
 }
 
 enum err store_db_get(const struct store_db *db, struct slice key, struct buf *out, bool *found,

@@ -29,6 +29,7 @@ struct store_db {
     leveldb_options_t *options;
     leveldb_cache_t *cache;
     leveldb_writeoptions_t *write_synced;
+    leveldb_writeoptions_t *write_unsynced;
     leveldb_readoptions_t *read_checked;
     uint64_t log_number; /* the newest log whose directory entry is synced */
 };
@@ -49,6 +50,13 @@ void store_db_close(struct store_db *db);
  * not be used any more. */
 enum err store_db_write(struct store_db *db, leveldb_writebatch_t *batch,
                         struct errmsg *em) MUST_USE;
+
+/* The same for a batch that is worth a table of its own: it goes there at once, and is durable by the
+ * table. LevelDB's log has it too, but unsynced, and is removed before the kernel writes it out, so the
+ * disk gets these bytes once and not twice. Power lost meanwhile leaves a torn log and behind it one
+ * without batches, which store_log_trim knows. */
+enum err store_db_write_table(struct store_db *db, leveldb_writebatch_t *batch,
+                              struct errmsg *em) MUST_USE;
 
 /* Replaces *out. *found false: there is no such key. */
 enum err store_db_get(const struct store_db *db, struct slice key, struct buf *out, bool *found,

@@ -8,7 +8,7 @@
  * ERRORS   store_fatal ends the process.
  *
  * INVARIANTS
- *  I1  Order of synced writes. A batch: rows (if it has packs), meta. A compaction: meta, rows. So
+ *  I1  Order of durable writes. A batch: rows (if it has packs), meta. A compaction: meta, rows. So
  *      meta/ alone decides which batch is the newest, and a floor is never behind what is removed.
  *  I2  A crash between the two. Batch: its packs are behind the marker's last; the next open
  *      deletes them, and the batch is written again from the log. Compaction: the marker has both
@@ -153,8 +153,9 @@ void store_write_failed(struct store *s, const char *what, const struct errmsg *
 enum err store_open_both(struct store *s, uint64_t *trimmed_bytes, struct errmsg *em) MUST_USE;
 void store_close_both(struct store *s);
 
-/* Synced; fatal if it fails, but for s->gave_up. Once s->dead or s->gave_up they do nothing. */
-void store_write_rows(struct store *s, leveldb_writebatch_t *batch);
+/* Durable when they return; fatal if it fails, but for s->gave_up. Once s->dead or s->gave_up they do
+ * nothing. A batch whose packs (bytes) are half a write buffer goes to a table at once. */
+void store_write_rows(struct store *s, leveldb_writebatch_t *batch, size_t bytes);
 /* Adds `next`, which is behind s->marker, and writes to meta/. */
 void store_write_meta(struct store *s, leveldb_writebatch_t *batch,
                       const struct store_marker *next);

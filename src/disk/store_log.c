@@ -170,7 +170,7 @@ struct open_file {
 
 static void file_close(struct open_file *f)
 {
-    f->io->close(f->io->ctx, f->fd);
+    if (f->fd >= 0) f->io->close(f->io->ctx, f->fd);
 }
 
 static int number_order(const void *a, const void *b)
@@ -222,39 +222,58 @@ static enum err make_durable(const struct open_file *f, const struct store_log_s
                        scan->valid_bytes - scan->last_at, scan->last_at, em));
     answer = f->io->sync(f->io->ctx, f->fd);
     if (answer < 0) return disk_error(em, "sync", f->path, answer);
-    *trimmed_bytes = bytes->len - scan->valid_bytes;
+    *trimmed_bytes += bytes->len - scan->valid_bytes;
     return OK;
 }
 
-/* Checks one log; *next_seq goes from log to log. */
-static enum err check_log(const struct disk_io *io, const char *path, bool last,
-                          uint64_t *next_seq, uint64_t *trimmed_bytes, struct errmsg *em)
+static void log_path(struct buf *out, const char *dir, uint64_t number)
 {
-    int fd = -1;
-    int answer = io->open(io->ctx, path, last ? DISK_WRITE : DISK_READ, &fd);
-    if (answer < 0) return disk_error(em, "open", path, answer);
-    CLEANUP(file_close) struct open_file file = { io, fd, path };
-    CLEANUP(buf_deinit) struct buf bytes = { 0 };
-    TRY(read_file(&file, &bytes, em));
+    buf_clear(out);
+    buf_printf(out, "%s/%06" PRIu64 ".log", dir, number);
+    buf_append_u8(out, 0);
+}
 
-    struct store_log_scan scan;
+/* Reads one log; *bytes is what it has. */
+static enum err open_log(const struct disk_io *io, const char *path, unsigned how,
+                         struct open_file *file, struct buf *bytes, struct errmsg *em)
+{
+    int answer = io->open(io->ctx, path, how, &file->fd);
+    if (answer < 0) return disk_error(em, "open", path, answer);
+    file->io = io;
+    file->path = path;
+    return read_file(file, bytes, em);
+}
+
+/* Checks one log; *next_seq goes from log to log. */
+static enum err scan_log(const struct disk_io *io, const char *path, uint64_t *next_seq,
+                         struct store_log_scan *scan, struct errmsg *em)
+{
+    CLEANUP(file_close) struct open_file file = { .fd = -1 };
+    CLEANUP(buf_deinit) struct buf bytes = { 0 };
     size_t bad_at = 0;
-    if (store_log_scan(buf_slice(&bytes), &scan, &bad_at) != OK) {
+    TRY(open_log(io, path, DISK_READ, &file, &bytes, em));
+    if (store_log_scan(buf_slice(&bytes), scan, &bad_at) != OK) {
         errmsg_set(em, "%s offset %zu: damaged, with valid records behind it", path, bad_at);
         return ERR_CORRUPT;
     }
-    if (scan.batch_count != 0) {
-        if (scan.first_seq < *next_seq) {
-            errmsg_set(em, "%s: begins at sequence %" PRIu64 ", but an older log ends at %" PRIu64,
-                       path, scan.first_seq, *next_seq);
-            return ERR_CORRUPT;
-        }
-        *next_seq = scan.next_seq;
+    if (scan->batch_count == 0) return OK;
+    if (scan->first_seq < *next_seq) {
+        errmsg_set(em, "%s: begins at sequence %" PRIu64 ", but an older log ends at %" PRIu64,
+                   path, scan->first_seq, *next_seq);
+        return ERR_CORRUPT;
     }
-    if (last && bytes.len != 0) return make_durable(&file, &scan, &bytes, trimmed_bytes, em);
-    if (!scan.torn) return OK;
-    errmsg_set(em, "%s offset %zu: cut short, though a newer log exists", path, scan.valid_bytes);
-    return ERR_CORRUPT;
+    *next_seq = scan->next_seq;
+    return OK;
+}
+
+static enum err trim_log(const struct disk_io *io, const char *path,
+                         const struct store_log_scan *scan, uint64_t *trimmed_bytes,
+                         struct errmsg *em)
+{
+    CLEANUP(file_close) struct open_file file = { .fd = -1 };
+    CLEANUP(buf_deinit) struct buf bytes = { 0 };
+    TRY(open_log(io, path, DISK_WRITE, &file, &bytes, em));
+    return bytes.len == 0 ? OK : make_durable(&file, scan, &bytes, trimmed_bytes, em);
 }
 
 enum err store_log_trim(const struct disk_io *io, const char *dir, uint64_t *trimmed_bytes,
@@ -263,14 +282,29 @@ enum err store_log_trim(const struct disk_io *io, const char *dir, uint64_t *tri
     CLEANUP(buf_deinit) struct buf numbers = { 0 };
     CLEANUP(buf_deinit) struct buf path = { 0 };
     TRY(list_logs(io, dir, &numbers, em));
+    size_t count = numbers.len / sizeof(uint64_t);
+    CLEANUP(buf_deinit) struct buf scans = { 0 };
+    size_t newest = 0; /* that has changes; all behind it are empty */
     uint64_t next_seq = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct store_log_scan scan;
+        log_path(&path, dir, u64_le(numbers.at + i * sizeof(uint64_t)));
+        TRY(scan_log(io, (const char *)path.at, &next_seq, &scan, em));
+        buf_append(&scans, &scan, sizeof scan);
+        if (scan.next_seq != scan.first_seq) newest = i;
+    }
     uint64_t trimmed = 0;
-    for (size_t at = 0; at < numbers.len; at += sizeof(uint64_t)) {
-        buf_clear(&path);
-        buf_printf(&path, "%s/%06" PRIu64 ".log", dir, u64_le(numbers.at + at));
-        buf_append_u8(&path, 0);
-        bool last = at + sizeof(uint64_t) == numbers.len;
-        TRY(check_log(io, (const char *)path.at, last, &next_seq, &trimmed, em));
+    for (size_t i = 0; i < count; i++) {
+        struct store_log_scan scan;
+        memcpy(&scan, scans.at + i * sizeof scan, sizeof scan);
+        log_path(&path, dir, u64_le(numbers.at + i * sizeof(uint64_t)));
+        if (i >= newest) {
+            TRY(trim_log(io, (const char *)path.at, &scan, &trimmed, em));
+        } else if (scan.torn) {
+            errmsg_set(em, "%s offset %zu: cut short, though a newer log exists",
+                       (const char *)path.at, scan.valid_bytes);
+            return ERR_CORRUPT;
+        }
     }
     *trimmed_bytes = trimmed;
     return OK;

@@ -125,7 +125,7 @@ const struct option config_rows[] = {
       "How the log is written. auto: io_uring where a test at start works, else a thread." },
     { "wal-segment-bytes", OPTION_BYTES, 0, AT(wal_segment_bytes), "16mb", 64 << 10, GB, NULL, NULL,
       "The size of one file of the log. One is in use and one is ready." },
-    { "wal-keep-bytes", OPTION_BYTES, 0, AT(wal_keep_bytes), "1gb", 0, 1LL << 40, NULL, NULL,
+    { "wal-keep-bytes", OPTION_BYTES, 0, AT(wal_keep_bytes), "256mb", 0, 1LL << 40, NULL, NULL,
       "Log kept beyond what a restart needs, for followers that come back. A group of one keeps none." },
     { "snapshot-count", OPTION_INT, 0, AT(snapshot_count), "10000", 1, 1LL << 32, NULL, NULL,
       "A checkpoint is written at the latest after so many log entries." },

@@ -254,6 +254,47 @@ static void test_only_the_newest_log_is_trimmed(void **state)
     kit_remove(dir);
 }
 
+/* A batch that goes to a table at once is in a log that is not synced, behind which a newer one begins.
+ * As long as no newer one has a change, its torn end is that batch, and is cut off. */
+static void test_logs_without_changes_do_not_count_as_newer(void **state)
+{
+    (void)state;
+    char *dir = kit_dir();
+    CLEANUP(buf_deinit) struct buf a = { 0 };
+    CLEANUP(buf_deinit) struct buf b = { 0 };
+    CLEANUP(buf_deinit) struct buf c = { 0 };
+    uint64_t seq = 1;
+    uint64_t trimmed = 99;
+    struct errmsg em;
+    put_batch(&a, &seq, 2, 100);
+    size_t a_begin_last = a.len;
+    put_batch(&a, &seq, 50, 100000);
+    put_batch(&b, &seq, 0, 12);
+    write_log(dir, "000007.log", &a, a.len - 40000);
+    write_log(dir, "000008.log", &b, b.len);
+    write_log(dir, "000009.log", &b, b.len - 2);
+    write_log(dir, "000010.log", &b, 0);
+    assert_int_equal(store_log_trim(disk_io_posix(), dir, &trimmed, &em), OK);
+    assert_int_equal(trimmed, a.len - 40000 - a_begin_last + b.len - 2);
+    assert_int_equal(file_bytes(dir, "000007.log"), a_begin_last);
+    assert_int_equal(file_bytes(dir, "000008.log"), b.len);
+    assert_int_equal(file_bytes(dir, "000009.log"), 0);
+    /* A hole in it, as when the kernel wrote some pages and not others. */
+    CLEANUP(buf_deinit) struct buf holed = { 0 };
+    buf_append(&holed, a.at, a.len);
+    memset(holed.at + 40960, 0, 8192);
+    write_log(dir, "000007.log", &holed, holed.len);
+    assert_int_equal(store_log_trim(disk_io_posix(), dir, &trimmed, &em), OK);
+    assert_int_equal(file_bytes(dir, "000007.log"), a_begin_last);
+
+    put_batch(&c, &seq, 1, 100);
+    write_log(dir, "000007.log", &a, a.len - 40000);
+    write_log(dir, "000010.log", &c, c.len);
+    assert_int_equal(store_log_trim(disk_io_posix(), dir, &trimmed, &em), ERR_CORRUPT);
+    assert_non_null(strstr(em.text, "000007.log"));
+    kit_remove(dir);
+}
+
 /* What is there when a newer log begins stays there: also what a killed process never synced, and
  * what a sync that failed took for written. */
 static void test_what_was_found_is_durable(void **state)
@@ -294,6 +335,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_whole_logs),
         cmocka_unit_test(test_what_was_found_is_durable),
+        cmocka_unit_test(test_logs_without_changes_do_not_count_as_newer),
         cmocka_unit_test(test_torn_at_every_byte),
         cmocka_unit_test(test_a_hole_in_the_last_batch_is_torn),
         cmocka_unit_test(test_damage_before_the_last_batch_is_refused),
