@@ -8,7 +8,7 @@ CFLAGS_debug   := -Og -g3 -DCORDIS_SLOW_CHECKS
 CFLAGS_release := -O2 -g -D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protection \
                   -fcf-protection=full -fPIE -ftrivial-auto-var-init=zero -fno-strict-aliasing
 # For the simulator: what it is to find does not depend on hardening, how many seeds do on speed.
-CFLAGS_sim     := -O2 -g1 -fno-strict-aliasing -flto=auto
+CFLAGS_sim     := -O2 -g1 -fno-strict-aliasing -flto=auto -DSTORE_MARKERS=100
 CFLAGS_asan    := -O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined \
                   -fno-sanitize-recover=all -DCORDIS_SLOW_CHECKS
 CFLAGS_tsan    := -O1 -g1 -fsanitize=thread -DCORDIS_SLOW_CHECKS

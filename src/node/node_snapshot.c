@@ -138,10 +138,7 @@ int64_t node_snapshot_sleep_ms(const struct node_snapshot *ns, int64_t now_ms)
     if (in->phase == IN_QUIET || in->phase == IN_SETTLING) return NODE_SNAPSHOT_POLL_MS;
     if (in->phase == IN_RECEIVING && in->queue_count != 0 && !in->busy) return NODE_SNAPSHOT_POLL_MS;
     if (in->phase != IN_IDLE || ns->out.phase != OUT_IDLE) return NODE_SNAPSHOT_SIGN_MS / 2;
-    for (size_t i = 0; i < ARRAY_LEN(ns->wishes); i++) {
-        if (ns->wishes[i].phase == WISH_WAITS) return NODE_SNAPSHOT_POLL_MS;
-    }
-    return -1;
+    return ns->wishes_waiting > 0 ? NODE_SNAPSHOT_POLL_MS : -1;
 }
 
 struct done_queue *node_snapshot_done_queue(struct node_snapshot *ns)

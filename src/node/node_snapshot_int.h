@@ -118,6 +118,7 @@ struct node_snapshot {
     struct incoming in;
     struct disposal disposal;
     struct wish wishes[RAFT_MEMBERS_MAX];
+    size_t wishes_waiting;
     struct buf payload;
     struct node_snapshot_stats stats;
 };

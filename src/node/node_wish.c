@@ -40,6 +40,13 @@ static void entries_drop(struct wish *w)
     w->entry_count = 0;
 }
 
+static void phase_set(struct node_snapshot *ns, struct wish *w, enum wish_phase phase)
+{
+    if (w->phase == WISH_WAITS) ns->wishes_waiting--;
+    w->phase = phase;
+    if (w->phase == WISH_WAITS) ns->wishes_waiting++;
+}
+
 /* False: the log does not hold them (any more). */
 static bool read_begin(struct node_snapshot *ns, struct wish *w)
 {
@@ -49,7 +56,7 @@ static bool read_begin(struct node_snapshot *ns, struct wish *w)
     if (last < first) return false;
     w->plan = wal_read_new(ns->options.wal, first == 1 ? 1 : first - 1, last);
     if (w->plan == NULL) return false;
-    w->phase = WISH_READS;
+    phase_set(ns, w, WISH_READS);
     w->again = false;
     w->read_index = first;
     w->read_term = w->term;
@@ -78,19 +85,19 @@ static bool is_being_sent(struct node_snapshot *ns, const struct wish *w)
 static void wish_try(struct node_snapshot *ns, struct wish *w)
 {
     if (w->term != ns->hooks.term(ns->hooks.ctx)) { /* I4 */
-        w->phase = WISH_NONE;
+        phase_set(ns, w, WISH_NONE);
     } else if (is_being_sent(ns, w)) {
-        w->phase = WISH_NONE;
+        phase_set(ns, w, WISH_NONE);
     } else if (!read_begin(ns, w)) {
         if (ns->out.phase != OUT_IDLE || node_snapshot_is_installing(ns)) return;
-        w->phase = WISH_NONE;
+        phase_set(ns, w, WISH_NONE);
         out_start(ns, w->wish.peer, w->stored_index);
     }
 }
 
 void wish_turn(struct node_snapshot *ns)
 {
-    for (size_t i = 0; i < ARRAY_LEN(ns->wishes); i++) {
+    for (size_t i = 0; ns->wishes_waiting > 0 && i < ARRAY_LEN(ns->wishes); i++) {
         if (ns->wishes[i].phase == WISH_WAITS) wish_try(ns, &ns->wishes[i]);
     }
 }
@@ -127,7 +134,7 @@ void node_snapshot_wish(struct node_snapshot *ns, const struct raft_wish *wish,
     if (at->phase == WISH_READS) {
         at->again = true;
     } else {
-        at->phase = WISH_WAITS;
+        phase_set(ns, at, WISH_WAITS);
     }
 }
 
@@ -163,7 +170,7 @@ bool wish_take(struct node_snapshot *ns, const struct work *work)
         if (w->phase != WISH_READS || work != &w->work) continue;
         wal_read_free(w->plan);
         w->plan = NULL;
-        w->phase = w->again ? WISH_WAITS : WISH_NONE;
+        phase_set(ns, w, w->again ? WISH_WAITS : WISH_NONE);
         bool answers = !ns->stopping && !w->again && w->read_term == ns->hooks.term(ns->hooks.ctx);
         if (answers && w->result == OK && w->entry_count > 0) {
             read_answer(ns, w);

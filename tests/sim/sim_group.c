@@ -118,27 +118,31 @@ static bool heap_pop(struct sim *s, int64_t until_us, struct event *out)
     return true;
 }
 
-/* The turns are not in the heap: nearly each is called off for an earlier one. */
-static bool next_turn(const struct sim *s, struct event *out)
+/* The turns are not in the heap: nearly each is called off for an earlier one. NULL: there is none. */
+static const struct sim_node *next_turn(const struct sim *s)
 {
-    *out = (struct event){ .at_us = INT64_MAX, .kind = EVENT_TURN };
+    const struct sim_node *next = NULL;
+    int64_t at_us = INT64_MAX;
     for (size_t i = 0; i < s->node_count; i++) {
         const struct sim_node *n = &s->nodes[i];
-        struct event turn = { .at_us = n->turn_at_us, .seq = n->turn_seq, .kind = EVENT_TURN,
-                              .node = (uint8_t)i };
-        if (n->up && n->turn_at_us != INT64_MAX && is_before(&turn, out)) *out = turn;
+        if (n->turn_at_us > at_us || n->turn_at_us == INT64_MAX || !n->up) continue;
+        if (n->turn_at_us == at_us && n->turn_seq > next->turn_seq) continue;
+        next = n;
+        at_us = n->turn_at_us;
     }
-    return out->at_us != INT64_MAX;
+    return next;
 }
 
 bool event_pop(struct sim *s, int64_t until_us, struct event *out)
 {
-    struct event turn;
-    bool turns = next_turn(s, &turn) && turn.at_us <= until_us;
-    if (!turns || (s->heap_count > 0 && is_before(&s->heap[0], &turn))) {
-        return heap_pop(s, until_us, out);
-    }
-    *out = turn;
+    const struct sim_node *n = next_turn(s);
+    if (n == NULL || n->turn_at_us > until_us) return heap_pop(s, until_us, out);
+    const struct event *first = &s->heap[0];
+    bool later = s->heap_count == 0 || first->at_us > n->turn_at_us ||
+                 (first->at_us == n->turn_at_us && first->seq > n->turn_seq);
+    if (!later) return heap_pop(s, until_us, out);
+    *out = (struct event){ .at_us = n->turn_at_us, .seq = n->turn_seq, .kind = EVENT_TURN,
+                           .node = (uint8_t)n->at };
     return true;
 }
 

@@ -85,7 +85,7 @@ static void shape_make(struct shape *p, uint64_t seed)
     p->group.snapshot_count = snapshot_counts[draw(p, ARRAY_LEN(snapshot_counts))];
     p->group.checkpoint_ms = checkpoint_ms[draw(p, ARRAY_LEN(checkpoint_ms))];
     p->group.heartbeat_ms = draw(p, 3) == 0 ? 100 : 250;
-    p->group.segment_bytes = draw(p, 2) == 0 ? 64u << 10 : 256u << 10;
+    p->group.segment_bytes = draw(p, 2) == 0 ? 64u << 10 : 128u << 10;
     p->load = (struct sim_load_options){
         .workers = 4, .watchers = 1 + draw(p, 2), .pipelines = draw(p, 2), .multis = draw(p, 2), .locals = draw(p, 2),
         .streams = draw(p, 2), .compactors = draw(p, 2), .pause_ms = 250 << draw(p, 3),
