@@ -50,6 +50,7 @@ static void write_durable(struct store *s, struct store_db *db, leveldb_writebat
     enum err e = as_table ? store_db_write_table(db, batch, &em) : store_db_write(db, batch, &em);
     if (e == OK) {
         STORE_STAT_ADD(s, write_count, 1);
+        if (as_table) STORE_STAT_ADD(s, table_count, 1);
         return;
     }
     if (s->options.expendable) {
@@ -663,7 +664,7 @@ void store_stats_get(const struct store *s, struct store_stats *out)
     *out = (struct store_stats){
         STAT(disk_bytes),    STAT(pack_count),      STAT(pack_bytes),  STAT(dead_bytes),
         STAT(floor_rev),     STAT(packs_deleted),   STAT(packs_rewritten),
-        STAT(write_count),   STAT(compacting),
+        STAT(write_count),   STAT(table_count),     STAT(compacting),
     };
 }
 

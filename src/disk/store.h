@@ -264,7 +264,8 @@ struct store_stats {
     uint64_t floor_rev;        /* physical compaction is complete up to here */
     uint64_t packs_deleted;    /* since store_open */
     uint64_t packs_rewritten;
-    uint64_t write_count;      /* synced LevelDB writes since store_open */
+    uint64_t write_count;      /* durable LevelDB writes since store_open */
+    uint64_t table_count;      /* of them, batches that went to a table at once */
     bool compacting;           /* something is left to do for what was allowed */
 };
 

@@ -524,7 +524,10 @@ void node_stats_get(struct node *n, struct node_stats *out)
     *out = n->stats;
     out->ticket_count = ticket_ring_count(&n->tickets);
     out->store_backlog_bytes = store_backlog_bytes(n->store);
-    out->store_bytes = store_disk_bytes(n->store);
+    struct store_stats store;
+    store_stats_get(n->store, &store);
+    out->store_bytes = store.disk_bytes;
+    out->store_table_count = store.table_count;
     wal_stats_get(n->wal, &out->wal);
     struct node_snapshot_stats snap;
     node_snapshot_stats_get(n->snapshot, &snap);

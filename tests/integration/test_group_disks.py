@@ -255,9 +255,22 @@ class Lost(GroupCase):
 
     def test_power_cut(self):
         """The file system of one member is shut down under it: what was not synced is gone."""
+        self.cut_power()
+
+    def test_power_cut_with_tables_of_their_own(self):
+        """The same while packs go to tables, past a log that is not synced."""
+        group = self.cut_power("--value-bytes", 1000, store_write_buffer_bytes="64kb",
+                               checkpoint_bytes="64kb", checkpoint_interval="1h", snapshot_count=1000000)
+
+        def table():
+            self.assertEqual(group[2].ask("SET", "k", "x" * 9000), "OK")
+            return b"\r\ncheckpoint_tables:0\r\n" not in group[2].ask("INFO", "persistence")
+        wait_until(table, "a checkpoint", GROUP_S_MAX)
+
+    def cut_power(self, *load_options, **options):
         group_disk = PowerDisk(self)
-        group = self.group(3, dirs={2: group_disk.where / "data"}).start()
-        load = group.load(LOAD_S)
+        group = self.group(3, dirs={2: group_disk.where / "data"}, **options).start()
+        load = group.load(LOAD_S, *load_options)
         for _ in range(rounds(2, 12)):
             time.sleep(LOAD_S / 4)
             group_disk.cut()
@@ -267,6 +280,7 @@ class Lost(GroupCase):
         load.finish()
         self.assert_passing(load, (*PASSING, "(connection lost)", "(not connected)"))
         group.assert_equal()
+        return group
 
 
 class PowerDisk:
