@@ -75,7 +75,9 @@ enum err store_failed(const struct store *s, struct errmsg *em)
 
 void store_write_rows(struct store *s, leveldb_writebatch_t *batch, size_t bytes)
 {
-    write_durable(s, &s->rows, batch, bytes >= s->options.write_buffer_bytes / 2);
+    bool as_table = bytes >= s->options.write_buffer_bytes / 2 && !s->dead && !store_gave_up(s) &&
+                    store_failed(s, NULL) == OK && !store_db_is_merging(&s->rows);
+    write_durable(s, &s->rows, batch, as_table);
 }
 
 void store_write_meta(struct store *s, leveldb_writebatch_t *batch,

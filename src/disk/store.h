@@ -56,7 +56,7 @@
 #define STORE_MARKERS 1000 /* the simulator's build has fewer: they are most of its small databases */
 #endif
 #define STORE_META_NAME_BYTES_MAX 65536 /* a letter and the longest internal key: see checkpoint.h */
-#define STORE_BACKLOG_BYTES_NORMAL (64u << 20)
+#define STORE_BACKLOG_BYTES_NORMAL (32u << 20) /* half of what makes writes wait */
 #define STORE_EXIT_CODE 74 /* EX_IOERR: a write or read of the checkpoint failed */
 
 struct store;

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "disk/store_log.h"
@@ -65,7 +66,7 @@ static int list_one(void *ctx, const char *name)
     struct listing *l = ctx;
     struct files *files = &l->files;
     uint64_t number = 0;
-    bool log = ends_with(name, ".log") && sscanf(name, "%" SCNu64, &number) == 1;
+    bool log = store_log_number(name, &number);
     if (log) files->log_number = MAX(files->log_number, number);
     files->making = files->making || strcmp(name, MAKING_NAME) == 0;
     files->current = files->current || strcmp(name, "CURRENT") == 0;
@@ -283,8 +284,7 @@ static int remove_older(void *ctx, const char *name)
     struct older_logs *logs = ctx;
     const struct disk_io *io = logs->db->io;
     uint64_t number = 0;
-    bool log = ends_with(name, ".log") && sscanf(name, "%" SCNu64, &number) == 1;
-    if (!log || number >= logs->newest) return 0;
+    if (!store_log_number(name, &number) || number >= logs->newest) return 0;
     CLEANUP(buf_deinit) struct buf path = { 0 };
     path_of(&path, logs->db->dir, name);
     int answer = io->unlink(io->ctx, (const char *)path.at);
@@ -295,29 +295,78 @@ static int remove_older(void *ctx, const char *name)
 /* All that was written is in tables. LevelDB removes the logs that had it, but may not have done so
  * when it says that the table is there; and a torn one must not come back beside a newer one that has
  * batches. */
-static enum err drop_older_logs(struct store_db *db, struct errmsg *em)
+static enum err drop_older_logs(struct store_db *db, uint64_t newest, struct errmsg *em)
 {
-    struct files files;
-    TRY(list_files(db->io, db->dir, false, &files, em));
-    struct older_logs logs = { .db = db, .newest = files.log_number };
+    struct older_logs logs = { .db = db, .newest = newest };
     int answer = db->io->list(db->io->ctx, db->dir, remove_older, &logs);
     if (answer < 0) return disk_error(em, "list", db->dir, answer);
     if (logs.answer < 0) return disk_error(em, "remove old logs of", db->dir, logs.answer);
     TRY(sync_dir(db->io, db->dir, em));
-    db->log_number = files.log_number;
+    db->log_number = newest;
     return OK;
 }
 
+static int sync_one(void *ctx, const char *name)
+{
+    struct older_logs *logs = ctx;
+    const struct disk_io *io = logs->db->io;
+    uint64_t number = 0;
+    int fd = -1;
+    if (logs->answer < 0 || !store_log_number(name, &number)) return 0;
+    CLEANUP(buf_deinit) struct buf path = { 0 };
+    path_of(&path, logs->db->dir, name);
+    logs->answer = io->open(io->ctx, (const char *)path.at, DISK_WRITE, &fd);
+    if (logs->answer < 0) return 0;
+    logs->answer = io->sync(io->ctx, fd);
+    io->close(io->ctx, fd);
+    return 0;
+}
+
+/* What LevelDB left in its logs is durable then. (One more may be there, of a try to begin it.) */
+static enum err sync_logs(const struct store_db *db, struct errmsg *em)
+{
+    struct older_logs logs = { .db = db };
+    int answer = db->io->list(db->io->ctx, db->dir, sync_one, &logs);
+    if (answer < 0) return disk_error(em, "list", db->dir, answer);
+    if (logs.answer < 0) return disk_error(em, "sync logs of", db->dir, logs.answer);
+    return sync_dir(db->io, db->dir, em);
+}
+
+static uint64_t property(const struct store_db *db, const char *name)
+{
+    char *text = leveldb_property_value(db->db, name);
+    uint64_t value = text == NULL ? 0 : strtoull(text, NULL, 10);
+    leveldb_free(text);
+    return value;
+}
+
+/* The flush says nothing, least of all that it could not begin a new log: then it does nothing and
+ * LevelDB goes on with the old one. That the batch is no longer in memory proves its table. */
 enum err store_db_write_table(struct store_db *db, leveldb_writebatch_t *batch, struct errmsg *em)
 {
+    static const char memory[] = "leveldb.approximate-memory-usage";
     char *text = NULL;
+    struct files before;
+    struct files after;
     leveldb_write(db->db, db->write_unsynced, batch, &text);
     if (text != NULL) return db_error(em, db->dir, text);
     if (MUTANT(STORE_TABLE_NOT_MADE)) return OK;
+    TRY(list_files(db->io, db->dir, false, &before, em));
+    uint64_t memory_before = property(db, memory);
     store_db_flush(db);
+    bool flushed = property(db, memory) < memory_before / 2 || MUTANT(STORE_FLUSH_TRUSTED);
+    TRY(list_files(db->io, db->dir, false, &after, em));
+    if (!flushed) TRY(sync_logs(db, em));
     TRY(background_error(db, em));
-    if (MUTANT(STORE_OLD_LOG_LEFT)) return OK;
-    return drop_older_logs(db, em);
+    bool newer = flushed && after.log_number > before.log_number;
+    if (!newer || MUTANT(STORE_OLD_LOG_LEFT)) return OK;
+    return drop_older_logs(db, after.log_number, em);
+}
+
+bool store_db_is_merging(const struct store_db *db)
+{
+    return property(db, "leveldb.num-files-at-level0") >= STORE_LEVEL_0_MERGING ||
+           property(db, "leveldb.num-files-at-level1") >= 1;
 }
 
 enum err store_db_get(const struct store_db *db, struct slice key, struct buf *out, bool *found,

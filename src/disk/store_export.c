@@ -175,7 +175,10 @@ static enum err read_chunk(struct store_export *e)
         e->phase = EXPORT_PACKS;
         buf_clear(&e->cursor);
     }
-    TRY(read_from(e, &s->rows, e->rows, SLICE_LIT("r"), SLICE_NONE, pack_append, &more));
+    /* Packs behind the marker's are of a batch whose marker is not there (yet). */
+    struct store_pack_key end = store_pack_key(e->marker.last_rev, e->marker.last_n + 1);
+    struct slice end_at = { end.at, sizeof end.at };
+    TRY(read_from(e, &s->rows, e->rows, SLICE_LIT("r"), end_at, pack_append, &more));
     if (more) return OK;
     e->phase = EXPORT_END;
     if (e->sum == e->marker.pack_sum || e->sum == e->marker.pack_sum_before) return OK;

@@ -10,6 +10,7 @@
 enum { PART_WHOLE = 1, PART_FIRST = 2, PART_MIDDLE = 3, PART_LAST = 4 };
 
 #define BATCH_HEAD_BYTES 12u
+#define LOG_EMPTY_BYTES_MAX (STORE_LOG_HEAD_BYTES + BATCH_HEAD_BYTES) /* no change fits in */
 
 struct part {
     int type;
@@ -123,7 +124,7 @@ static enum part_is batch_at(struct slice log, size_t at, uint8_t head[BATCH_HEA
 
 enum err store_log_scan(struct slice log, struct store_log_scan *out, size_t *bad_at)
 {
-    struct store_log_scan scan = { 0 };
+    struct store_log_scan scan = { .bytes = log.len };
     size_t at = 0;
     for (;;) {
         uint8_t head[BATCH_HEAD_BYTES];
@@ -180,12 +181,17 @@ static int number_order(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+bool store_log_number(const char *name, uint64_t *number)
+{
+    size_t digits = strspn(name, "0123456789");
+    if (digits == 0 || strcmp(name + digits, ".log") != 0) return false;
+    return sscanf(name, "%" SCNu64, number) == 1;
+}
+
 static int add_log_number(void *numbers, const char *name)
 {
     uint64_t number = 0;
-    int end = 0;
-    int got = sscanf(name, "%" SCNu64 ".log%n", &number, &end);
-    if (got == 1 && end != 0 && name[end] == '\0') buf_append_u64(numbers, number);
+    if (store_log_number(name, &number)) buf_append_u64(numbers, number);
     return 0;
 }
 
@@ -300,7 +306,7 @@ enum err store_log_trim(const struct disk_io *io, const char *dir, uint64_t *tri
         log_path(&path, dir, u64_le(numbers.at + i * sizeof(uint64_t)));
         if (i >= newest) {
             TRY(trim_log(io, (const char *)path.at, &scan, &trimmed, em));
-        } else if (scan.torn) {
+        } else if (scan.torn && scan.bytes > LOG_EMPTY_BYTES_MAX) {
             errmsg_set(em, "%s offset %zu: cut short, though a newer log exists",
                        (const char *)path.at, scan.valid_bytes);
             return ERR_CORRUPT;

@@ -23,6 +23,7 @@
 
 /* What one log holds. */
 struct store_log_scan {
+    size_t bytes;         /* of the file */
     size_t valid_bytes;   /* behind the last whole batch */
     size_t last_at;       /* where that one begins */
     bool torn;            /* something else follows: part of a batch, or bytes that are nothing */
@@ -34,6 +35,9 @@ struct store_log_scan {
 /* Pure. ERR_CORRUPT if a bad place has valid records behind it, or sequence numbers do not follow;
  * *bad_at is then the offset. */
 enum err store_log_scan(struct slice log, struct store_log_scan *out, size_t *bad_at) MUST_USE;
+
+/* NNNNNN.log, and nothing else. */
+bool store_log_number(const char *name, uint64_t *number);
 
 /* Checks every log of the directory and cuts a torn end off the newest. *trimmed_bytes is what was
  * cut. What is left of it is durable then: a process that was killed, or whose sync failed, may have

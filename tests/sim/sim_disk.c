@@ -390,14 +390,14 @@ static int create(struct sim_disk *d, const char *path)
 {
     bool half;
     int answer = begin_change(d, &half);
-    if (answer < 0) return answer;
+    if (answer < 0 && !half) return answer;
     if (table_find(&d->now, path) != NULL) return -EEXIST;
     if (!dir_exists(d, &d->now, path, dir_len(path))) return -ENOENT;
     if (d->blocks_max <= d->used_blocks) return -ENOSPC;
     struct sim_file *f = file_new(false);
     change_add(d, "", path, f);
     file_unref(d, f, false);
-    return 0;
+    return answer;
 }
 
 static int io_open(void *ctx, const char *path, unsigned flags, int *fd_out)

@@ -277,10 +277,23 @@ void leveldb_compact_range(leveldb_t *db, const char *start_key, size_t start_ke
     (void)limit_key;
     (void)limit_key_len;
     db->stats.compact_count++;
-    if (db->log.bytes == 0 || db->damage != NULL || db->write_failed || db->background != NULL) return;
+    if (db->damage != NULL || db->write_failed || db->background != NULL) return;
     if (db->old_log_number != 0) db->background = db_flush(db);
-    if (db->background == NULL) db->background = db_switch_log(db);
-    if (db->background == NULL) db->background = db_flush(db);
+    if (db->background != NULL) return;
+    char *text = db_switch_log(db);
+    if (text == NULL) db->background = db_flush(db);
+    mem_free(text); /* nobody is told, and nothing is done */
+}
+
+/* Nothing waits to be merged; memory has what is in logs. */
+char *leveldb_property_value(leveldb_t *db, const char *propname)
+{
+    bool memory = strcmp(propname, "leveldb.approximate-memory-usage") == 0;
+    uint64_t old_bytes = db->old_log_number != 0 ? db->old_log_bytes : 0;
+    struct buf text = { 0 };
+    buf_printf(&text, "%llu", (unsigned long long)(memory ? db->log.bytes + old_bytes : 0));
+    buf_append_u8(&text, 0);
+    return (char *)text.at;
 }
 
 /* --- reading ------------------------------------------------------------------------------ */

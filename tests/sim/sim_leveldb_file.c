@@ -237,9 +237,19 @@ static void log_close(leveldb_t *db, struct log_file *file)
 char *db_switch_log(leveldb_t *db)
 {
     ASSERT(db->old_log_number == 0);
-    db->old_log_number = db->log_number;
-    log_close(db, &db->log);
-    return log_begin(db);
+    struct log_file old = db->log;
+    uint64_t old_number = db->log_number;
+    char *text = log_begin(db);
+    if (text != NULL) { /* it goes on with the old one, and takes the number again */
+        db->log = old;
+        db->log_number = old_number;
+        db->next_file--;
+        return text;
+    }
+    log_close(db, &old);
+    db->old_log_number = old_number;
+    db->old_log_bytes = old.bytes;
+    return NULL;
 }
 
 /* The manifest's sync, and that of the directory, whose new files it is about to name. */
@@ -302,16 +312,19 @@ char *db_flush(leveldb_t *db)
 {
     uint64_t old_log = db->old_log_number;
     uint64_t old_table = db->table_number;
-    uint64_t number = db->next_file++;
-    char *text = table_write(db, number);
-    if (text != NULL) return text;
-    db->table_number = number;
+    char *text = NULL;
+    if (db->old_log_bytes != 0) {
+        uint64_t number = db->next_file++;
+        text = table_write(db, number);
+        if (text != NULL) return text;
+        db->table_number = number;
+        db->stats.flush_count++;
+    }
     text = manifest_write(db);
     if (text != NULL) return text;
-    db->stats.flush_count++;
     db->old_log_number = 0;
     remove_numbered(db, old_log, ".log");
-    remove_numbered(db, old_table, ".ldb");
+    if (db->old_log_bytes != 0) remove_numbered(db, old_table, ".ldb");
     return NULL;
 }
 

@@ -39,6 +39,7 @@ struct leveldb_t {
     uint64_t next_file;
     uint64_t log_number;
     uint64_t old_log_number; /* full, and not in a table yet; 0: none */
+    uint64_t old_log_bytes;
     uint64_t table_number;   /* 0: none */
     uint64_t manifest_number;
     struct log_file log;

@@ -234,6 +234,8 @@ static void test_only_the_newest_log_is_trimmed(void **state)
     write_log(dir, "000099.log", &a, a.len);
     write_log(dir, "000100.log", &b, b.len - 3);
     write_log(dir, "LOG", &b, 5);
+    write_log(dir, "20261122-copy.log", &b, 5);
+    write_log(dir, "000101.log.bak", &b, 5);
     assert_int_equal(store_log_trim(disk_io_posix(), dir, &trimmed, &em), OK);
     assert_int_equal(trimmed, b.len - 3 - b_begin_last);
     assert_int_equal(file_bytes(dir, "000100.log"), b_begin_last);
