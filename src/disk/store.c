@@ -43,14 +43,15 @@ void store_write_failed(struct store *s, const char *what, const struct errmsg *
 
 /* After a failure LevelDB must not be used: an expendable store takes batches and drops them. */
 static void write_durable(struct store *s, struct store_db *db, leveldb_writebatch_t *batch,
-                          bool as_table)
+                          size_t table_bytes)
 {
     struct errmsg em;
     if (s->dead || store_gave_up(s) || store_failed(s, NULL) != OK) return;
-    enum err e = as_table ? store_db_write_table(db, batch, &em) : store_db_write(db, batch, &em);
+    enum err e = table_bytes != 0 ? store_db_write_table(db, batch, table_bytes, &em)
+                                  : store_db_write(db, batch, &em);
     if (e == OK) {
         STORE_STAT_ADD(s, write_count, 1);
-        if (as_table) STORE_STAT_ADD(s, table_count, 1);
+        if (table_bytes != 0) STORE_STAT_ADD(s, table_count, 1);
         return;
     }
     if (s->options.expendable) {
@@ -75,16 +76,16 @@ enum err store_failed(const struct store *s, struct errmsg *em)
 
 void store_write_rows(struct store *s, leveldb_writebatch_t *batch, size_t bytes)
 {
-    bool as_table = bytes >= s->options.write_buffer_bytes / 2 && !s->dead && !store_gave_up(s) &&
+    bool as_table = bytes != 0 && bytes >= s->options.write_buffer_bytes / 2 && !s->dead && !store_gave_up(s) &&
                     store_failed(s, NULL) == OK && !store_db_is_merging(&s->rows);
-    write_durable(s, &s->rows, batch, as_table);
+    write_durable(s, &s->rows, batch, as_table ? bytes : 0);
 }
 
 void store_write_meta(struct store *s, leveldb_writebatch_t *batch,
                       const struct store_marker *next)
 {
     store_marker_add(batch, next);
-    write_durable(s, &s->meta, batch, false);
+    write_durable(s, &s->meta, batch, 0);
     if (!store_gave_up(s)) s->marker = *next;
 }
 

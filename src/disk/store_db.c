@@ -263,12 +263,13 @@ enum err store_db_write(struct store_db *db, leveldb_writebatch_t *batch, struct
     return OK;
 }
 
-/* A write of nothing: it tells what failed on LevelDB's own thread. */
-static enum err background_error(struct store_db *db, struct errmsg *em)
+/* A write of nothing: it tells what failed on LevelDB's own thread. Synced, unless it begins a log. */
+static enum err background_error(struct store_db *db, const leveldb_writeoptions_t *options,
+                                 struct errmsg *em)
 {
     char *text = NULL;
     leveldb_writebatch_t *nothing = leveldb_writebatch_create();
-    leveldb_write(db->db, db->write_unsynced, nothing, &text);
+    leveldb_write(db->db, options, nothing, &text);
     leveldb_writebatch_destroy(nothing);
     return text == NULL ? OK : db_error(em, db->dir, text);
 }
@@ -332,19 +333,20 @@ static enum err sync_logs(const struct store_db *db, struct errmsg *em)
     return sync_dir(db->io, db->dir, em);
 }
 
-static uint64_t property(const struct store_db *db, const char *name)
+/* What has not gone to a table yet: the memtable, and the one that is being written. */
+static uint64_t memory_bytes(const struct store_db *db)
 {
-    char *text = leveldb_property_value(db->db, name);
-    uint64_t value = text == NULL ? 0 : strtoull(text, NULL, 10);
+    char *text = leveldb_property_value(db->db, "leveldb.approximate-memory-usage");
+    uint64_t bytes = text == NULL ? UINT64_MAX : strtoull(text, NULL, 10);
     leveldb_free(text);
-    return value;
+    return bytes;
 }
 
 /* The flush says nothing, least of all that it could not begin a new log: then it does nothing and
  * LevelDB goes on with the old one. That the batch is no longer in memory proves its table. */
-enum err store_db_write_table(struct store_db *db, leveldb_writebatch_t *batch, struct errmsg *em)
+enum err store_db_write_table(struct store_db *db, leveldb_writebatch_t *batch, size_t batch_bytes,
+                              struct errmsg *em)
 {
-    static const char memory[] = "leveldb.approximate-memory-usage";
     char *text = NULL;
     struct files before;
     struct files after;
@@ -352,21 +354,37 @@ enum err store_db_write_table(struct store_db *db, leveldb_writebatch_t *batch, 
     if (text != NULL) return db_error(em, db->dir, text);
     if (MUTANT(STORE_TABLE_NOT_MADE)) return OK;
     TRY(list_files(db->io, db->dir, false, &before, em));
-    uint64_t memory_before = property(db, memory);
     store_db_flush(db);
-    bool flushed = property(db, memory) < memory_before / 2 || MUTANT(STORE_FLUSH_TRUSTED);
+    bool flushed = memory_bytes(db) < batch_bytes || MUTANT(STORE_FLUSH_TRUSTED);
     TRY(list_files(db->io, db->dir, false, &after, em));
-    if (!flushed) TRY(sync_logs(db, em));
-    TRY(background_error(db, em));
     bool newer = flushed && after.log_number > before.log_number;
+    if (!newer && !MUTANT(STORE_FLUSH_TRUSTED)) TRY(sync_logs(db, em));
+    TRY(background_error(db, newer ? db->write_unsynced : db->write_synced, em));
     if (!newer || MUTANT(STORE_OLD_LOG_LEFT)) return OK;
     return drop_older_logs(db, after.log_number, em);
 }
 
+/* From the table of LevelDB's statistics: level, files, megabytes, ... */
+static bool level_is_full(const char *stats, int level, int files_max, double mb_max)
+{
+    for (const char *line = stats; line != NULL; line = strchr(line, '\n')) {
+        int at = -1;
+        int files = 0;
+        double mb = 0;
+        line += *line == '\n';
+        if (sscanf(line, "%d %d %lf", &at, &files, &mb) != 3 || at != level) continue;
+        return files >= files_max || mb >= mb_max;
+    }
+    return false;
+}
+
 bool store_db_is_merging(const struct store_db *db)
 {
-    return property(db, "leveldb.num-files-at-level0") >= STORE_LEVEL_0_MERGING ||
-           property(db, "leveldb.num-files-at-level1") >= 1;
+    char *stats = leveldb_property_value(db->db, "leveldb.stats");
+    bool merging = level_is_full(stats, 0, STORE_LEVEL_0_FILES_MAX, 1e9) ||
+                   level_is_full(stats, 1, INT32_MAX, STORE_LEVEL_1_MB_MAX);
+    leveldb_free(stats);
+    return merging;
 }
 
 enum err store_db_get(const struct store_db *db, struct slice key, struct buf *out, bool *found,

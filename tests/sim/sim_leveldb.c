@@ -291,7 +291,7 @@ char *leveldb_property_value(leveldb_t *db, const char *propname)
     bool memory = strcmp(propname, "leveldb.approximate-memory-usage") == 0;
     uint64_t old_bytes = db->old_log_number != 0 ? db->old_log_bytes : 0;
     struct buf text = { 0 };
-    buf_printf(&text, "%llu", (unsigned long long)(memory ? db->log.bytes + old_bytes : 0));
+    if (memory) buf_printf(&text, "%llu", (unsigned long long)(db->log.bytes + old_bytes));
     buf_append_u8(&text, 0);
     return (char *)text.at;
 }

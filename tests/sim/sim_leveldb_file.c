@@ -241,6 +241,7 @@ char *db_switch_log(leveldb_t *db)
     uint64_t old_number = db->log_number;
     char *text = log_begin(db);
     if (text != NULL) { /* it goes on with the old one, and takes the number again */
+        log_close(db, &db->log);
         db->log = old;
         db->log_number = old_number;
         db->next_file--;

@@ -257,16 +257,21 @@ static void test_each_failure_of_a_table_write(void **state)
 {
     (void)state;
     uint64_t survived = 0;
-    for (uint64_t seed = 1; seed <= 20; seed++) {
+    for (uint64_t seed = 1; seed <= 60; seed++) {
         for (uint64_t n = 1; n <= 20; n++) {
             uint64_t figures[3] = { 0 };
             struct world w = { .crashes = &figures[0], .behind = &figures[1], .refused = &figures[2] };
             world_init(&w, seed);
             assert_true(world_open(&w));
-            assert_true(is_idle(&w) || w.model.index == 0);
+            /* In some runs memory has more than the batch will, and is full when that comes. */
+            for (uint64_t i = 0; i < seed % 48; i++) {
+                kit_change(&w.model, 2);
+                kit_submit(&w.model, w.store);
+                assert_true(is_idle(&w));
+            }
             w.fault_asked = true;
             sim_disk_fail_nth(w.disk, n, seed % 2 == 0 ? SIM_FAIL : SIM_SHORT, seed % 3 == 0 ? EIO : ENOSPC);
-            for (int i = 0; i < 60; i++) kit_change(&w.model, 4);
+            for (uint64_t i = 0; i < 8 + seed % 5; i++) kit_change(&w.model, 4);
             kit_submit(&w.model, w.store);
             while (!w.fatal && store_step(w.store)) {
             }
