@@ -39,7 +39,6 @@ def etcd_sampler(bench, group, operation, clients, before=None):
     """A report. As many connections as clients, as with ours, but at most 100: beyond that etcd
     is slower."""
     def sample():
-        group.settle()
         if before:
             before(group)
         return bench.etcd_load(group, op=operation, conns=min(clients, 100), clients=clients,
@@ -47,10 +46,20 @@ def etcd_sampler(bench, group, operation, clients, before=None):
     return sample
 
 
+def settled(both, sampler):
+    """Nobody is to suffer from what the other one still does behind its answers."""
+    def sample():
+        for group in both:
+            group.settle()
+        return sampler()
+    return sample
+
+
 def beside(bench, both, ours, operation, clients, before=None):
     """Medians of our report and etcd's; the latter is None where there is no etcd."""
-    samplers = [ours] + [etcd_sampler(bench, group, operation, clients, before)
-                         for group in both[1:]]
+    samplers = [settled(both, ours)]
+    samplers += [settled(both, etcd_sampler(bench, group, operation, clients, before))
+                 for group in both[1:]]
     medians = bench.interleave(*samplers)
     return medians[0], medians[1] if len(medians) > 1 else None
 
