@@ -51,6 +51,7 @@
 #define NODE_SNAPSHOT_ANSWER_MS 10000     /* a sender gives up without an answer ... */
 #define NODE_SNAPSHOT_STALL_MS 60000      /* ... or without progress while the export is open */
 #define NODE_SNAPSHOT_SILENCE_MS 15000    /* a receiver gives up without a word */
+#define NODE_SNAPSHOT_ORPHAN_MS 3000      /* ... or so long, when another leads since: it has one too */
 #define NODE_SNAPSHOT_HOLD_MS 30000       /* how long the log is kept for one who has a snapshot */
 #define NODE_SNAPSHOT_POLL_MS 5           /* while the new store is behind */
 #define NODE_WISH_BYTES (1u << 20)        /* of entries read for one wish; one entry always fits */

@@ -58,6 +58,7 @@ struct incoming {
     bool busy; /* a worker has the import, or db.current */
     struct buf queue[NODE_SNAPSHOT_WINDOW];
     size_t queue_count; /* oldest first */
+    uint64_t term; /* as it began */
     uint64_t got, taken; /* chunks */
     bool ended;
     uint64_t end_count;

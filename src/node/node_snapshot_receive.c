@@ -167,6 +167,13 @@ void node_snapshot_log_done(struct node_snapshot *ns, uint64_t wal_seq)
 
 /* --- once a turn, and what workers finished --------------------------------------------------------- */
 
+/* Entries are refused meanwhile: a group that needs this member waits as long. */
+static int64_t silence_max_ms(const struct node_snapshot *ns)
+{
+    bool later = ns->hooks.term(ns->hooks.ctx) != ns->in.term;
+    return later ? NODE_SNAPSHOT_ORPHAN_MS : NODE_SNAPSHOT_SILENCE_MS;
+}
+
 static void receiving_turn(struct node_snapshot *ns)
 {
     struct incoming *in = &ns->in;
@@ -181,7 +188,7 @@ static void receiving_turn(struct node_snapshot *ns)
         in->phase = IN_READING;
         in->busy = true;
         node_import_finish(in->import, in->end_count, in->end_crc);
-    } else if (ns->now_ms - in->heard_ms >= NODE_SNAPSHOT_SILENCE_MS) {
+    } else if (ns->now_ms - in->heard_ms >= silence_max_ms(ns)) {
         in_fail(ns, SNAPSHOT_FAILED, "the sender is silent");
     }
 }
@@ -290,6 +297,7 @@ static void in_start(struct node_snapshot *ns, uint64_t peer, const struct snaps
     in->view = m->view;
     in->next = (struct db_current){ ns->current.number + 1, m->view.applied_index,
                                     m->view.applied_term };
+    in->term = ns->hooks.term(ns->hooks.ctx);
     in->got = in->taken = 0;
     in->ended = false;
     in->said_ms = in->heard_ms = ns->now_ms;

@@ -521,6 +521,35 @@ static void test_a_peer_that_falls_silent_is_given_up(void **state)
     pair_end(&p);
 }
 
+/* The sender died, and another leads: the receiver, without which that one may have no quorum, does
+ * not wait as long as for a leader that is slow. */
+static void test_the_snapshot_of_a_former_leader_is_given_up_soon(void **state)
+{
+    (void)state;
+    struct pair p;
+    pair_begin(&p, 9);
+    fill(&p, 3 << 20);
+    fake_serve(&p.a);
+    fake_serve(&p.b);
+    pair_wish(&p);
+    while (p.b.ns->in.taken < 2) pair_step(&p);
+    p.b.term++;
+    for (int i = 0; i < 20; i++) pair_step(&p);
+    assert_int_equal(p.b.aborted, 0); /* as long as it sends it may go on */
+    assert_int_equal(p.b.ns->in.phase, IN_RECEIVING);
+    int64_t from_ms = p.now_ms;
+    p.post.lose_percent = 100;
+    while (p.b.aborted == 0 && p.now_ms - from_ms < NODE_SNAPSHOT_SILENCE_MS) pair_step(&p);
+    assert_int_equal(p.b.aborted, 1);
+    assert_true(p.now_ms - from_ms <= NODE_SNAPSHOT_ORPHAN_MS + 1000);
+    run_until_over(&p, 1);
+    p.post.lose_percent = 0;
+    pair_wish(&p);
+    run_until_over(&p, 2);
+    check_same(&p);
+    pair_end(&p);
+}
+
 /* A peer that says what it likes. */
 static void test_what_a_peer_makes_up_is_refused(void **state)
 {
@@ -683,6 +712,7 @@ int main(void)
         cmocka_unit_test(test_what_fails_here_fails_the_transfer_only),
         cmocka_unit_test(test_a_slow_start_is_waited_for),
         cmocka_unit_test(test_a_peer_that_falls_silent_is_given_up),
+        cmocka_unit_test(test_the_snapshot_of_a_former_leader_is_given_up_soon),
         cmocka_unit_test(test_what_a_peer_makes_up_is_refused),
         cmocka_unit_test(test_entries_come_from_the_log_while_it_has_them),
     };
