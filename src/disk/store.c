@@ -41,17 +41,20 @@ void store_write_failed(struct store *s, const char *what, const struct errmsg *
     s->dead = true;
 }
 
-/* After a failure LevelDB must not be used: an expendable store takes batches and drops them. */
+/* After a failure LevelDB must not be used: an expendable store takes batches and drops them.
+ * pack_bytes is 0 if it holds no new packs. */
 static void write_durable(struct store *s, struct store_db *db, leveldb_writebatch_t *batch,
-                          size_t table_bytes)
+                          size_t pack_bytes)
 {
     struct errmsg em;
     if (s->dead || store_gave_up(s) || store_failed(s, NULL) != OK) return;
-    enum err e = table_bytes != 0 ? store_db_write_table(db, batch, table_bytes, &em)
-                                  : store_db_write(db, batch, &em);
+    bool as_table = pack_bytes != 0 && pack_bytes >= s->options.write_buffer_bytes / 2 &&
+                    !store_db_is_merging(db);
+    enum err e = as_table ? store_db_write_table(db, batch, pack_bytes, &em)
+                          : store_db_write(db, batch, &em);
     if (e == OK) {
         STORE_STAT_ADD(s, write_count, 1);
-        if (table_bytes != 0) STORE_STAT_ADD(s, table_count, 1);
+        if (as_table) STORE_STAT_ADD(s, table_count, 1);
         return;
     }
     if (s->options.expendable) {
@@ -74,11 +77,9 @@ enum err store_failed(const struct store *s, struct errmsg *em)
     return e;
 }
 
-void store_write_rows(struct store *s, leveldb_writebatch_t *batch, size_t bytes)
+void store_write_rows(struct store *s, leveldb_writebatch_t *batch, size_t pack_bytes)
 {
-    bool as_table = bytes != 0 && bytes >= s->options.write_buffer_bytes / 2 && !s->dead && !store_gave_up(s) &&
-                    store_failed(s, NULL) == OK && !store_db_is_merging(&s->rows);
-    write_durable(s, &s->rows, batch, as_table ? bytes : 0);
+    write_durable(s, &s->rows, batch, pack_bytes);
 }
 
 void store_write_meta(struct store *s, leveldb_writebatch_t *batch,

@@ -289,7 +289,7 @@ static void rewrite_slice(struct store *s)
     }
     if (w.deletes != 0) {
         announce(&w, sum_before);
-        store_write_rows(s, w.batch, 0); /* a slice is small */
+        store_write_rows(s, w.batch, 0); /* nothing new */
         fresh_written(&w);
     }
     leveldb_writebatch_destroy(w.batch);

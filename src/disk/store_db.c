@@ -274,15 +274,15 @@ static enum err background_error(struct store_db *db, const leveldb_writeoptions
     return text == NULL ? OK : db_error(em, db->dir, text);
 }
 
-struct older_logs {
+struct log_walk {
     const struct store_db *db;
-    uint64_t newest;
+    uint64_t newest; /* older ones are removed */
     int answer; /* of the first that failed */
 };
 
 static int remove_older(void *ctx, const char *name)
 {
-    struct older_logs *logs = ctx;
+    struct log_walk *logs = ctx;
     const struct disk_io *io = logs->db->io;
     uint64_t number = 0;
     if (!store_log_number(name, &number) || number >= logs->newest) return 0;
@@ -298,7 +298,7 @@ static int remove_older(void *ctx, const char *name)
  * batches. */
 static enum err drop_older_logs(struct store_db *db, uint64_t newest, struct errmsg *em)
 {
-    struct older_logs logs = { .db = db, .newest = newest };
+    struct log_walk logs = { .db = db, .newest = newest };
     int answer = db->io->list(db->io->ctx, db->dir, remove_older, &logs);
     if (answer < 0) return disk_error(em, "list", db->dir, answer);
     if (logs.answer < 0) return disk_error(em, "remove old logs of", db->dir, logs.answer);
@@ -309,7 +309,7 @@ static enum err drop_older_logs(struct store_db *db, uint64_t newest, struct err
 
 static int sync_one(void *ctx, const char *name)
 {
-    struct older_logs *logs = ctx;
+    struct log_walk *logs = ctx;
     const struct disk_io *io = logs->db->io;
     uint64_t number = 0;
     int fd = -1;
@@ -326,7 +326,7 @@ static int sync_one(void *ctx, const char *name)
 /* What LevelDB left in its logs is durable then. (One more may be there, of a try to begin it.) */
 static enum err sync_logs(const struct store_db *db, struct errmsg *em)
 {
-    struct older_logs logs = { .db = db };
+    struct log_walk logs = { .db = db };
     int answer = db->io->list(db->io->ctx, db->dir, sync_one, &logs);
     if (answer < 0) return disk_error(em, "list", db->dir, answer);
     if (logs.answer < 0) return disk_error(em, "sync logs of", db->dir, logs.answer);

@@ -154,9 +154,9 @@ enum err store_open_both(struct store *s, uint64_t *trimmed_bytes, struct errmsg
 void store_close_both(struct store *s);
 
 /* Durable when they return; fatal if it fails, but for s->gave_up. Once s->dead or s->gave_up they do
- * nothing. A batch whose packs (bytes) are half a write buffer goes to a table at once, if LevelDB is
+ * nothing. A batch whose new packs are half a write buffer goes to a table at once, if LevelDB is
  * not busy with others. */
-void store_write_rows(struct store *s, leveldb_writebatch_t *batch, size_t bytes);
+void store_write_rows(struct store *s, leveldb_writebatch_t *batch, size_t pack_bytes);
 /* Adds `next`, which is behind s->marker, and writes to meta/. */
 void store_write_meta(struct store *s, leveldb_writebatch_t *batch,
                       const struct store_marker *next);

@@ -39,10 +39,11 @@ enum err store_log_scan(struct slice log, struct store_log_scan *out, size_t *ba
 /* NNNNNN.log, and nothing else. */
 bool store_log_number(const char *name, uint64_t *number);
 
-/* Checks every log of the directory and cuts a torn end off the newest. *trimmed_bytes is what was
- * cut. What is left of it is durable then: a process that was killed, or whose sync failed, may have
- * left its last batch in the kernel's cache only, and a newer log is about to be begun, behind which
- * a torn one is damage. A directory without logs is fine. */
+/* Checks every log of the directory. The newest that has changes, and those without any behind it,
+ * may be torn, and are cut; an older one may not. *trimmed_bytes is what was cut. What is left is
+ * durable then: a process that was killed, or whose sync failed, may have left its last batch in the
+ * kernel's cache only, and a newer log is about to be begun, behind which a torn one is damage. A
+ * directory without logs is fine. */
 enum err store_log_trim(const struct disk_io *io, const char *dir, uint64_t *trimmed_bytes,
                         struct errmsg *em) MUST_USE;
 
