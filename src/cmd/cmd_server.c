@@ -99,14 +99,15 @@ static void info_persistence(struct cmd_env *env, struct buf *b)
                "aof_enabled:1\r\naof_rewrite_in_progress:0\r\naof_last_write_status:ok\r\n"
                "wal_backend:%s\r\nwal_syncs:%llu\r\nwal_written_bytes:%llu\r\nwal_last_sync_us:%lld\r\n"
                "wal_max_sync_us:%lld\r\nwal_pending_bytes:%llu\r\nwal_segments:%llu\r\nwal_bytes:%llu\r\n"
-               "checkpoints:%llu\r\ncheckpoint_tables:%llu\r\ncheckpoint_index:%llu\r\n"
+               "checkpoints:%llu\r\ncheckpoint_file_batches:%llu\r\ncheckpoint_files:%llu\r\ncheckpoint_index:%llu\r\n"
                "store_bytes:%llu\r\nstore_backlog_bytes:%llu\r\n"
                "disk_free_bytes:%llu\r\ndisk_low:%d\r\n",
                st.wal.backend, (unsigned long long)st.wal.sync_count, (unsigned long long)st.wal.written_bytes,
                (long long)st.wal.sync_us_last, (long long)st.wal.sync_us_max,
                (unsigned long long)st.wal.pending_bytes, (unsigned long long)st.wal.segment_count,
                (unsigned long long)st.wal.segment_bytes, (unsigned long long)st.checkpoint_count,
-               (unsigned long long)st.store_table_count,
+               (unsigned long long)st.store_file_batch_count,
+               (unsigned long long)st.store_file_count,
                (unsigned long long)st.checkpoint_index, (unsigned long long)st.store_bytes,
                (unsigned long long)st.store_backlog_bytes, (unsigned long long)st.disk_free_bytes,
                node_disk_low(env->node));

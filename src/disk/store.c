@@ -41,33 +41,43 @@ void store_write_failed(struct store *s, const char *what, const struct errmsg *
     s->dead = true;
 }
 
-/* After a failure LevelDB must not be used: an expendable store takes batches and drops them.
- * pack_bytes is 0 if it holds no new packs. */
-static void write_durable(struct store *s, struct store_db *db, leveldb_writebatch_t *batch,
-                          size_t pack_bytes)
+/* Nothing is written once one write failed. */
+static bool writes_are_over(const struct store *s)
 {
-    struct errmsg em;
-    if (s->dead || store_gave_up(s) || store_failed(s, NULL) != OK) return;
-    bool as_table = pack_bytes != 0 && pack_bytes >= s->options.write_buffer_bytes / 2 &&
-                    !store_db_is_merging(db);
-    enum err e = as_table ? store_db_write_table(db, batch, pack_bytes, &em)
-                          : store_db_write(db, batch, &em);
-    if (e == OK) {
-        STORE_STAT_ADD(s, write_count, 1);
-        if (as_table) STORE_STAT_ADD(s, table_count, 1);
-        return;
-    }
+    return s->dead || store_gave_up(s) || store_failed(s, NULL) != OK;
+}
+
+/* After a failure LevelDB must not be used: an expendable store takes batches and drops them. */
+static void write_ended(struct store *s, enum err e, const struct errmsg *em)
+{
+    if (e == OK) return;
     if (s->options.expendable) {
-        s->failure_em = em;
+        s->failure_em = *em;
         __atomic_store_n(&s->failure, (uint32_t)e, __ATOMIC_SEQ_CST);
         return;
     }
     if (e == ERR_NOSPACE && __atomic_load_n(&s->leaving, __ATOMIC_SEQ_CST)) {
-        log_warning("checkpoint skipped, nothing is lost, the log has it reason=\"%s\"", em.text);
+        log_warning("checkpoint skipped, nothing is lost, the log has it reason=\"%s\"", em->text);
         __atomic_store_n(&s->gave_up, true, __ATOMIC_SEQ_CST);
         return;
     }
-    store_write_failed(s, "write failed, nothing is lost, the log has it: ", &em);
+    store_write_failed(s, "write failed, nothing is lost, the log has it: ", em);
+}
+
+static void write_durable(struct store *s, struct store_db *db, leveldb_writebatch_t *batch)
+{
+    struct errmsg em;
+    if (writes_are_over(s)) return;
+    enum err e = store_db_write(db, batch, &em);
+    if (e == OK) STORE_STAT_ADD(s, write_count, 1);
+    write_ended(s, e, &em);
+}
+
+void store_drop_files(struct store *s)
+{
+    struct errmsg em;
+    if (writes_are_over(s)) return;
+    write_ended(s, store_files_drop_dead(&s->files, &em), &em);
 }
 
 enum err store_failed(const struct store *s, struct errmsg *em)
@@ -77,16 +87,16 @@ enum err store_failed(const struct store *s, struct errmsg *em)
     return e;
 }
 
-void store_write_rows(struct store *s, leveldb_writebatch_t *batch, size_t pack_bytes)
+void store_write_rows(struct store *s, leveldb_writebatch_t *batch)
 {
-    write_durable(s, &s->rows, batch, pack_bytes);
+    write_durable(s, &s->rows, batch);
 }
 
 void store_write_meta(struct store *s, leveldb_writebatch_t *batch,
                       const struct store_marker *next)
 {
     store_marker_add(batch, next);
-    write_durable(s, &s->meta, batch, 0);
+    write_durable(s, &s->meta, batch);
     if (!store_gave_up(s)) s->marker = *next;
 }
 
@@ -102,9 +112,21 @@ enum err store_table_read_db(void *ctx, uint64_t first_rev, uint32_t first_n, st
 {
     struct store *s = ctx;
     struct store_pack_key key = store_pack_key(first_rev, first_n);
+    struct slice at = { key.at, sizeof key.at };
+    CLEANUP(buf_deinit) struct buf value = { 0 };
+    struct slice pack;
     bool found = false;
-    TRY(store_db_get(&s->rows, (struct slice){ key.at, sizeof key.at }, out, &found, NULL));
-    return found ? OK : ERR_CORRUPT;
+    TRY(store_db_get(&s->rows, at, &value, &found, &s->read_em));
+    if (!found) {
+        errmsg_set(&s->read_em, "%s: it is not there", s->rows.dir);
+        return ERR_CORRUPT;
+    }
+    TRY(store_files_pack(&s->files, s->files.set, buf_slice(&value), out, &pack, &s->read_em));
+    if (pack.at != value.at) return OK;
+    struct buf before = *out; /* the value is the pack: freed instead of it */
+    *out = value;
+    value = before;
+    return OK;
 }
 
 /* In manual mode nothing follows a clock. */
@@ -129,7 +151,8 @@ void store_check_files(struct store *s, bool now)
     if (e == OK) e = store_db_files(&s->meta, &meta_bytes, &meta_log_bytes, &em);
     if (e != OK && s->options.expendable) return;
     if (e != OK) store_write_failed(s, "", &em);
-    STORE_STAT_SET(s, disk_bytes, s->rows_bytes + meta_bytes);
+    STORE_STAT_SET(s, disk_bytes, s->rows_bytes + meta_bytes + s->files.bytes);
+    STORE_STAT_SET(s, file_count, (uint64_t)s->files.set->count);
     if (!s->options.manual) store_memory_limit(STORE_MAPPED_BYTES_MAX);
 }
 
@@ -188,29 +211,67 @@ static void add_meta(leveldb_writebatch_t *out, const struct store_batch *b)
     }
 }
 
+/* In what is handed to store_files_append; a reference without a file: the pack goes to rows/. */
+static void collect_packs(const struct store_batch *b, struct buf *out, size_t *bytes)
+{
+    struct store_batch_pack from;
+    for (size_t at = 0; at < b->packs.len; at += sizeof from) {
+        memcpy(&from, b->packs.at + at, sizeof from);
+        struct store_file_pack pack = { .pack = { from.blob->at, from.blob->len } };
+        buf_append(out, &pack, sizeof pack);
+        *bytes += from.blob->len;
+    }
+}
+
+static void write_file(struct store *s, struct store_file_pack *packs, size_t count)
+{
+    struct errmsg em;
+    if (writes_are_over(s)) return;
+    enum err e = store_files_append(&s->files, packs, count, &em);
+    if (e == ERR_LIMIT) return;
+    if (e == OK) STORE_STAT_ADD(s, file_batch_count, 1);
+    write_ended(s, e, &em);
+}
+
+static void add_pack(leveldb_writebatch_t *out, const struct store_pack_key *key,
+                     const struct store_file_pack *pack)
+{
+    uint8_t value[STORE_REF_BYTES];
+    struct slice at = pack->pack;
+    if (pack->ref.file != 0) {
+        store_ref_encode(&pack->ref, value);
+        at = (struct slice){ value, sizeof value };
+    }
+    leveldb_writebatch_put(out, (const char *)key->at, sizeof key->at, (const char *)at.at, at.len);
+}
+
 /* The packs of a batch, durable before the marker that names them. */
 static void write_packs(struct store *s)
 {
     const struct store_batch *b = s->batches;
     struct store_marker *next = &s->next;
-    struct store_batch_pack pack;
     *next = store_marker_after(&s->marker);
     s->rows_written = true;
     if (b->packs.len == 0) return;
+    CLEANUP(buf_deinit) struct buf collected = { 0 };
     size_t bytes = 0;
+    collect_packs(b, &collected, &bytes);
+    struct store_file_pack *packs = (struct store_file_pack *)(void *)collected.at;
+    size_t count = collected.len / sizeof *packs;
+    if (bytes >= s->options.file_batch_bytes) write_file(s, packs, count);
     leveldb_writebatch_t *out = leveldb_writebatch_create();
-    for (size_t at = 0; at < b->packs.len; at += sizeof pack) {
-        memcpy(&pack, b->packs.at + at, sizeof pack);
-        ASSERT(store_marker_is_behind(next, pack.first_rev, pack.first_n));
-        struct store_pack_key key = store_pack_key(pack.first_rev, pack.first_n);
-        leveldb_writebatch_put(out, (const char *)key.at, sizeof key.at,
-                               (const char *)pack.blob->at, pack.blob->len);
-        store_table_append(&s->table, pack.first_rev, pack.first_n, pack.blob->len);
-        next->last_rev = pack.first_rev;
-        next->last_n = pack.first_n;
-        bytes += pack.blob->len;
+    for (size_t i = 0; i < count; i++) {
+        struct store_batch_pack from;
+        memcpy(&from, b->packs.at + i * sizeof from, sizeof from);
+        ASSERT(store_marker_is_behind(next, from.first_rev, from.first_n));
+        struct store_pack_key key = store_pack_key(from.first_rev, from.first_n);
+        add_pack(out, &key, &packs[i]);
+        store_table_append(&s->table, from.first_rev, from.first_n, packs[i].pack.len,
+                           packs[i].ref.file);
+        next->last_rev = from.first_rev;
+        next->last_n = from.first_n;
     }
-    store_write_rows(s, out, bytes);
+    store_write_rows(s, out);
     leveldb_writebatch_destroy(out);
 }
 
@@ -290,6 +351,7 @@ static void run(struct store *s)
         uint32_t seen = doorbell_seen(&s->bell);
         bool stopping = __atomic_load_n(&s->stopping, __ATOMIC_SEQ_CST);
         take_batches(s);
+        store_files_close_dropped(&s->files);
         adjust_priority(s);
         bool busy = s->batches != NULL;
         if (busy) write_batch(s);
@@ -317,6 +379,7 @@ bool store_step(struct store *s)
     ASSERT(s->options.manual);
     if (s->dead || !s->started) return false;
     take_batches(s);
+    store_files_close_dropped(&s->files);
     if (store_gave_up(s)) return false;
     bool compact = !s->rows_written && (s->batches == NULL || s->compact_next) && !is_behind(s);
     s->compact_next = false;
@@ -408,6 +471,9 @@ enum err store_open(const struct store_options *options, struct store **out,
     if (options->io == NULL) s->options.io = disk_io_posix();
     size_t buffer_bytes = options->write_buffer_bytes;
     s->options.write_buffer_bytes = buffer_bytes != 0 ? buffer_bytes : STORE_WRITE_BUFFER_BYTES;
+    if (options->file_batch_bytes == 0) {
+        s->options.file_batch_bytes = s->options.write_buffer_bytes / STORE_FILE_BATCH_PART;
+    }
     s->done = done;
     s->open_em = em;
     s->open_info = &found;
@@ -668,7 +734,8 @@ void store_stats_get(const struct store *s, struct store_stats *out)
     *out = (struct store_stats){
         STAT(disk_bytes),    STAT(pack_count),      STAT(pack_bytes),  STAT(dead_bytes),
         STAT(floor_rev),     STAT(packs_deleted),   STAT(packs_rewritten),
-        STAT(write_count),   STAT(table_count),     STAT(compacting),
+        STAT(write_count),   STAT(file_batch_count), STAT(file_count),
+        STAT(compacting),
     };
 }
 

@@ -1,10 +1,12 @@
-/* disk/store.h - the checkpoint on two LevelDBs: rows by revision, the rest of the state by name.
+/* disk/store.h - the checkpoint on two LevelDBs: rows by revision, the rest of the state by name; and
+ * large batches of rows in files that the first one refers to.
  *
  * PURPOSE  Keep one durable copy of the state as of an applied index, read history from it, and
  *          give back the room of what was compacted. Does not decide what a batch holds, what
  *          meta names mean, or which revision is compacted.
- * OWNS     struct store: both databases, its thread, the pack table, a done queue. Batches and
- *          reads from submit until store_poll. Blobs of a batch are released on the loop.
+ * OWNS     struct store: both databases, the files of packs, its thread, the pack table, a done
+ *          queue. Batches and reads from submit until store_poll. Blobs of a batch are released on
+ *          the loop.
  * USES     base/, mvcc/mvcc_row.h, disk_io.h, workers.h, LevelDB.
  * THREADS  Everything here is called by the loop thread (store_open, store_scan and store_close
  *          block it). One store thread writes; workers read; during store_scan a thread of its own
@@ -20,17 +22,20 @@
  *
  * FORMAT   Two databases: rows come in ascending order, and alone in theirs LevelDB never needs to
  *          merge a table with another one. Integers are little-endian unless "be".
- *          rows/  "r" rev(be64) n(be32) -> a pack (mvcc_row.h); rev and n of its first row
+ *          rows/  "r" rev(be64) n(be32) -> a pack (mvcc_row.h), or a reference to one in packs/
+ *                                          (store_files.h); rev and n of its first row
  *          meta/  "b" seq(be64)         -> chain marker, see store_marker.h
  *                 "m" name              -> meta value, the caller's bytes
  *                 "s" "applied"         -> newest marker again: it must match the chain
  *                 "s" "floor"           -> u64 rev: rows not visible at or above it may be gone
- *                 "s" "format"          -> u32 STORE_FORMAT; written first, once
+ *                 "s" "format"          -> u32 STORE_FORMAT; written first. One of format 2, which
+ *                                          is 3 without references, becomes 3 when it is opened
  *
  * INVARIANTS
- *  I1  A batch is all or nothing. Its packs go to rows/ in one durable write; then its marker and
- *      meta go to meta/ in one synced write, which is what makes it durable. Packs behind the
- *      newest marker's last_rev, last_n belong to no batch: opening deletes them.
+ *  I1  A batch is all or nothing. Its packs, if they are large, go to a file that is synced; they,
+ *      or references to them, go to rows/ in one durable write; then its marker and meta go to
+ *      meta/ in one synced write, which is what makes it durable. Packs behind the newest marker's
+ *      last_rev, last_n belong to no batch: opening deletes them.
  *  I2  Exactly STORE_MARKERS markers exist, their seq contiguous, each with the CRC of the one
  *      before. A write that meta/ lost leaves a gap or an old marker too many. The newest marker
  *      has the sum of all packs that are there; the scan compares, so a pack that rows/ lost, or
@@ -51,10 +56,12 @@
 #include "disk/workers.h"
 #include "mvcc/mvcc_row.h"
 
-#define STORE_FORMAT 2
+#define STORE_FORMAT 3
+#define STORE_FORMAT_OLDEST 2
 #ifndef STORE_MARKERS
 #define STORE_MARKERS 1000 /* the simulator's build has fewer: they are most of its small databases */
 #endif
+#define STORE_FILES_MAX 256u /* of packs, each with a descriptor: see store_files.h */
 #define STORE_META_NAME_BYTES_MAX 65536 /* a letter and the longest internal key: see checkpoint.h */
 #define STORE_BACKLOG_BYTES_NORMAL (32u << 20) /* half of what makes writes wait */
 #define STORE_EXIT_CODE 74 /* EX_IOERR: a write or read of the checkpoint failed */
@@ -72,6 +79,8 @@ struct store_options {
      * nothing more is written, and store_failed() says why. */
     bool expendable;
     size_t write_buffer_bytes; /* of rows/; 0: STORE_WRITE_BUFFER_BYTES; tests make it small */
+    /* From so many bytes on a batch's packs go to a file of packs. 0: a part of the write buffer. */
+    size_t file_batch_bytes;
     const struct disk_io *io; /* NULL: the kernel's. Another one needs a LevelDB on the same files */
     /* No thread: store_step() does what it would; `workers` are manual too. on_fatal may return when
      * a write failed: then nothing is ever written or reported as durable again. */
@@ -265,7 +274,8 @@ struct store_stats {
     uint64_t packs_deleted;    /* since store_open */
     uint64_t packs_rewritten;
     uint64_t write_count;      /* durable LevelDB writes since store_open */
-    uint64_t table_count;      /* of them, batches that went to a table at once */
+    uint64_t file_batch_count; /* batches since store_open whose packs went to a file */
+    uint64_t file_count;       /* files that are there */
     bool compacting;           /* something is left to do for what was allowed */
 };
 

@@ -6,8 +6,10 @@
  *   2. oldest first, delete packs that are all dead, write anew (with small neighbours) those that
  *      have a dead row; a bounded number in each synced write to rows/. A synced write to meta/
  *      comes before it, with the marker that allows it; the first also raises the floor record.
- *   3. ask LevelDB to compact the range, in slices, when the files are much larger than the packs.
- * Only step 2 is on disk. A crash loses the table; the next load finds again what is dead at or
+ *   3. write anew what is left in a file of packs that is less than half live. New packs go to
+ *      rows/, whatever they were in; a file goes when nothing in it is live.
+ *   4. ask LevelDB to compact the range, in slices, when its files are much larger than its packs.
+ * Only steps 2 and 3 are on disk. A crash loses the table; the next load finds again what is dead at or
  * below compacted_rev (store_note_dead), which is at least what the pass would have removed.
  */
 #include "disk/store_int.h"
@@ -21,7 +23,9 @@
 static void kill(struct store *s, uint64_t rev, uint64_t hash, bool certain)
 {
     enum err e = store_table_kill(&s->table, rev, hash, certain);
-    if (e != OK) store_fatal(s, "compaction: cannot read the packs of revision %" PRIu64, rev);
+    if (e == OK) return;
+    store_fatal(s, "compaction: cannot read the packs of revision %" PRIu64 ": %s", rev,
+                s->read_em.text);
 }
 
 static void kill_pending(struct store *s)
@@ -88,7 +92,8 @@ static void scan_slice(struct store *s)
             break;
         }
         if (store_table_read_db(s, at->first_rev, at->first_n, &pack) != OK) {
-            store_fatal(s, "compaction: cannot read the pack of revision %" PRIu64, at->first_rev);
+            store_fatal(s, "compaction: cannot read the pack of revision %" PRIu64 ": %s",
+                        at->first_rev, s->read_em.text);
         }
         bytes += pack.len;
         if (!scan_pack(s, at->first_rev, buf_slice(&pack))) {
@@ -97,6 +102,9 @@ static void scan_slice(struct store *s)
         }
     }
     c->scanning = slot != STORE_SLOT_NONE;
+    if (!c->scanning) return;
+    c->cursor_rev = s->table.slots[slot].first_rev;
+    c->cursor_n = s->table.slots[slot].first_n;
 }
 
 /* --- delete and write anew -------------------------------------------------- */
@@ -129,7 +137,9 @@ static void delete_key(struct rewrite *w, const struct store_slot *slot)
 {
     struct store_pack_key key = store_pack_key(slot->first_rev, slot->first_n);
     leveldb_writebatch_delete(w->batch, (const char *)key.at, sizeof key.at);
-    freed(&w->s->compactor, slot->first_rev, slot->bytes);
+    bool in_file = slot->file != 0;
+    freed(&w->s->compactor, slot->first_rev, in_file ? STORE_REF_BYTES : slot->bytes);
+    if (in_file) store_files_release(&w->s->files, slot->file, slot->bytes);
     w->deletes++;
 }
 
@@ -224,7 +234,8 @@ static void rewrite_run(struct rewrite *w, size_t slot)
     for (size_t at = first; at != STORE_SLOT_NONE && at <= last; at = store_table_next(t, at)) {
         uint64_t rev = t->slots[at].first_rev;
         if (keep_live_rows(w, &t->slots[at]) == OK) continue;
-        store_fatal(w->s, "compaction: cannot read the pack of revision %" PRIu64, rev);
+        store_fatal(w->s, "compaction: cannot read the pack of revision %" PRIu64 ": %s", rev,
+                    w->s->read_em.text);
     }
     flush_pack(w);
     for (size_t at = first; at != STORE_SLOT_NONE && at <= last; at = store_table_next(t, at)) {
@@ -289,8 +300,10 @@ static void rewrite_slice(struct store *s)
     }
     if (w.deletes != 0) {
         announce(&w, sum_before);
-        store_write_rows(s, w.batch, 0); /* nothing new */
+        if (MUTANT(PACK_FILE_DROPPED_EARLY)) store_drop_files(s);
+        store_write_rows(s, w.batch);
         fresh_written(&w);
+        store_drop_files(s);
     }
     leveldb_writebatch_destroy(w.batch);
     buf_deinit(&w.fresh);
@@ -300,12 +313,16 @@ static void rewrite_slice(struct store *s)
 
 /* --- disk space ------------------------------------------------------------ */
 
+#define RECORD_BYTES 64u /* of a reference or of what LevelDB adds to a pack, about */
+
 static bool reclaim_is_due(struct store *s)
 {
     const struct store_compactor *c = &s->compactor;
     if (c->freed_bytes < STORE_RECLAIM_FREED_BYTES_MIN) return false;
-    uint64_t bound = s->table.bytes + s->table.bytes / 2 + s->options.write_buffer_bytes +
-                     s->options.write_buffer_bytes / 2;
+    uint64_t bytes = s->table.bytes - s->files.live_bytes +
+                     (s->table.count - s->table.gone_count) * RECORD_BYTES;
+    uint64_t buffer_bytes = s->options.write_buffer_bytes;
+    uint64_t bound = bytes + bytes / 2 + buffer_bytes + buffer_bytes / 2;
     store_check_files(s, true);
     return s->rows_bytes > bound;
 }
@@ -366,6 +383,14 @@ static bool begin_pass(struct store *s)
     return true;
 }
 
+static bool empty_sparse_file(struct store *s)
+{
+    uint32_t file = store_files_sparse(&s->files);
+    if (file == 0) return false;
+    store_table_enqueue_file(&s->table, file);
+    return !store_table_queue_empty(&s->table);
+}
+
 static bool begin_reclaim(struct store *s)
 {
     struct store_compactor *c = &s->compactor;
@@ -386,6 +411,8 @@ bool store_compact_step(struct store *s)
     } else if (c->scanning) {
         scan_slice(s);
     } else if (!store_table_queue_empty(&s->table)) {
+        rewrite_slice(s);
+    } else if (empty_sparse_file(s)) {
         rewrite_slice(s);
     } else if (c->floor_rev != c->target_rev) {
         c->floor_rev = c->target_rev;

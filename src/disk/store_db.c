@@ -151,7 +151,6 @@ static void set_options(struct store_db *db, size_t write_buffer_bytes, bool fre
     leveldb_options_set_cache(db->options, db->cache);
     db->write_synced = leveldb_writeoptions_create();
     leveldb_writeoptions_set_sync(db->write_synced, 1);
-    db->write_unsynced = leveldb_writeoptions_create();
     db->read_checked = leveldb_readoptions_create();
     leveldb_readoptions_set_verify_checksums(db->read_checked, 1);
     leveldb_readoptions_set_fill_cache(db->read_checked, 0);
@@ -240,7 +239,6 @@ void store_db_close(struct store_db *db)
     if (db->db != NULL) leveldb_close(db->db);
     leveldb_readoptions_destroy(db->read_checked);
     leveldb_writeoptions_destroy(db->write_synced);
-    leveldb_writeoptions_destroy(db->write_unsynced);
     leveldb_options_destroy(db->options);
     leveldb_cache_destroy(db->cache);
     mem_free(db->dir);
@@ -261,130 +259,6 @@ enum err store_db_write(struct store_db *db, leveldb_writebatch_t *batch, struct
     TRY(sync_dir(db->io, db->dir, em));
     db->log_number = files.log_number;
     return OK;
-}
-
-/* A write of nothing: it tells what failed on LevelDB's own thread. Synced, unless it begins a log. */
-static enum err background_error(struct store_db *db, const leveldb_writeoptions_t *options,
-                                 struct errmsg *em)
-{
-    char *text = NULL;
-    leveldb_writebatch_t *nothing = leveldb_writebatch_create();
-    leveldb_write(db->db, options, nothing, &text);
-    leveldb_writebatch_destroy(nothing);
-    return text == NULL ? OK : db_error(em, db->dir, text);
-}
-
-struct log_walk {
-    const struct store_db *db;
-    uint64_t newest; /* older ones are removed */
-    int answer; /* of the first that failed */
-};
-
-static int remove_older(void *ctx, const char *name)
-{
-    struct log_walk *logs = ctx;
-    const struct disk_io *io = logs->db->io;
-    uint64_t number = 0;
-    if (!store_log_number(name, &number) || number >= logs->newest) return 0;
-    CLEANUP(buf_deinit) struct buf path = { 0 };
-    path_of(&path, logs->db->dir, name);
-    int answer = io->unlink(io->ctx, (const char *)path.at);
-    if (answer < 0 && answer != -ENOENT && logs->answer == 0) logs->answer = answer;
-    return 0;
-}
-
-/* All that was written is in tables. LevelDB removes the logs that had it, but may not have done so
- * when it says that the table is there; and a torn one must not come back beside a newer one that has
- * batches. */
-static enum err drop_older_logs(struct store_db *db, uint64_t newest, struct errmsg *em)
-{
-    struct log_walk logs = { .db = db, .newest = newest };
-    int answer = db->io->list(db->io->ctx, db->dir, remove_older, &logs);
-    if (answer < 0) return disk_error(em, "list", db->dir, answer);
-    if (logs.answer < 0) return disk_error(em, "remove old logs of", db->dir, logs.answer);
-    TRY(sync_dir(db->io, db->dir, em));
-    db->log_number = newest;
-    return OK;
-}
-
-static int sync_one(void *ctx, const char *name)
-{
-    struct log_walk *logs = ctx;
-    const struct disk_io *io = logs->db->io;
-    uint64_t number = 0;
-    int fd = -1;
-    if (logs->answer < 0 || !store_log_number(name, &number)) return 0;
-    CLEANUP(buf_deinit) struct buf path = { 0 };
-    path_of(&path, logs->db->dir, name);
-    logs->answer = io->open(io->ctx, (const char *)path.at, DISK_WRITE, &fd);
-    if (logs->answer < 0) return 0;
-    logs->answer = io->sync(io->ctx, fd);
-    io->close(io->ctx, fd);
-    return 0;
-}
-
-/* What LevelDB left in its logs is durable then. (One more may be there, of a try to begin it.) */
-static enum err sync_logs(const struct store_db *db, struct errmsg *em)
-{
-    struct log_walk logs = { .db = db };
-    int answer = db->io->list(db->io->ctx, db->dir, sync_one, &logs);
-    if (answer < 0) return disk_error(em, "list", db->dir, answer);
-    if (logs.answer < 0) return disk_error(em, "sync logs of", db->dir, logs.answer);
-    return sync_dir(db->io, db->dir, em);
-}
-
-/* What has not gone to a table yet: the memtable, and the one that is being written. */
-static uint64_t memory_bytes(const struct store_db *db)
-{
-    char *text = leveldb_property_value(db->db, "leveldb.approximate-memory-usage");
-    uint64_t bytes = text == NULL ? UINT64_MAX : strtoull(text, NULL, 10);
-    leveldb_free(text);
-    return bytes;
-}
-
-/* The flush says nothing, least of all that it could not begin a new log: then it does nothing and
- * LevelDB goes on with the old one. That the batch is no longer in memory proves its table. */
-enum err store_db_write_table(struct store_db *db, leveldb_writebatch_t *batch, size_t batch_bytes,
-                              struct errmsg *em)
-{
-    char *text = NULL;
-    struct files before;
-    struct files after;
-    leveldb_write(db->db, db->write_unsynced, batch, &text);
-    if (text != NULL) return db_error(em, db->dir, text);
-    if (MUTANT(STORE_TABLE_NOT_MADE)) return OK;
-    TRY(list_files(db->io, db->dir, false, &before, em));
-    store_db_flush(db);
-    bool flushed = memory_bytes(db) < batch_bytes || MUTANT(STORE_FLUSH_TRUSTED);
-    TRY(list_files(db->io, db->dir, false, &after, em));
-    bool newer = flushed && after.log_number > before.log_number;
-    if (!newer && !MUTANT(STORE_FLUSH_TRUSTED)) TRY(sync_logs(db, em));
-    TRY(background_error(db, newer ? db->write_unsynced : db->write_synced, em));
-    if (!newer || MUTANT(STORE_OLD_LOG_LEFT)) return OK;
-    return drop_older_logs(db, after.log_number, em);
-}
-
-/* From the table of LevelDB's statistics: level, files, megabytes, ... */
-static bool level_is_full(const char *stats, int level, int files_max, double mb_max)
-{
-    for (const char *line = stats; line != NULL; line = strchr(line, '\n')) {
-        int at = -1;
-        int files = 0;
-        double mb = 0;
-        line += *line == '\n';
-        if (sscanf(line, "%d %d %lf", &at, &files, &mb) != 3 || at != level) continue;
-        return files >= files_max || mb >= mb_max;
-    }
-    return false;
-}
-
-bool store_db_is_merging(const struct store_db *db)
-{
-    char *stats = leveldb_property_value(db->db, "leveldb.stats");
-    bool merging = level_is_full(stats, 0, STORE_LEVEL_0_FILES_MAX, 1e9) ||
-                   level_is_full(stats, 1, INT32_MAX, STORE_LEVEL_1_MB_MAX);
-    leveldb_free(stats);
-    return merging;
 }
 
 enum err store_db_get(const struct store_db *db, struct slice key, struct buf *out, bool *found,

@@ -21,8 +21,6 @@
 #define STORE_CACHE_BYTES (1u << 20) /* of index and other blocks; no read fills it with packs */
 #define STORE_BLOCK_BYTES 16384u
 #define STORE_INFO_LOG_BYTES_MAX (1u << 20)
-#define STORE_LEVEL_0_FILES_MAX 4 /* LevelDB's triggers of a merge */
-#define STORE_LEVEL_1_MB_MAX 10
 
 struct store_db {
     const struct disk_io *io; /* the files that LevelDB has too */
@@ -31,7 +29,6 @@ struct store_db {
     leveldb_options_t *options;
     leveldb_cache_t *cache;
     leveldb_writeoptions_t *write_synced;
-    leveldb_writeoptions_t *write_unsynced;
     leveldb_readoptions_t *read_checked;
     uint64_t log_number; /* the newest log whose directory entry is synced */
 };
@@ -52,17 +49,6 @@ void store_db_close(struct store_db *db);
  * not be used any more. */
 enum err store_db_write(struct store_db *db, leveldb_writebatch_t *batch,
                         struct errmsg *em) MUST_USE;
-
-/* The same for a batch (its values have batch_bytes) that is worth a table of its own: it goes there at once, and is durable by the
- * table. LevelDB's log has it too, but unsynced, and is removed before the kernel writes it out, so the
- * disk gets these bytes once and not twice. Power lost meanwhile leaves a torn log and behind it one
- * without batches, which store_log_trim knows. If LevelDB cannot begin a new log the old one is synced. */
-enum err store_db_write_table(struct store_db *db, leveldb_writebatch_t *batch, size_t batch_bytes,
-                              struct errmsg *em) MUST_USE;
-
-/* LevelDB has tables to merge, which takes seconds, and store_db_write_table would wait for the end of
- * it. (A table of rows that are new goes to level 2 at once.) */
-bool store_db_is_merging(const struct store_db *db);
 
 /* Replaces *out. *found false: there is no such key. */
 enum err store_db_get(const struct store_db *db, struct slice key, struct buf *out, bool *found,

@@ -14,7 +14,7 @@ enum export_phase { EXPORT_METAS, EXPORT_PACKS, EXPORT_END };
 struct store_export {
     struct work work;
     struct store *store;
-    const leveldb_snapshot_t *rows;
+    struct store_rows_view rows;
     const leveldb_snapshot_t *meta;
     struct store_marker marker; /* of the view */
     uint64_t floor_rev;
@@ -22,6 +22,7 @@ struct store_export {
     enum export_phase phase;
     struct buf cursor; /* the key behind which the next chunk begins; empty: from the start */
     struct buf chunk;
+    struct buf pack; /* scratch */
     uint64_t count;
     uint32_t crc;
     uint64_t sum; /* of the packs so far */
@@ -74,7 +75,7 @@ void store_exports_take(struct store *s)
     while (w != NULL) {
         struct store_export *e = CONTAINER_OF(w, struct store_export, work);
         w = w->next;
-        e->rows = leveldb_create_snapshot(s->rows.db);
+        store_files_view(&s->files, s->rows.db, &e->rows);
         e->meta = leveldb_create_snapshot(s->meta.db);
         e->marker = s->marker;
         e->floor_rev = s->compactor.disk_floor_rev;
@@ -105,7 +106,7 @@ static enum err meta_append(struct store_export *e, struct slice key, struct sli
     return OK;
 }
 
-static enum err pack_append(struct store_export *e, struct slice key, struct slice value)
+static enum err pack_append(struct store_export *e, struct slice key, struct slice pack)
 {
     uint64_t rev = 0;
     uint32_t n = 0;
@@ -113,10 +114,16 @@ static enum err pack_append(struct store_export *e, struct slice key, struct sli
     buf_append_u8(&e->chunk, STORE_RECORD_PACK);
     buf_append_u64(&e->chunk, rev);
     buf_append_u32(&e->chunk, n);
-    buf_append_u32(&e->chunk, (uint32_t)value.len);
-    buf_append_slice(&e->chunk, value);
-    e->sum += store_pack_sum(rev, n, (uint32_t)value.len);
+    buf_append_u32(&e->chunk, (uint32_t)pack.len);
+    buf_append_slice(&e->chunk, pack);
+    e->sum += store_pack_sum(rev, n, (uint32_t)pack.len);
     return OK;
+}
+
+/* The pack that a value of rows/ is or names. */
+static enum err pack_of(struct store_export *e, struct slice value, struct slice *pack)
+{
+    return store_files_pack(&e->store->files, e->rows.set, value, &e->pack, pack, &e->em);
 }
 
 typedef enum err append_one(struct store_export *e, struct slice key, struct slice value);
@@ -130,6 +137,7 @@ static enum err fill(struct store_export *e, leveldb_iterator_t *it, struct slic
         struct slice value = store_db_iter_value(it);
         if (end.len != 0 && slice_cmp(key, end) >= 0) break;
         if (slice_eq(key, buf_slice(&e->cursor))) continue; /* the last of the chunk before */
+        if (e->phase == EXPORT_PACKS) TRY(pack_of(e, value, &value));
         size_t bytes = PACK_HEAD_BYTES + key.len + value.len;
         if (bytes > STORE_RECORD_BYTES_MAX) {
             errmsg_set(&e->em, "%s: a record of %zu bytes", e->store->options.dir, bytes);
@@ -178,7 +186,7 @@ static enum err read_chunk(struct store_export *e)
     /* Packs behind the marker's are of a batch whose marker is not there (yet). */
     struct store_pack_key end = store_pack_key(e->marker.last_rev, e->marker.last_n + 1);
     struct slice end_at = { end.at, sizeof end.at };
-    TRY(read_from(e, &s->rows, e->rows, SLICE_LIT("r"), end_at, pack_append, &more));
+    TRY(read_from(e, &s->rows, e->rows.snapshot, SLICE_LIT("r"), end_at, pack_append, &more));
     if (more) return OK;
     e->phase = EXPORT_END;
     if (e->sum == e->marker.pack_sum || e->sum == e->marker.pack_sum_before) return OK;
@@ -190,6 +198,7 @@ static void chunk_run(struct work *w)
     struct store_export *e = CONTAINER_OF(w, struct store_export, work);
     buf_clear(&e->chunk);
     e->result = read_chunk(e);
+    buf_deinit(&e->pack);
     if (e->result == OK) e->crc = crc32c(e->crc, e->chunk.at, e->chunk.len);
     /* One large record does not stay for the rest. */
     if (e->chunk.len <= STORE_EXPORT_CHUNK_BYTES && e->chunk.cap > 2 * STORE_EXPORT_CHUNK_BYTES) {
@@ -234,13 +243,15 @@ void store_export_next(struct store_export *e)
 void store_export_free(struct store_export *e)
 {
     if (e == NULL) return;
-    ASSERT(e->rows != NULL); /* the view was answered */
-    leveldb_release_snapshot(e->store->rows.db, e->rows);
+    ASSERT(e->rows.snapshot != NULL); /* the view was answered */
+    store_files_view_free(&e->store->files, e->store->rows.db, &e->rows);
+    doorbell_ring(&e->store->bell); /* files that went meanwhile are closed there */
     leveldb_release_snapshot(e->store->meta.db, e->meta);
     ASSERT(e->store->exports_out > 0);
     e->store->exports_out--;
     buf_deinit(&e->cursor);
     buf_deinit(&e->chunk);
+    buf_deinit(&e->pack);
     mem_free(e);
 }
 

@@ -9,8 +9,8 @@
  *          through the done queue of the caller's.
  * LIMITS   STORE_EXPORT_CHUNK_BYTES a chunk, unless its only record is larger;
  *          STORE_RECORD_BYTES_MAX a record. The caller bounds how long an export lives: what it
- *          pins (rows that compaction removed) stays on the disk until then. No file and no memory
- *          is pinned between two chunks.
+ *          pins (rows that compaction removed, and files of packs with their descriptors) stays
+ *          until then. No memory is pinned between two chunks.
  * ERRORS   ERR_NOT_FOUND: the store has no batch yet. ERR_CORRUPT, ERR_IO, ERR_LIMIT: the export is
  *          over, the store and the process are not; nothing of it may be used.
  *
@@ -24,6 +24,7 @@
 
 #include "disk/store.h"
 
+#define STORE_EXPORT_FORMAT 2 /* members of the same one can exchange snapshots */
 #define STORE_EXPORT_CHUNK_BYTES (256u << 10)
 #define STORE_RECORD_BYTES_MAX (9u << 20) /* of a log entry's body, and some */
 

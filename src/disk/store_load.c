@@ -6,7 +6,8 @@
  * the reader too, and hands over each chunk as soon as it is filled.
  *
  * Beyond each pack's own form the sum of all packs is compared with the newest marker's, so packs
- * that are missing, wherever it is, and such that should be gone are refused. */
+ * that are missing, wherever it is, and such that should be gone are refused. When all are there,
+ * files of packs that none of them is in are removed. */
 #include "disk/store.h"
 
 #include <inttypes.h>
@@ -47,6 +48,7 @@ struct scan {
     enum err reader_result;
     struct errmsg reader_em;
     uint64_t mapped_bytes; /* read since rows/ was opened */
+    struct buf pack;       /* scratch */
 };
 
 /* --- meta -------------------------------------------------------------------- */
@@ -135,21 +137,36 @@ static void chunk_publish(struct scan *scan)
     doorbell_ring(&scan->filled_bell);
 }
 
-static enum err chunk_add(struct scan *scan, struct chunk *c, struct slice key, struct slice pack)
+/* The pack that the value is or names; borrows from it or from scan->pack. */
+static enum err find_pack(struct scan *scan, struct slice value, struct slice *pack, uint32_t *file)
+{
+    struct store *s = scan->s;
+    struct errmsg *em = &scan->reader_em;
+    struct store_ref ref;
+    bool whole = store_ref_decode(value, &ref) == OK; /* if not, what follows says so */
+    if (whole && ref.file != 0) TRY(store_files_found(&s->files, &ref, em));
+    if (ref.file == 0) scan->mapped_bytes += value.len;
+    *file = ref.file;
+    return store_files_pack(&s->files, s->files.set, value, &scan->pack, pack, em);
+}
+
+static enum err chunk_add(struct scan *scan, struct chunk *c, struct slice key, struct slice value)
 {
     uint64_t rev = 0;
     uint32_t n = 0;
+    uint32_t file = 0;
+    struct slice pack;
     if (!store_pack_key_read(key, &rev, &n)) return damaged(scan, 0, "has a damaged key");
+    TRY(find_pack(scan, value, &pack, &file));
     size_t offset = 0;
     struct row row;
     if (pack_begin(pack, &offset) != OK) return damaged(scan, rev, "has an unknown format");
     if (row_decode(pack, &offset, rev, &row) != OK) return damaged(scan, rev, "is damaged");
     if (row.rev != rev || row.n != n) return damaged(scan, rev, "is not in its place");
-    store_table_append(&scan->s->table, rev, n, pack.len);
+    store_table_append(&scan->s->table, rev, n, pack.len, file);
     struct chunk_pack head = { rev, n, pack.len };
     buf_append(&c->packs, &head, sizeof head);
     buf_append_slice(&c->bytes, pack);
-    scan->mapped_bytes += pack.len;
     return OK;
 }
 
@@ -263,7 +280,9 @@ static enum err scan_all(struct scan *scan)
     const struct store_marker *m = &s->marker;
     TRY(scan_metas(scan));
     TRY(scan_rows(scan));
-    if (s->table.sum == m->pack_sum || s->table.sum == m->pack_sum_before) return OK;
+    if (s->table.sum == m->pack_sum || s->table.sum == m->pack_sum_before) {
+        return store_files_drop_dead(&s->files, scan->em);
+    }
     errmsg_set(scan->em, "%s: packs are lost, or not as the marker of index %" PRIu64 " has them",
                s->rows.dir, m->index);
     return ERR_CORRUPT;
@@ -280,6 +299,7 @@ enum err store_scan(struct store *s, store_meta_cb *meta_cb, store_pack_cb *pack
         buf_deinit(&scan.chunks[i].packs);
         buf_deinit(&scan.chunks[i].bytes);
     }
+    buf_deinit(&scan.pack);
     STORE_STAT_SET(s, pack_count, (uint64_t)s->table.count);
     STORE_STAT_SET(s, pack_bytes, s->table.bytes);
     return e;

@@ -98,11 +98,16 @@ void store_marker_add(leveldb_writebatch_t *batch, const struct store_marker *ne
     add_applied(batch, next);
 }
 
-void store_marker_begin(leveldb_writebatch_t *batch, struct store_marker *newest)
+static void add_format(leveldb_writebatch_t *batch)
 {
     uint8_t format[4];
     u32_le_put(format, STORE_FORMAT);
     put(batch, STORE_KEY_FORMAT, strlen(STORE_KEY_FORMAT), format, sizeof format);
+}
+
+void store_marker_begin(leveldb_writebatch_t *batch, struct store_marker *newest)
+{
+    add_format(batch);
     struct store_marker m = { .seq = 1 };
     add_one(batch, &m);
     while (m.seq < STORE_MARKERS) {
@@ -115,7 +120,7 @@ void store_marker_begin(leveldb_writebatch_t *batch, struct store_marker *newest
 
 /* --- check ----------------------------------------------------------------- */
 
-static enum err check_format(const struct store_db *db, struct errmsg *em)
+static enum err check_format(const struct store_db *db, uint32_t *format, struct errmsg *em)
 {
     CLEANUP(buf_deinit) struct buf value = { 0 };
     bool found = false;
@@ -124,10 +129,23 @@ static enum err check_format(const struct store_db *db, struct errmsg *em)
         errmsg_set(em, "%s: the format record is missing: the beginning is lost", db->dir);
         return ERR_CORRUPT;
     }
-    if (u32_le(value.at) == STORE_FORMAT) return OK;
-    errmsg_set(em, "%s: format %" PRIu32 ", this program knows %d", db->dir, u32_le(value.at),
-               STORE_FORMAT);
+    *format = u32_le(value.at);
+    if (*format >= STORE_FORMAT_OLDEST && *format <= STORE_FORMAT) return OK;
+    errmsg_set(em, "%s: format %" PRIu32 ", this program knows %d to %d", db->dir, *format,
+               STORE_FORMAT_OLDEST, STORE_FORMAT);
     return ERR_UNSUPPORTED;
+}
+
+enum err store_marker_raise_format(struct store_db *db, struct errmsg *em)
+{
+    uint32_t format = 0;
+    TRY(check_format(db, &format, em));
+    if (format == STORE_FORMAT) return OK;
+    leveldb_writebatch_t *batch = leveldb_writebatch_create();
+    add_format(batch);
+    enum err e = store_db_write(db, batch, em);
+    leveldb_writebatch_destroy(batch);
+    return e;
 }
 
 static enum err check_applied(const struct store_db *db, const struct store_marker *newest,
@@ -174,7 +192,8 @@ static enum err check_next(const struct store_db *db, const leveldb_iterator_t *
 enum err store_marker_check(const struct store_db *db, struct store_marker *newest,
                             struct errmsg *em)
 {
-    TRY(check_format(db, em));
+    uint32_t format = 0;
+    TRY(check_format(db, &format, em));
     struct store_marker last = { 0 };
     uint64_t count = 0;
     enum err e = OK;

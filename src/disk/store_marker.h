@@ -61,6 +61,9 @@ static inline bool store_marker_is_behind(const struct store_marker *m, uint64_t
 void store_marker_add(leveldb_writebatch_t *batch, const struct store_marker *next);
 /* The first write of a new database: format and STORE_MARKERS markers; *newest is the last. */
 void store_marker_begin(leveldb_writebatch_t *batch, struct store_marker *newest);
+/* Format 2 has no references to files in rows/. A program that knows no other must not open this
+ * directory any more, before the first reference is written. */
+enum err store_marker_raise_format(struct store_db *db, struct errmsg *em) MUST_USE;
 /* Walks all markers. */
 enum err store_marker_check(const struct store_db *db, struct store_marker *newest,
                             struct errmsg *em) MUST_USE;

@@ -1,4 +1,4 @@
-/* disk/store_open.c - opening the two databases, and leaving in rows/ what the marker names.
+/* disk/store_open.c - opening databases and files, and leaving in rows/ what the marker names.
  *
  * The order in which MAKING files come and go (store_int.h, I3) tells a crash while they are made
  * from one of them being lost. */
@@ -116,6 +116,17 @@ static enum err check_whole(struct store *s, bool rows_fresh, uint64_t *trimmed_
     return remove_uncommitted(s, trimmed_bytes, em);
 }
 
+static enum err open_packs(struct store *s, struct errmsg *em)
+{
+    CLEANUP(buf_deinit) struct buf path = { 0 };
+    path_of(&path, s->options.dir, STORE_FILES_NAME);
+    uint64_t file_bytes = (uint64_t)s->options.write_buffer_bytes * STORE_FILE_BUFFERS;
+    TRY(store_files_open(&s->files, s->options.io, (const char *)path.at, file_bytes, em));
+    enum err e = store_marker_raise_format(&s->meta, em);
+    if (e != OK) store_files_close(&s->files);
+    return e;
+}
+
 static enum err open_rows(struct store *s, bool meta_fresh, uint64_t *trimmed_bytes,
                           struct errmsg *em)
 {
@@ -130,6 +141,7 @@ static enum err open_rows(struct store *s, bool meta_fresh, uint64_t *trimmed_by
     } else {
         errmsg_set(em, "%s: missing or never finished, but %s exists", s->meta.dir, s->rows.dir);
     }
+    if (e == OK) e = open_packs(s, em);
     if (e != OK) store_db_close(&s->rows);
     return e;
 }
@@ -149,6 +161,7 @@ enum err store_open_both(struct store *s, uint64_t *trimmed_bytes, struct errmsg
 
 void store_close_both(struct store *s)
 {
+    store_files_close(&s->files);
     store_db_close(&s->rows);
     store_db_close(&s->meta);
 }

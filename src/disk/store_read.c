@@ -1,8 +1,8 @@
 /* disk/store_read.c - reading history on a worker: events of a span, one version, one key's rows.
  *
- * A read sees the union of rows/ as of one snapshot and the packs that the caller passed. Those
- * are the newest, without a gap; so rows before the first of them come from LevelDB, the others
- * from memory, and no row comes twice. The floor and the compacted revision are read after the
+ * A read sees the union of rows/, with the files that it names, as of one snapshot and the packs
+ * that the caller passed. Those are the newest, without a gap; so rows before the first of them
+ * come from the disk, the others from memory, and no row comes twice. The floor and the compacted revision are read after the
  * snapshot was taken, so they are not behind what is gone from it. A row that is missing below that
  * compacted revision was compacted (or never came along in a snapshot); above, it is damage.
  */
@@ -16,7 +16,7 @@ enum { ITEM_FOUND = 1, ITEM_PREV_SHIFT = 1 };
 struct reader {
     struct store *s;
     struct store_read *r;
-    const leveldb_snapshot_t *snapshot;
+    struct store_rows_view view;
     leveldb_readoptions_t *options;
     leveldb_iterator_t *points; /* for single rows; made when first needed */
     uint64_t floor_rev;     /* as of the snapshot or newer: a read from below it is refused */
@@ -25,6 +25,7 @@ struct reader {
     uint64_t first_rev;
     uint64_t last_rev;
     struct slice pack;
+    struct buf pack_bytes; /* of `pack`, if it is in a file */
 };
 
 /* --- requests and results -------------------------------------------------- */
@@ -130,6 +131,19 @@ _Noreturn static void points_ahead(const struct reader *rd, uint64_t rev)
     store_fatal(rd->s, "read of history: the row of revision %" PRIu64 " points ahead", rev);
 }
 
+/* The pack where the iterator stands; borrows from it or from `scratch`. */
+static struct slice pack_at(const struct reader *rd, const leveldb_iterator_t *it,
+                            struct buf *scratch)
+{
+    struct errmsg em;
+    struct slice value = store_db_iter_value(it);
+    struct slice pack = { 0 };
+    if (store_files_pack(&rd->s->files, rd->view.set, value, scratch, &pack, &em) != OK) {
+        store_fatal(rd->s, "read of history failed: %s", em.text);
+    }
+    return pack;
+}
+
 static void check_iter(const struct reader *rd, const leveldb_iterator_t *it)
 {
     struct errmsg em;
@@ -220,7 +234,7 @@ static bool find_in_db(struct reader *rd, uint64_t rev, struct slice key, struct
         struct slice at = store_db_iter_key(rd->points);
         if (!store_pack_key_read(at, &first_rev, &first_n)) return false;
         uint64_t last_rev = 0;
-        struct slice pack = store_db_iter_value(rd->points);
+        struct slice pack = pack_at(rd, rd->points, &rd->pack_bytes);
         if (find_in_pack(rd, pack, first_rev, rev, key, out, &last_rev)) {
             rd->pack = pack;
             rd->first_rev = first_rev;
@@ -405,6 +419,7 @@ static bool span_pack(struct reader *rd, struct span *span, uint64_t first_rev, 
 
 static bool span_db(struct reader *rd, struct span *span, leveldb_iterator_t *it)
 {
+    CLEANUP(buf_deinit) struct buf scratch = { 0 };
     const struct store_read *r = rd->r;
     uint64_t end_rev = r->pack_count == 0 ? UINT64_MAX : r->packs[0].first_rev;
     uint32_t end_n = r->pack_count == 0 ? UINT32_MAX : r->packs[0].first_n;
@@ -415,7 +430,7 @@ static bool span_db(struct reader *rd, struct span *span, leveldb_iterator_t *it
         struct slice key = store_db_iter_key(it);
         if (!store_pack_key_read(key, &rev, &n)) break;
         if (rev > end_rev || (rev == end_rev && n >= end_n)) break;
-        if (!span_pack(rd, span, rev, store_db_iter_value(it), end_rev, end_n)) return false;
+        if (!span_pack(rd, span, rev, pack_at(rd, it, &scratch), end_rev, end_n)) return false;
     }
     check_iter(rd, it);
     return true;
@@ -493,14 +508,16 @@ static void read_run(struct work *w)
 {
     struct store_read *r = CONTAINER_OF(w, struct store_read, work);
     struct reader rd = { .s = r->store, .r = r, .first_rev = 1 };
-    rd.snapshot = leveldb_create_snapshot(rd.s->rows.db);
+    store_files_view(&rd.s->files, rd.s->rows.db, &rd.view);
     rd.options = leveldb_readoptions_create();
     leveldb_readoptions_set_verify_checksums(rd.options, 1);
     leveldb_readoptions_set_fill_cache(rd.options, 0);
-    leveldb_readoptions_set_snapshot(rd.options, rd.snapshot);
+    leveldb_readoptions_set_snapshot(rd.options, rd.view.snapshot);
     read_bounds(&rd);
     run_kind(&rd);
     if (rd.points != NULL) leveldb_iter_destroy(rd.points);
     leveldb_readoptions_destroy(rd.options);
-    leveldb_release_snapshot(rd.s->rows.db, rd.snapshot);
+    store_files_view_free(&rd.s->files, rd.s->rows.db, &rd.view);
+    store_files_close_dropped(&rd.s->files);
+    buf_deinit(&rd.pack_bytes);
 }

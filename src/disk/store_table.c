@@ -33,7 +33,7 @@ static void grow(struct store_table *t)
 }
 
 void store_table_append(struct store_table *t, uint64_t first_rev, uint32_t first_n,
-                        size_t pack_bytes)
+                        size_t pack_bytes, uint32_t file)
 {
     ASSERT(pack_bytes <= UINT32_MAX);
     ASSERT(t->count == 0 || place_before(&t->slots[t->count - 1], first_rev, first_n));
@@ -42,6 +42,7 @@ void store_table_append(struct store_table *t, uint64_t first_rev, uint32_t firs
         .first_rev = first_rev,
         .first_n = first_n,
         .bytes = (uint32_t)pack_bytes,
+        .file = file,
     };
     t->bytes += pack_bytes;
     t->sum += store_pack_sum(first_rev, first_n, (uint32_t)pack_bytes);
@@ -159,9 +160,21 @@ static enum err verify(struct store_table *t, const struct store_slot *slot, siz
     return OK;
 }
 
+bool store_table_queue_empty(const struct store_table *t)
+{
+    return t->queue_at == t->queue.len;
+}
+
+static void queue_clear(struct store_table *t)
+{
+    buf_clear(&t->queue);
+    t->queue_at = 0;
+}
+
 static void enqueue(struct store_table *t, struct store_slot *slot)
 {
-    if (slot->queued || !store_slot_worth(slot)) return;
+    if (slot->queued) return;
+    if (store_table_queue_empty(t)) queue_clear(t); /* so that all of it is sorted: I5 of store.h */
     slot->queued = true;
     struct store_place place = { slot->first_rev, slot->first_n };
     buf_append(&t->queue, &place, sizeof place);
@@ -180,7 +193,7 @@ static void kill_row(struct store_table *t, struct store_slot *slot, size_t inde
         mem_free(slot->marks);
         slot->marks = NULL;
     }
-    enqueue(t, slot);
+    if (store_slot_worth(slot)) enqueue(t, slot);
 }
 
 /* Looks in one pack. *done: found, dead now or before. */
@@ -222,9 +235,12 @@ enum err store_table_kill(struct store_table *t, uint64_t rev, uint64_t hash, bo
 
 /* --- queue ----------------------------------------------------------------- */
 
-bool store_table_queue_empty(const struct store_table *t)
+void store_table_enqueue_file(struct store_table *t, uint32_t file)
 {
-    return t->queue_at == t->queue.len;
+    ASSERT(store_table_queue_empty(t) && file != 0);
+    for (size_t i = 0; i < t->count; i++) {
+        if (!t->slots[i].gone && t->slots[i].file == file) enqueue(t, &t->slots[i]);
+    }
 }
 
 static int place_order(const void *a, const void *b)
@@ -253,8 +269,7 @@ size_t store_table_queue_next(struct store_table *t)
         if (at == STORE_SLOT_NONE || !t->slots[at].queued) continue;
         if (t->slots[at].first_rev == place.rev && t->slots[at].first_n == place.n) return at;
     }
-    buf_clear(&t->queue);
-    t->queue_at = 0;
+    queue_clear(t);
     return STORE_SLOT_NONE;
 }
 

@@ -35,6 +35,7 @@ struct store_slot {
     uint32_t dead_bytes;
     uint32_t dead_count;
     uint32_t row_count; /* 0: not known yet */
+    uint32_t file;      /* 0: its bytes are in rows/; else see store_files.h */
     bool gone;
     bool queued;    /* in the queue */
     bool ambiguous; /* two rows have the same print */
@@ -78,7 +79,7 @@ uint64_t store_table_hash(const struct store_table *t, uint64_t rev, struct slic
 
 /* Above all others. */
 void store_table_append(struct store_table *t, uint64_t first_rev, uint32_t first_n,
-                        size_t pack_bytes);
+                        size_t pack_bytes, uint32_t file);
 
 /* The last pack whose first row is at or before (rev, n); STORE_SLOT_NONE if there is none. */
 size_t store_table_floor(const struct store_table *t, uint64_t rev, uint32_t n);
@@ -97,6 +98,9 @@ static inline uint32_t store_slot_live_bytes(const struct store_slot *slot)
 {
     return slot->bytes - slot->dead_bytes;
 }
+
+/* Every pack of this file is to be written anew: into the queue, which must be empty. */
+void store_table_enqueue_file(struct store_table *t, uint32_t file);
 
 /* The next queued pack that is still there; STORE_SLOT_NONE at the end of the queue. */
 size_t store_table_queue_next(struct store_table *t);

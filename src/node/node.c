@@ -527,7 +527,8 @@ void node_stats_get(struct node *n, struct node_stats *out)
     struct store_stats store;
     store_stats_get(n->store, &store);
     out->store_bytes = store.disk_bytes;
-    out->store_table_count = store.table_count;
+    out->store_file_batch_count = store.file_batch_count;
+    out->store_file_count = store.file_count;
     wal_stats_get(n->wal, &out->wal);
     struct node_snapshot_stats snap;
     node_snapshot_stats_get(n->snapshot, &snap);

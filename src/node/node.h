@@ -252,7 +252,7 @@ struct node_stats {
     uint64_t snapshots_sent, snapshots_installed, snapshots_failed;
     uint64_t snapshot_sent_bytes, snapshot_received_bytes;
     bool snapshot_receiving;
-    uint64_t store_backlog_bytes, store_bytes, store_table_count;
+    uint64_t store_backlog_bytes, store_bytes, store_file_batch_count, store_file_count;
     uint64_t disk_free_bytes;
     struct wal_stats wal;
     int64_t apply_us_max;

@@ -8,7 +8,7 @@
  * ERRORS   ERR_PROTO: cannot be such a message. ERR_CORRUPT: its checksum does not match.
  *
  * FORMAT   u8 kind | u64 id (of the transfer, the sender's) | fields | u32 CRC32C of all before
- *          16 BEGIN   u32 format (SNAPSHOT_MSG_FORMAT) | u32 STORE_FORMAT | u32 CHECKPOINT_FORMAT |
+ *          16 BEGIN   u32 format (SNAPSHOT_MSG_FORMAT) | u32 STORE_EXPORT_FORMAT | u32 CHECKPOINT_FORMAT |
  *                     u64 index | u64 term | u64 compacted rev | u64 floor rev
  *          17 CHUNK   u64 seq (1, 2, ...) | bytes: whole records, see store_export.h
  *          18 END     u64 chunks | u64 records | u32 CRC32C of all chunks' bytes

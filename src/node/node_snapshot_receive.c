@@ -283,7 +283,7 @@ void in_stop(struct node_snapshot *ns)
 
 static bool formats_are_known(const struct snapshot_msg *m)
 {
-    return m->format == SNAPSHOT_MSG_FORMAT && m->store_format == STORE_FORMAT &&
+    return m->format == SNAPSHOT_MSG_FORMAT && m->store_format == STORE_EXPORT_FORMAT &&
            m->checkpoint_format <= CHECKPOINT_FORMAT;
 }
 

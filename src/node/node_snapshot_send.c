@@ -65,7 +65,7 @@ static void say_begin(struct node_snapshot *ns)
     o->said_ms = ns->now_ms;
     snapshot_send(ns, o->peer, &(struct snapshot_msg){
         .kind = SNAPSHOT_BEGIN, .id = o->id, .format = SNAPSHOT_MSG_FORMAT,
-        .store_format = STORE_FORMAT, .checkpoint_format = CHECKPOINT_FORMAT, .view = o->view });
+        .store_format = STORE_EXPORT_FORMAT, .checkpoint_format = CHECKPOINT_FORMAT, .view = o->view });
 }
 
 static void say_end(struct node_snapshot *ns)

@@ -134,7 +134,7 @@ const struct option config_rows[] = {
     { "checkpoint-interval", OPTION_MS, 0, AT(checkpoint_ms), "1s", 1, 3600000, NULL, NULL,
       "A checkpoint is written at the latest so long after a change." },
     { "store-write-buffer-bytes", OPTION_BYTES, 0, AT(store_buffer_bytes), "4mb", 65536, GB, NULL, NULL,
-      "LevelDB's write buffer." },
+      "LevelDB's write buffer. From a thirty-second of it on a checkpoint's rows go to a file of their own." },
     { "store-backlog-max-bytes", OPTION_BYTES, 0, AT(store_backlog_bytes), "64mb", 1 << 20, 64 * GB, NULL,
       NULL, "With more than this waiting to be written to the checkpoint, writes of clients wait." },
     { "uncommitted-max-bytes", OPTION_BYTES, 0, AT(uncommitted_bytes), "32mb", 1 << 20, 4 * GB, NULL, NULL,

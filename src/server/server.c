@@ -3,6 +3,7 @@
 
 #include "base/glob.h"
 #include "base/log.h"
+#include "disk/store.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -345,7 +346,7 @@ static void raise_fd_limit(struct server *s)
 {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-    rlim_t reserve = FD_RESERVE + (rlim_t)s->cfg->peer_connections_max;
+    rlim_t reserve = FD_RESERVE + STORE_FILES_MAX + (rlim_t)s->cfg->peer_connections_max;
     rlim_t want = (rlim_t)s->cfg->maxclients + reserve;
     if (limit.rlim_cur >= want) return;
     limit.rlim_cur = MIN(want, limit.rlim_max);

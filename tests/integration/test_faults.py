@@ -102,7 +102,7 @@ class FailingCalls(Faults):
         path = pathlib.Path(path)
         if path.parent.name == "wal":
             return "segment" if path.name.startswith("wal-") and "." not in path.name else "wal-other"
-        if path.parent.name in ("rows", "meta"):
+        if path.parent.name in ("rows", "meta", "packs"):
             return path.parent.name + (path.suffix or path.name.split("-")[0])
         return path.name
 
@@ -189,7 +189,7 @@ class FailingCalls(Faults):
             calls_with_stop = len(note.read_text().splitlines()) if note.exists() else 0
             if kind != "NOTE" and calls_with_stop > calls:
                 path = pathlib.Path(note.read_text().splitlines()[0].split(" ", 1)[1])
-                if kind == "ENOSPC" and path.parent.name in ("rows", "meta", "db"):
+                if kind == "ENOSPC" and path.parent.name in ("rows", "meta", "packs", "db"):
                     self.skips_the_checkpoint(server, code)
                 else:
                     self.one_line(server, EXIT_IO)
@@ -508,12 +508,12 @@ class Damage(Faults):
                 names = sorted(p for p in (directory / folder).iterdir() if p.name not in ("LOCK", "LOG", "LOG.old"))
                 names[number % len(names)].unlink()
             return harm
-        for folder in ("wal", "db", "db/rows", "db/meta", "identity"):
+        for folder in ("wal", "db", "db/rows", "db/meta", "db/packs", "identity"):
             with self.subTest(gone=folder):
                 self.assertEqual(self.verdict(origin, answered, gone(folder), f"{folder} gone"), "refused")
             with self.subTest(swapped=folder):
                 self.assertEqual(self.verdict(origin, answered, swap(folder), f"{folder} swapped"), "refused")
-        for folder in ("wal", "db/rows", "db/meta"):
+        for folder in ("wal", "db/rows", "db/meta", "db/packs"):
             for number in range(8):
                 with self.subTest(one_of=folder, number=number):
                     self.verdict(origin, answered, each_file_gone(folder, number), f"file {number} of {folder} gone")

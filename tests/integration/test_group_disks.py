@@ -264,7 +264,7 @@ class Lost(GroupCase):
 
         def table():
             self.assertEqual(group[2].ask("SET", "k", "x" * 9000), "OK")
-            return b"\r\ncheckpoint_tables:0\r\n" not in group[2].ask("INFO", "persistence")
+            return b"\r\ncheckpoint_file_batches:0\r\n" not in group[2].ask("INFO", "persistence")
         wait_until(table, "a checkpoint", GROUP_S_MAX)
 
     def cut_power(self, *load_options, **options):

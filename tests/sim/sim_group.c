@@ -323,7 +323,7 @@ static enum err open_node(struct sim_node *n, struct errmsg *em)
                     u64_mix(n->life + n->at * 1000) },
         .heartbeat_ms = o->heartbeat_ms, .election_timeout_ms = SIM_ELECTION_MS,
         .snapshot_count = o->snapshot_count, .checkpoint_bytes = 64u << 10, .checkpoint_ms = o->checkpoint_ms,
-        .wal_segment_bytes = o->segment_bytes, .wal_keep_bytes = 0, .store_buffer_bytes = 64u << 10,
+        .wal_segment_bytes = o->segment_bytes, .wal_keep_bytes = 0, .store_buffer_bytes = 16u << 10,
         .store_backlog_bytes_max = 16u << 20, .uncommitted_bytes_max = 4u << 20,
         .disk_reserve_bytes = 64u << 10, .request_timeout_ms = SIM_REQUEST_TIMEOUT_MS,
         .group = { .cluster_id = SIM_CLUSTER_ID, .member_id = n->member_id, .directory_id = n->directory_id,

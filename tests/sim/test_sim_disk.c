@@ -251,9 +251,9 @@ static void test_a_crash_anywhere_leaves_a_state_that_was_submitted(void **state
     assert_true(figures[2] > seed_count / 4);
 }
 
-/* A batch that goes to a table at once, of which each operation fails in turn: what was reported
- * durable outlives a power cut, and the directory is never refused. */
-static void test_each_failure_of_a_table_write(void **state)
+/* A batch whose packs go to a file, of which each operation fails in turn, also while compaction
+ * removes files: what was reported durable outlives a power cut, and the directory is never refused. */
+static void test_each_failure_of_a_large_batch(void **state)
 {
     (void)state;
     uint64_t survived = 0;
@@ -409,7 +409,7 @@ int main(int argc, char **argv)
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_a_crash_anywhere_leaves_a_state_that_was_submitted, say_seed),
-        cmocka_unit_test(test_each_failure_of_a_table_write),
+        cmocka_unit_test(test_each_failure_of_a_large_batch),
         cmocka_unit_test(test_equal_seeds_are_equal_runs),
         cmocka_unit_test(test_a_stop_without_room_leaves_the_end_out),
         cmocka_unit_test(test_a_flipped_bit_is_never_loaded),

@@ -491,6 +491,126 @@ KIT_UNUSED static void kit_check_loaded(const struct kit_model *m, const struct 
     }
 }
 
+/* --- packs in files --------------------------------------------------------------------- */
+
+/* store_options.file_batch_bytes */
+#define KIT_ROWS SIZE_MAX /* every pack in rows/ */
+#define KIT_FILES 1       /* every pack in a file; compaction moves it if it is less than half a block */
+#define KIT_BOTH 0        /* those of small batches in rows/ */
+
+KIT_UNUSED static char *kit_pack_path(const char *dir, uint64_t number)
+{
+    char name[64];
+    snprintf(name, sizeof name, "packs/%010" PRIu64 ".packs", number);
+    return kit_join(dir, name);
+}
+
+/* How many names are in packs/. */
+KIT_UNUSED static void kit_count_one(void *ctx, const char *dir, const char *name)
+{
+    (void)dir;
+    (void)name;
+    ++*(size_t *)ctx;
+}
+
+KIT_UNUSED static size_t kit_pack_files(const char *dir)
+{
+    size_t count = 0;
+    char *path = kit_join(dir, STORE_FILES_NAME);
+    kit_each_file(path, kit_count_one, &count);
+    mem_free(path);
+    return count;
+}
+
+/* How many files below dir/packs this process has open, also such without a name. */
+KIT_UNUSED static size_t kit_open_pack_files(const char *dir)
+{
+    enum { PATH = 160 };
+    CLEANUP(buf_deinit) struct buf seen = { 0 }; /* paths, each of PATH bytes */
+    char *packs = kit_join(dir, "packs/");
+    DIR *at = opendir("/proc/self/fd");
+    assert_non_null(at);
+    for (const struct dirent *e; (e = readdir(at)) != NULL;) {
+        char path[PATH] = "";
+        ssize_t len = readlinkat(dirfd(at), e->d_name, path, sizeof path - 1);
+        if (len <= 0 || strncmp(path, packs, strlen(packs)) != 0) continue;
+        bool again = false; /* what is appended to is open twice */
+        for (size_t i = 0; i < seen.len; i += PATH) {
+            again = again || memcmp(seen.at + i, path, PATH) == 0;
+        }
+        if (!again) buf_append(&seen, path, PATH);
+    }
+    closedir(at);
+    mem_free(packs);
+    return seen.len / PATH;
+}
+
+KIT_UNUSED static bool kit_pack_is_there(const char *dir, uint64_t file)
+{
+    char *path = kit_pack_path(dir, file);
+    bool there = access(path, F_OK) == 0;
+    mem_free(path);
+    return there;
+}
+
+KIT_UNUSED static uint64_t kit_pack_file_bytes(const char *dir, uint64_t file)
+{
+    struct stat st;
+    char *path = kit_pack_path(dir, file);
+    assert_int_equal(stat(path, &st), 0);
+    mem_free(path);
+    return (uint64_t)st.st_size;
+}
+
+KIT_UNUSED static void kit_put_pack_file(const char *dir, const char *name, struct slice bytes)
+{
+    char *packs = kit_join(dir, "packs");
+    char *path = kit_join(packs, name);
+    kit_write_file(path, bytes);
+    mem_free(path);
+    mem_free(packs);
+}
+
+/* Opens one of a closed store's databases. */
+KIT_UNUSED static struct store_db kit_open_db(const char *dir, const char *name)
+{
+    struct store_db db;
+    bool fresh = false;
+    uint64_t trimmed = 0;
+    char *path = kit_join(dir, name);
+    enum err e = store_db_open(&db, disk_io_posix(), path, 128 << 10, &fresh, &trimmed, NULL);
+    assert_int_equal(e, OK);
+    mem_free(path);
+    return db;
+}
+
+/* The references in rows/ of a closed store, in order of revision: of struct store_ref. */
+KIT_UNUSED static void kit_refs(const char *dir, struct buf *out)
+{
+    struct store_db db = kit_open_db(dir, STORE_ROWS_NAME);
+    leveldb_iterator_t *it = leveldb_create_iterator(db.db, db.read_checked);
+    for (leveldb_iter_seek_to_first(it); leveldb_iter_valid(it); leveldb_iter_next(it)) {
+        struct store_ref ref;
+        assert_int_equal(store_ref_decode(store_db_iter_value(it), &ref), OK);
+        if (ref.file != 0) buf_append(out, &ref, sizeof ref);
+    }
+    assert_int_equal(store_db_iter_error(it, NULL), OK);
+    leveldb_iter_destroy(it);
+    store_db_close(&db);
+}
+
+KIT_UNUSED static size_t kit_ref_count(const struct buf *refs)
+{
+    return refs->len / sizeof(struct store_ref);
+}
+
+KIT_UNUSED static struct store_ref kit_ref(const struct buf *refs, size_t i)
+{
+    struct store_ref ref;
+    memcpy(&ref, refs->at + i * sizeof ref, sizeof ref);
+    return ref;
+}
+
 /* --- checking reads against the model -------------------------------------------------- */
 
 static void kit_same_row(const struct kit_model *m, const struct row *got,

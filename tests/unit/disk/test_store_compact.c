@@ -356,11 +356,54 @@ static void test_files_shrink(void **state)
     kit_remove(dir);
 }
 
+static void add_put(struct store_batch *b, uint64_t rev, const char *key, uint64_t prev, size_t bytes)
+{
+    CLEANUP(buf_deinit) struct buf pack = { 0 };
+    uint8_t *value = mem_zalloc(bytes);
+    struct row row = { .rev = rev, .n = 1, .op = ROW_PUT, .create = prev == 0 ? rev : prev,
+                       .version = 1, .prev = prev, .key = slice_of(key), .value = { value, bytes } };
+    buf_append_u8(&pack, PACK_FORMAT);
+    row_encode(&pack, &row, rev);
+    store_batch_pack(b, rev, 1, blob_copy(buf_slice(&pack)));
+    mem_free(value);
+}
+
+/* Packs of which one alone fills a slice. */
+static void test_a_pack_larger_than_a_slice_is_passed(void **state)
+{
+    (void)state;
+    static const size_t files_from[] = { 1, SIZE_MAX };
+    for (size_t i = 0; i < ARRAY_LEN(files_from); i++) {
+        char *dir = kit_dir();
+        struct store_options options = { .dir = dir, .manual = true, .file_batch_bytes = files_from[i] };
+        struct store *s;
+        struct kit_loaded loaded;
+        struct store_stats stats;
+        assert_int_equal(kit_open(&options, &s, &loaded, NULL), OK);
+        struct store_batch *b = store_batch_new();
+        add_put(b, 2, "x", 0, 5);
+        add_put(b, 3, "large", 0, STORE_SLICE_BYTES);
+        add_put(b, 4, "larger", 0, 3 * STORE_SLICE_BYTES);
+        add_put(b, 5, "x", 2, 5);
+        store_submit(s, b, &(struct store_cut){ 1, 1, 5 });
+        store_compact(s, 5);
+        int steps = 0;
+        while (store_step(s)) assert_true(++steps < 100);
+        store_stats_get(s, &stats);
+        assert_int_equal(stats.floor_rev, 5);
+        assert_int_equal(stats.pack_count, 3);
+        assert_false(stats.compacting);
+        store_close(s);
+        kit_remove(dir);
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 4 && strcmp(argv[1], "killed") == 0) return child_killed(argv[2], argv[3]);
     if (argc == 4 && strcmp(argv[1], "limited") == 0) return child_limited(argv[2], argv[3]);
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_pack_larger_than_a_slice_is_passed),
         cmocka_unit_test(test_compaction_matches_the_model),
         cmocka_unit_test(test_nothing_goes_before_both_agree),
         cmocka_unit_test(test_all_rows_of_deleted_keys_go),

@@ -19,10 +19,16 @@ struct report {
     uint32_t keys_right;
 };
 
+/* Many rows once in a batch: it is more than a block of a file. */
+static void change(struct kit_model *m)
+{
+    kit_change(m, 1 + (uint32_t)(m->index % CHANGES == 0) * 12);
+}
+
 static void model_to(struct kit_model *m, uint64_t index)
 {
     kit_model_init(m, 31);
-    while (m->index < index) kit_change(m, 1 + (uint32_t)(m->index % 11 == 0) * 30);
+    while (m->index < index) change(m);
 }
 
 static uint32_t crc_of_model(const struct kit_model *m)
@@ -61,23 +67,41 @@ static enum err load_pack(void *ctx, uint64_t first_rev, uint32_t first_n, struc
     return kit_load_pack(&load->loaded, first_rev, first_n, pack);
 }
 
-/* Exit 0: a report was written; 10: refused with a text. */
-static int child_open(const char *dir, const char *fd)
+/* *s is open then, also when the scan is refused; NULL: the open was. */
+static enum err open_all(const char *dir, struct store **s, struct report *out, struct errmsg *em)
 {
     struct store_options options = { .dir = dir, .write_buffer_bytes = 64 << 10 };
     struct store_info info;
-    struct store *s;
-    struct errmsg em = { "" };
     struct load load = { 0 };
-    enum err e = store_open(&options, &s, &info, &em);
-    if (e == OK) e = store_scan(s, load_meta, load_pack, &load, &em);
-    if (e != OK) _exit(em.text[0] != '\0' ? 10 : 11);
+    *s = NULL;
+    em->text[0] = '\0';
+    TRY(store_open(&options, s, &info, em));
+    TRY(store_scan(*s, load_meta, load_pack, &load, em));
     struct kit_model m;
     model_to(&m, info.applied_index);
     if (load.loaded.has_meta) kit_check_loaded(&m, &load.loaded);
-    struct report report = { info.applied_index, load.loaded.row_count, load.crc,
-                             load.crc == crc_of_model(&m) &&
-                                 load.loaded.row_count == m.row_count };
+    *out = (struct report){ info.applied_index, load.loaded.row_count, load.crc,
+                            load.crc == crc_of_model(&m) && load.loaded.row_count == m.row_count };
+    kit_model_deinit(&m);
+    return OK;
+}
+
+/* For damage that LevelDB does not see. */
+static enum err open_here(const char *dir, struct report *out, struct errmsg *em)
+{
+    struct store *s;
+    enum err e = open_all(dir, &s, out, em);
+    store_close(s);
+    return e;
+}
+
+/* Exit 0: a report was written; 10: refused with a text. */
+static int child_open(const char *dir, const char *fd)
+{
+    struct store *s;
+    struct report report;
+    struct errmsg em;
+    if (open_all(dir, &s, &report, &em) != OK) _exit(em.text[0] != '\0' ? 10 : 11);
     _exit(write(atoi(fd), &report, sizeof report) == sizeof report ? 0 : 12); /* no close */
 }
 
@@ -104,29 +128,34 @@ static bool open_in_child(const char *dir, struct report *out)
     return true;
 }
 
-/* BATCHES batches of CHANGES changes; a small write buffer, so tables, logs and a manifest. */
-static int child_make(const char *dir, const char *unused)
+enum where { IN_ROWS, IN_FILES };
+
+/* BATCHES batches of CHANGES changes; a small write buffer, so tables, logs and a manifest, or
+ * several files of packs. */
+static int child_make(const char *dir, const char *where)
 {
-    struct store_options options = { .dir = dir, .write_buffer_bytes = 64 << 10 };
+    bool in_files = atoi(where) == IN_FILES;
+    struct store_options options = { .dir = dir,
+                                     .write_buffer_bytes = (in_files ? 4u : 64u) << 10,
+                                     .file_batch_bytes = in_files ? KIT_FILES : KIT_ROWS };
     struct kit_model m;
     struct store *s;
     struct kit_loaded loaded;
-    (void)unused;
     kit_model_init(&m, 31);
     if (kit_open(&options, &s, &loaded, NULL) != OK) return 1;
     uint64_t number = 0;
     for (int batch = 0; batch < BATCHES; batch++) {
-        for (int i = 0; i < CHANGES; i++) kit_change(&m, 1 + (uint32_t)(m.index % 11 == 0) * 30);
+        for (int i = 0; i < CHANGES; i++) change(&m);
         number = kit_submit(&m, s);
     }
     kit_wait_batch(s, number);
     _exit(0); /* as after a crash: no close */
 }
 
-static void make(char *dir)
+static void make(char *dir, enum where where)
 {
     int status;
-    pid_t child = kit_spawn("make", dir, "");
+    pid_t child = kit_spawn("make", dir, where == IN_FILES ? "1" : "0");
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(status, 0);
 }
@@ -193,12 +222,11 @@ static void spoil_end(const char *dir, const char *name, size_t cut, int fill)
 }
 
 /* The log of meta/: the batches in it are as if they had never been, and so are their packs. */
-static void test_the_log_torn_anywhere_is_recovered(void **state)
+static void check_torn_log(enum where where)
 {
-    (void)state;
     char *made = kit_dir();
     char *dir = kit_dir();
-    make(made);
+    make(made, where);
     struct pick log = newest_in(made, "meta", "0", ".log");
     struct report report;
     uint64_t last_index = BATCHES * CHANGES;
@@ -222,16 +250,23 @@ static void test_the_log_torn_anywhere_is_recovered(void **state)
     kit_remove(made);
 }
 
-/* The log of rows/: every batch in it was durable before its marker, so nothing may be missing. */
-static void test_a_cut_of_durable_rows_is_refused(void **state)
+static void test_the_log_torn_anywhere_is_recovered(void **state)
 {
     (void)state;
+    check_torn_log(IN_ROWS);
+    check_torn_log(IN_FILES);
+}
+
+/* The log of rows/: every batch in it was durable before its marker, so nothing may be missing. */
+static void check_cut_rows(enum where where)
+{
     char *made = kit_dir();
     char *dir = kit_dir();
-    make(made);
+    make(made, where);
     struct pick log = newest_in(made, "rows", "0", ".log");
     struct report report;
-    for (size_t cut = 0; cut < log.bytes; cut += cut < 60 ? 7 : 997) {
+    size_t step = MIN(997, log.bytes / KIT_ROUNDS(20) + 1); /* with references it is short */
+    for (size_t cut = 0; cut < log.bytes; cut += cut < 60 ? 7 : step) {
         for (int fill = 0; fill < 3; fill++) {
             kit_copy_dir(made, dir);
             spoil_end(dir, log.name, cut, fill);
@@ -246,6 +281,13 @@ static void test_a_cut_of_durable_rows_is_refused(void **state)
     kit_remove(made);
 }
 
+static void test_a_cut_of_durable_rows_is_refused(void **state)
+{
+    (void)state;
+    check_cut_rows(IN_ROWS);
+    check_cut_rows(IN_FILES);
+}
+
 /* Random damage of one file. Opened: then it is exactly some batch's state, and only a cut of the
  * newest log of meta/ may have taken the newest batches; everything else is refused. */
 static void test_random_damage_is_refused_or_harmless(void **state)
@@ -254,7 +296,7 @@ static void test_random_damage_is_refused_or_harmless(void **state)
     char *made = kit_dir();
     char *dir = kit_dir();
     uint64_t seed = 77;
-    make(made);
+    make(made, IN_ROWS);
     static const struct { const char *start, *end; } kinds[] = {
         { "0", ".log" }, { "0", ".ldb" }, { "MANIFEST-", "" }, { "CURRENT", "" },
     };
@@ -269,7 +311,8 @@ static void test_random_damage_is_refused_or_harmless(void **state)
         struct buf bytes = kit_read_file(path);
         size_t at = kit_random(&seed, bytes.len);
         uint64_t how = kit_random(&seed, 4);
-        size_t len = MIN(bytes.len - at, 1 + kit_random(&seed, how == 1 ? 512 : 40000));
+        size_t len = 1 + kit_random(&seed, how == 1 ? 512 : 40000);
+        len = MIN(len, bytes.len - at);
         if (how == 0) bytes.at[at] ^= (uint8_t)(1 << kit_random(&seed, 8));
         if (how == 1 || how == 2) memset(bytes.at + at, 0, len);
         if (how == 3) bytes.len = at;
@@ -321,7 +364,7 @@ static void test_every_cut_of_a_manifest_is_refused_or_harmless(void **state)
     (void)state;
     char *made = kit_dir();
     char *dir = kit_dir();
-    make(made);
+    make(made, IN_ROWS);
     for (size_t p = 0; p < ARRAY_LEN(parts); p++) cut_manifest(made, dir, parts[p]);
     kit_remove(dir);
     kit_remove(made);
@@ -339,7 +382,7 @@ static void test_a_missing_file_is_refused(void **state)
     (void)state;
     char *made = kit_dir();
     char *dir = kit_dir();
-    make(made);
+    make(made, IN_ROWS);
     static const struct { const char *start, *end; } kinds[] = {
         { "0", ".ldb" }, { "MANIFEST-", "" }, { "CURRENT", "" }, { "0", ".log" },
     };
@@ -365,6 +408,182 @@ static void test_a_missing_file_is_refused(void **state)
         assert_string_equal(part, "meta");
     }
     assert_true(tables_refused > 0);
+    kit_remove(dir);
+    kit_remove(made);
+}
+
+/* --- files of packs ---------------------------------------------------------------------- */
+
+/* As a crash before the newest marker leaves it: the end of the newest file has packs that nothing
+ * names any more. */
+static void lose_newest_batch(const char *dir)
+{
+    struct report report;
+    struct errmsg em;
+    spoil_end(dir, newest_in(dir, "meta", "0", ".log").name, 7, 0);
+    if (open_here(dir, &report, &em) != OK) fail_msg("%s", em.text);
+    assert_true(report.keys_right);
+    assert_int_equal(report.index, (BATCHES - 1) * CHANGES);
+}
+
+/* The first reference, in the order of the scan, whose bytes are not what they were. */
+static bool find_damaged(const struct buf *refs, uint64_t file, struct slice before,
+                         struct slice after, struct store_ref *out)
+{
+    for (size_t i = 0; i < kit_ref_count(refs); i++) {
+        *out = kit_ref(refs, i);
+        if (out->file != file) continue;
+        assert_true(out->offset + out->bytes <= before.len);
+        if (out->offset + out->bytes > after.len) return true;
+        if (memcmp(before.at + out->offset, after.at + out->offset, out->bytes) != 0) return true;
+    }
+    return false;
+}
+
+/* Puts `after` in the file's place; NULL: removes it. What comes of it is what references say. */
+static bool check_damaged_file(const char *dir, const struct buf *refs, uint64_t file,
+                               struct slice before, const struct slice *after)
+{
+    struct report report;
+    struct errmsg em;
+    struct store_ref bad;
+    char *path = kit_pack_path(dir, file);
+    char offset[64];
+    if (after == NULL) {
+        assert_int_equal(unlink(path), 0);
+    } else {
+        kit_write_file(path, *after);
+    }
+    bool damaged = find_damaged(refs, file, before, after != NULL ? *after : SLICE_NONE, &bad);
+    enum err e = open_here(dir, &report, &em);
+    assert_int_equal(e, damaged ? ERR_CORRUPT : OK);
+    if (!damaged) {
+        assert_true(report.keys_right);
+        assert_int_equal(report.index, (BATCHES - 1) * CHANGES);
+    } else if (strstr(em.text, path) == NULL) {
+        fail_msg("not of %s: %s", path, em.text);
+    }
+    if (damaged && after != NULL) {
+        snprintf(offset, sizeof offset, " offset %" PRIu64 ": damaged", bad.offset);
+        if (strstr(em.text, offset) == NULL) fail_msg("not '%s': %s", offset, em.text);
+    } else if (damaged) {
+        assert_non_null(strstr(em.text, "missing"));
+    }
+    if (damaged) assert_int_equal(open_here(dir, &report, &em), e); /* and when tried again */
+    mem_free(path);
+    return damaged;
+}
+
+static void damage(struct buf *bytes, uint64_t *seed)
+{
+    size_t at = kit_random(seed, bytes->len);
+    uint64_t how = kit_random(seed, 5);
+    size_t len = 1 + kit_random(seed, how == 1 ? 512 : 40000);
+    len = MIN(len, bytes->len - at);
+    if (how == 0) bytes->at[at] ^= (uint8_t)(1 << kit_random(seed, 8));
+    if (how == 1 || how == 2) memset(bytes->at + at, 0, len);
+    if (how == 3) memset(bytes->at + at, 0x55, len);
+    if (how == 4) bytes->len = at;
+}
+
+static void test_random_damage_of_a_pack_file_is_refused_or_harmless(void **state)
+{
+    (void)state;
+    char *made = kit_dir();
+    char *dir = kit_dir();
+    CLEANUP(buf_deinit) struct buf refs = { 0 };
+    uint64_t seed = 78;
+    int refused = 0;
+    int opened = 0;
+    make(made, IN_FILES);
+    lose_newest_batch(made);
+    kit_refs(made, &refs);
+    size_t files = kit_pack_files(made);
+    assert_true(files > 3);
+    for (int i = 0; i < KIT_ROUNDS(250); i++) {
+        uint64_t file = i % 4 == 0 ? files : 1 + kit_random(&seed, files);
+        char *path = kit_pack_path(made, file);
+        struct buf before = kit_read_file(path);
+        struct buf bytes = { 0 };
+        buf_append_slice(&bytes, buf_slice(&before));
+        damage(&bytes, &seed);
+        struct slice after = buf_slice(&bytes);
+        kit_copy_dir(made, dir);
+        bool damaged = check_damaged_file(dir, &refs, file, buf_slice(&before), &after);
+        refused += damaged;
+        opened += !damaged;
+        buf_deinit(&before);
+        buf_deinit(&bytes);
+        mem_free(path);
+    }
+    assert_true(refused > KIT_ROUNDS(125));
+    assert_true(opened > KIT_ROUNDS(5));
+    kit_remove(dir);
+    kit_remove(made);
+}
+
+/* Cut before, at and behind each end of a pack. */
+static void test_a_cut_pack_file_is_refused_or_harmless(void **state)
+{
+    (void)state;
+    char *made = kit_dir();
+    char *dir = kit_dir();
+    CLEANUP(buf_deinit) struct buf refs = { 0 };
+    int refused = 0;
+    int opened = 0;
+    make(made, IN_FILES);
+    lose_newest_batch(made);
+    kit_refs(made, &refs);
+    uint64_t file = kit_ref(&refs, kit_ref_count(&refs) - 1).file;
+    char *path = kit_pack_path(made, file);
+    struct buf before = kit_read_file(path);
+    for (size_t i = 0; i < kit_ref_count(&refs); i++) {
+        struct store_ref ref = kit_ref(&refs, i);
+        if (ref.file != file) continue;
+        for (size_t add = 0; add < 3; add++) {
+            struct slice after = { before.at, MIN(before.len, ref.offset + ref.bytes + add - 1) };
+            kit_copy_dir(made, dir);
+            bool damaged = check_damaged_file(dir, &refs, file, buf_slice(&before), &after);
+            refused += damaged;
+            opened += !damaged;
+        }
+    }
+    assert_true(refused > 3);
+    assert_int_equal(opened, 2); /* at the end of the last pack, and in what is behind it */
+    buf_deinit(&before);
+    mem_free(path);
+    kit_remove(dir);
+    kit_remove(made);
+}
+
+static void test_a_missing_pack_file_is_refused(void **state)
+{
+    (void)state;
+    char *made = kit_dir();
+    char *dir = kit_dir();
+    CLEANUP(buf_deinit) struct buf refs = { 0 };
+    make(made, IN_FILES);
+    lose_newest_batch(made);
+    kit_refs(made, &refs);
+    size_t files = kit_pack_files(made);
+    for (uint64_t file = 1; file <= files; file++) {
+        char *path = kit_pack_path(made, file);
+        struct buf before = kit_read_file(path);
+        kit_copy_dir(made, dir);
+        assert_true(check_damaged_file(dir, &refs, file, buf_slice(&before), NULL));
+        assert_int_equal(kit_pack_files(dir), files - 1); /* nothing else went */
+        buf_deinit(&before);
+        mem_free(path);
+    }
+    kit_copy_dir(made, dir);
+    char *packs = kit_join(dir, "packs");
+    kit_each_file(packs, kit_remove_one, NULL);
+    assert_int_equal(rmdir(packs), 0);
+    struct report report;
+    struct errmsg em;
+    assert_int_equal(open_here(dir, &report, &em), ERR_CORRUPT);
+    assert_non_null(strstr(em.text, "packs/0000000001.packs: missing"));
+    mem_free(packs);
     kit_remove(dir);
     kit_remove(made);
 }
@@ -433,6 +652,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_random_damage_is_refused_or_harmless),
         cmocka_unit_test(test_every_cut_of_a_manifest_is_refused_or_harmless),
         cmocka_unit_test(test_a_missing_file_is_refused),
+        cmocka_unit_test(test_random_damage_of_a_pack_file_is_refused_or_harmless),
+        cmocka_unit_test(test_a_cut_pack_file_is_refused_or_harmless),
+        cmocka_unit_test(test_a_missing_pack_file_is_refused),
         cmocka_unit_test(test_a_flush_empties_the_log),
         cmocka_unit_test(test_the_info_log_stays_small),
     };

@@ -89,12 +89,14 @@ static void change_some(struct kit_model *m, uint32_t changes)
 static void test_reads_match_the_model(void **state)
 {
     (void)state;
+    static const size_t kinds[] = { KIT_ROWS, KIT_FILES, KIT_BOTH };
     struct workers *workers;
     assert_int_equal(workers_new(2, &workers, NULL), OK);
     for (uint64_t seed = 1; seed <= KIT_ROUNDS(8); seed++) {
         char *dir = kit_dir();
         struct store_options options = { .dir = dir, .workers = workers,
-                                         .write_buffer_bytes = 128 << 10 };
+                                         .write_buffer_bytes = 128 << 10,
+                                         .file_batch_bytes = kinds[seed % ARRAY_LEN(kinds)] };
         struct kit_model m;
         struct memory memory = { .seed = seed };
         struct store *s;
@@ -104,7 +106,7 @@ static void test_reads_match_the_model(void **state)
         assert_int_equal(kit_open(&options, &s, &loaded, NULL), OK);
         uint64_t number = 0;
         for (int batch = 0; batch < 4; batch++) {
-            change_some(&m, 150);
+            change_some(&m, batch == 2 ? 5 : 150);
             number = kit_submit(&m, s);
         }
         if (seed % 2 == 0) {
@@ -135,14 +137,13 @@ static void test_reads_match_the_model(void **state)
     workers_free(workers);
 }
 
-/* 5,000 versions of one key: the chain is walked by jumps. */
-static void test_a_long_chain_is_jumped(void **state)
+static void check_long_chain(size_t file_batch_bytes)
 {
-    (void)state;
     struct workers *workers;
     char *dir = kit_dir();
     assert_int_equal(workers_new(1, &workers, NULL), OK);
-    struct store_options options = { .dir = dir, .workers = workers };
+    struct store_options options = { .dir = dir, .workers = workers,
+                                     .file_batch_bytes = file_batch_bytes };
     struct kit_model m;
     struct store *s;
     struct kit_loaded loaded;
@@ -167,13 +168,21 @@ static void test_a_long_chain_is_jumped(void **state)
     kit_remove(dir);
 }
 
-static void test_below_the_floor_is_compacted(void **state)
+/* 5,000 versions of one key: the chain is walked by jumps. */
+static void test_a_long_chain_is_jumped(void **state)
 {
     (void)state;
+    check_long_chain(KIT_ROWS);
+    check_long_chain(KIT_FILES);
+}
+
+static void check_below_floor(size_t file_batch_bytes)
+{
     struct workers *workers;
     char *dir = kit_dir();
     assert_int_equal(workers_new(1, &workers, NULL), OK);
-    struct store_options options = { .dir = dir, .workers = workers };
+    struct store_options options = { .dir = dir, .workers = workers,
+                                     .file_batch_bytes = file_batch_bytes };
     struct kit_model m;
     struct store *s;
     struct kit_loaded loaded;
@@ -238,6 +247,13 @@ static void test_below_the_floor_is_compacted(void **state)
     kit_remove(dir);
 }
 
+static void test_below_the_floor_is_compacted(void **state)
+{
+    (void)state;
+    check_below_floor(KIT_ROWS);
+    check_below_floor(KIT_FILES);
+}
+
 /* Many at once come back, each with its own answer; those nobody takes are freed by the close. */
 static void test_many_reads_at_once(void **state)
 {
@@ -284,14 +300,20 @@ static void test_many_reads_at_once(void **state)
 
 /* --- damage ------------------------------------------------------------------------------ */
 
-/* Reads all events of a store whose table has a flipped byte. */
-static int child_read_damaged(const char *dir, const char *unused)
+static void tell_parent(void *ctx, const char *text)
+{
+    if (write(*(int *)ctx, text, strlen(text) + 1) < 0) _exit(5);
+}
+
+/* Reads all events of a store of which what the name says is damaged. */
+static int child_read_damaged(const char *dir, const char *fd)
 {
     struct workers *workers;
-    struct store_options options = { .dir = dir };
+    int text_fd = atoi(fd);
+    struct store_options options = { .dir = dir, .on_fatal = tell_parent,
+                                     .on_fatal_ctx = &text_fd };
     struct store_info info;
     struct store *s;
-    (void)unused;
     if (workers_new(1, &workers, NULL) != OK) return 1;
     options.workers = workers;
     if (store_open(&options, &s, &info, NULL) != OK) return 2;
@@ -323,16 +345,12 @@ static void flip_table(void *ctx, const char *dir, const char *name)
     mem_free(path);
 }
 
-static void test_damage_met_by_a_read_ends_the_process(void **state)
+static void make_closed(const char *dir, size_t file_batch_bytes)
 {
-    (void)state;
-    char *dir = kit_dir();
-    struct store_options options = { .dir = dir };
+    struct store_options options = { .dir = dir, .file_batch_bytes = file_batch_bytes };
     struct kit_model m;
     struct store *s;
     struct kit_loaded loaded;
-    int status;
-    int flipped = 0;
     kit_model_init(&m, 24);
     assert_int_equal(kit_open(&options, &s, &loaded, NULL), OK);
     change_some(&m, 1500);
@@ -340,15 +358,103 @@ static void test_damage_met_by_a_read_ends_the_process(void **state)
     store_close(s);
     assert_int_equal(kit_open(&options, &s, &loaded, NULL), OK); /* flushes the log to a table */
     store_close(s);
+    kit_model_deinit(&m);
+}
+
+/* Runs the role; what it ended with is `text`. */
+static void check_ends(const char *role, const char *dir, const char *text)
+{
+    int fds[2];
+    int status;
+    char fd[16];
+    char line[512] = "";
+    assert_int_equal(pipe(fds), 0);
+    snprintf(fd, sizeof fd, "%d", fds[1]);
+    pid_t child = kit_spawn(role, dir, fd);
+    close(fds[1]);
+    assert_true(read(fds[0], line, sizeof line - 1) > 0);
+    close(fds[0]);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), STORE_EXIT_CODE);
+    if (strstr(line, text) == NULL) fail_msg("not '%s': %s", text, line);
+}
+
+static void test_damage_met_by_a_read_ends_the_process(void **state)
+{
+    (void)state;
+    char *dir = kit_dir();
+    int flipped = 0;
+    make_closed(dir, KIT_ROWS);
     char *rows = kit_join(dir, "rows");
     kit_each_file(rows, flip_table, &flipped);
     mem_free(rows);
     assert_int_equal(flipped, 1);
-    pid_t child = kit_spawn("read-damaged", dir, "");
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFEXITED(status));
-    assert_int_equal(WEXITSTATUS(status), STORE_EXIT_CODE);
-    kit_model_deinit(&m);
+    check_ends("read-damaged", dir, "read of history failed");
+    kit_remove(dir);
+}
+
+/* How a file of packs is spoiled under a running store. */
+enum spoil { SPOIL_FLIP, SPOIL_ZERO, SPOIL_CUT };
+
+static void spoil(const char *dir, const struct store_ref *ref, enum spoil how)
+{
+    char *path = kit_pack_path(dir, ref->file);
+    int fd = open(path, O_RDWR);
+    uint8_t bytes[16] = { 0 };
+    off_t at = (off_t)(ref->offset + ref->bytes / 2);
+    assert_true(fd >= 0);
+    if (how == SPOIL_FLIP) {
+        assert_int_equal(pread(fd, bytes, sizeof bytes, at), sizeof bytes);
+        bytes[7] ^= 0x10;
+    }
+    if (how == SPOIL_CUT) {
+        assert_int_equal(ftruncate(fd, at), 0);
+    } else {
+        assert_int_equal(pwrite(fd, bytes, sizeof bytes, at), sizeof bytes);
+    }
+    close(fd);
+    mem_free(path);
+}
+
+/* Loads, then the file is spoiled: nobody but the read sees it. */
+static int child_read_spoiled(const char *dir, const char *fd, enum spoil how)
+{
+    struct workers *workers;
+    int text_fd = atoi(fd);
+    struct store_options options = { .dir = dir, .on_fatal = tell_parent,
+                                     .on_fatal_ctx = &text_fd };
+    struct store *s;
+    struct kit_loaded loaded;
+    struct buf refs = { 0 };
+    kit_refs(dir, &refs);
+    struct store_ref ref = kit_ref(&refs, kit_ref_count(&refs) / 2);
+    if (workers_new(1, &workers, NULL) != OK) return 1;
+    options.workers = workers;
+    if (kit_open(&options, &s, &loaded, NULL) != OK) return 2;
+    spoil(dir, &ref, how);
+    struct store_read *r = store_read_new(STORE_READ_EVENTS, 0);
+    r->to_rev = UINT64_MAX - 1;
+    kit_read(s, r);
+    return 4;
+}
+
+static void test_damage_of_a_pack_file_met_by_a_read_ends_the_process(void **state)
+{
+    (void)state;
+    static const char *const roles[] = { "read-flipped", "read-zeroed", "read-cut" };
+    char *dir = kit_dir();
+    for (size_t i = 0; i < ARRAY_LEN(roles); i++) {
+        CLEANUP(buf_deinit) struct buf refs = { 0 };
+        char where[128];
+        kit_each_file(dir, kit_remove_one, NULL);
+        make_closed(dir, KIT_FILES);
+        kit_refs(dir, &refs);
+        struct store_ref ref = kit_ref(&refs, kit_ref_count(&refs) / 2);
+        snprintf(where, sizeof where, "packs/%010" PRIu32 ".packs offset %" PRIu64 ": damaged",
+                 ref.file, ref.offset);
+        check_ends(roles[i], dir, where);
+    }
     kit_remove(dir);
 }
 
@@ -357,12 +463,22 @@ int main(int argc, char **argv)
     if (argc == 4 && strcmp(argv[1], "read-damaged") == 0) {
         return child_read_damaged(argv[2], argv[3]);
     }
+    if (argc == 4 && strcmp(argv[1], "read-flipped") == 0) {
+        return child_read_spoiled(argv[2], argv[3], SPOIL_FLIP);
+    }
+    if (argc == 4 && strcmp(argv[1], "read-zeroed") == 0) {
+        return child_read_spoiled(argv[2], argv[3], SPOIL_ZERO);
+    }
+    if (argc == 4 && strcmp(argv[1], "read-cut") == 0) {
+        return child_read_spoiled(argv[2], argv[3], SPOIL_CUT);
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reads_match_the_model),
         cmocka_unit_test(test_a_long_chain_is_jumped),
         cmocka_unit_test(test_below_the_floor_is_compacted),
         cmocka_unit_test(test_many_reads_at_once),
         cmocka_unit_test(test_damage_met_by_a_read_ends_the_process),
+        cmocka_unit_test(test_damage_of_a_pack_file_met_by_a_read_ends_the_process),
     };
     return cmocka_run_group_tests_name("disk/store_read", tests, NULL, NULL);
 }

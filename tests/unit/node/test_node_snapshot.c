@@ -562,7 +562,7 @@ static void test_what_a_peer_makes_up_is_refused(void **state)
     struct buf payload = { 0 }, records = { 0 };
     uint64_t index = state_applied_index(p.b.state) + 100;
     struct snapshot_msg begin = { .kind = SNAPSHOT_BEGIN, .format = SNAPSHOT_MSG_FORMAT,
-                                  .store_format = STORE_FORMAT,
+                                  .store_format = STORE_EXPORT_FORMAT,
                                   .checkpoint_format = CHECKPOINT_FORMAT,
                                   .view = { index, LAB_TERM, 1, 1 } };
     for (unsigned i = 0; i < 8; i++) {
@@ -579,7 +579,7 @@ static void test_what_a_peer_makes_up_is_refused(void **state)
             break;
         case 5: break;                                                       /* nothing */
         case 6: count = 7; break;                                            /* a wrong count */
-        default: begin.store_format = STORE_FORMAT + 1;
+        default: begin.store_format = STORE_EXPORT_FORMAT + 1;
         }
         begin.id = 1000 + i;
         snapshot_msg_encode(&payload, &begin);
