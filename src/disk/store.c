@@ -108,25 +108,18 @@ void store_floor_add(leveldb_writebatch_t *batch, uint64_t floor_rev)
                            sizeof floor);
 }
 
-enum err store_table_read_db(void *ctx, uint64_t first_rev, uint32_t first_n, struct buf *out)
+enum err store_table_read_db(void *ctx, const struct store_slot *slot, struct buf *out)
 {
     struct store *s = ctx;
-    struct store_pack_key key = store_pack_key(first_rev, first_n);
-    struct slice at = { key.at, sizeof key.at };
-    CLEANUP(buf_deinit) struct buf value = { 0 };
-    struct slice pack;
-    bool found = false;
-    TRY(store_db_get(&s->rows, at, &value, &found, &s->read_em));
-    if (!found) {
-        errmsg_set(&s->read_em, "%s: it is not there", s->rows.dir);
-        return ERR_CORRUPT;
+    if (slot->ref.file != 0) {
+        return store_files_read(&s->files, s->files.set, &slot->ref, out, &s->read_em);
     }
-    TRY(store_files_pack(&s->files, s->files.set, buf_slice(&value), out, &pack, &s->read_em));
-    if (pack.at != value.at) return OK;
-    struct buf before = *out; /* the value is the pack: freed instead of it */
-    *out = value;
-    value = before;
-    return OK;
+    struct store_pack_key key = store_pack_key(slot->first_rev, slot->first_n);
+    bool found = false;
+    TRY(store_db_get(&s->rows, (struct slice){ key.at, sizeof key.at }, out, &found, &s->read_em));
+    if (found) return OK;
+    errmsg_set(&s->read_em, "%s: it is not there", s->rows.dir);
+    return ERR_CORRUPT;
 }
 
 /* In manual mode nothing follows a clock. */
@@ -267,7 +260,7 @@ static void write_packs(struct store *s)
         struct store_pack_key key = store_pack_key(from.first_rev, from.first_n);
         add_pack(out, &key, &packs[i]);
         store_table_append(&s->table, from.first_rev, from.first_n, packs[i].pack.len,
-                           packs[i].ref.file);
+                           &packs[i].ref);
         next->last_rev = from.first_rev;
         next->last_n = from.first_n;
     }
@@ -358,6 +351,7 @@ static void run(struct store *s)
         if (!store_gave_up(s) && !is_behind(s)) busy = store_compact_step(s) || busy;
         if (store_gave_up(s)) break;
         if (busy) idle_checks = 0;
+        s->compactor.idle = idle_checks != 0;
         if (busy) continue;
         if (stopping && s->batches == NULL && seen == doorbell_seen(&s->bell)) return;
         if (s->batches != NULL) continue;

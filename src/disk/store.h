@@ -154,8 +154,8 @@ enum err store_failed(const struct store *s, struct errmsg *em) MUST_USE; /* see
 
 /* --- physical compaction --------------------------------------------------- */
 
-/* Allows rows that are not visible at or above `rev` to be removed, as soon as a batch with
- * compacted_rev >= rev is durable. Smaller than before: ignored. Reads pinned below `rev` may
+/* Allows rows that are not visible at or above `rev` to be removed, when a batch with
+ * compacted_rev >= rev is durable and it is worth a pass (STORE_PASS_PART). Smaller than before: ignored. Reads pinned below `rev` may
  * fail with ERR_COMPACTED from then on: call it when the pins are gone. */
 void store_compact(struct store *s, uint64_t rev);
 
@@ -276,7 +276,7 @@ struct store_stats {
     uint64_t write_count;      /* durable LevelDB writes since store_open */
     uint64_t file_batch_count; /* batches since store_open whose packs went to a file */
     uint64_t file_count;       /* files that are there */
-    bool compacting;           /* something is left to do for what was allowed */
+    bool compacting;           /* a pass is under way */
 };
 
 void store_stats_get(const struct store *s, struct store_stats *out);

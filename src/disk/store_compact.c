@@ -1,6 +1,7 @@
 /* disk/store_compact.c - physical compaction: which rows died, and giving their room back.
  *
- * A pass moves the floor from F to T (F < T <= compacted_rev of a durable batch):
+ * A pass moves the floor from F to T (F < T <= compacted_rev of a durable batch), when that is worth
+ * it (STORE_PASS_PART):
  *   1. scan the rows of [F, T] in order. A row above F makes the row dead that it replaced (prev);
  *      a tombstone below T is dead itself. One at T stays: a watch may begin there.
  *   2. oldest first, delete packs that are all dead, write anew (with small neighbours) those that
@@ -91,7 +92,7 @@ static void scan_slice(struct store *s)
             slot = STORE_SLOT_NONE;
             break;
         }
-        if (store_table_read_db(s, at->first_rev, at->first_n, &pack) != OK) {
+        if (store_table_read_db(s, at, &pack) != OK) {
             store_fatal(s, "compaction: cannot read the pack of revision %" PRIu64 ": %s",
                         at->first_rev, s->read_em.text);
         }
@@ -137,9 +138,9 @@ static void delete_key(struct rewrite *w, const struct store_slot *slot)
 {
     struct store_pack_key key = store_pack_key(slot->first_rev, slot->first_n);
     leveldb_writebatch_delete(w->batch, (const char *)key.at, sizeof key.at);
-    bool in_file = slot->file != 0;
+    bool in_file = slot->ref.file != 0;
     freed(&w->s->compactor, slot->first_rev, in_file ? STORE_REF_BYTES : slot->bytes);
-    if (in_file) store_files_release(&w->s->files, slot->file, slot->bytes);
+    if (in_file) store_files_release(&w->s->files, slot->ref.file, slot->bytes);
     w->deletes++;
 }
 
@@ -178,7 +179,7 @@ static enum err keep_live_rows(struct rewrite *w, const struct store_slot *slot)
 {
     if (store_slot_all_dead(slot)) return OK;
     CLEANUP(buf_deinit) struct buf pack = { 0 };
-    TRY(store_table_read_db(w->s, slot->first_rev, slot->first_n, &pack));
+    TRY(store_table_read_db(w->s, slot, &pack));
     w->bytes += pack.len;
     size_t offset = 0;
     TRY(pack_begin(buf_slice(&pack), &offset));
@@ -370,12 +371,20 @@ static void reclaim_slice(struct store *s)
 
 /* --- steps ------------------------------------------------------------------ */
 
+static bool pass_is_due(const struct store *s, uint64_t target)
+{
+    const struct store_compactor *c = &s->compactor;
+    if (s->options.manual || c->idle || s->table.bytes <= STORE_PASS_SMALL_BYTES) return true;
+    uint64_t there = MAX(s->marker.last_rev, target) - c->floor_rev;
+    return target - c->floor_rev >= there / STORE_PASS_PART;
+}
+
 static bool begin_pass(struct store *s)
 {
     struct store_compactor *c = &s->compactor;
     uint64_t allowed = __atomic_load_n(&s->allowed_rev, __ATOMIC_SEQ_CST);
     uint64_t target = MIN(allowed, s->marker.compacted_rev);
-    if (target <= c->floor_rev) return false;
+    if (target <= c->floor_rev || !pass_is_due(s, target)) return false;
     c->target_rev = target;
     c->scanning = true;
     c->cursor_rev = c->floor_rev;

@@ -266,6 +266,13 @@ static enum err read_pack(const struct store_files *f, const struct store_file *
     return ERR_CORRUPT;
 }
 
+enum err store_files_read(const struct store_files *f, const struct store_file_set *set,
+                          const struct store_ref *ref, struct buf *out, struct errmsg *em)
+{
+    const struct store_file *file = find(set, ref->file);
+    return file == NULL ? missing(f, ref->file, em) : read_pack(f, file, ref, out, em);
+}
+
 enum err store_files_pack(const struct store_files *f, const struct store_file_set *set,
                           struct slice value, struct buf *scratch, struct slice *pack,
                           struct errmsg *em)
@@ -279,9 +286,7 @@ enum err store_files_pack(const struct store_files *f, const struct store_file_s
         *pack = value;
         return OK;
     }
-    const struct store_file *file = find(set, ref.file);
-    if (file == NULL) return missing(f, ref.file, em);
-    TRY(read_pack(f, file, &ref, scratch, em));
+    TRY(store_files_read(f, set, &ref, scratch, em));
     *pack = buf_slice(scratch);
     return OK;
 }

@@ -6,7 +6,7 @@
  *          live, or when a reference is written or removed.
  * OWNS     The directory packs/, a descriptor a file and one more of that which is appended to, the
  *          lock.
- * USES     base/, store.h (limits), disk_io.h, LevelDB's snapshots.
+ * USES     base/, store.h (limits), store_table.h (struct store_ref), disk_io.h, LevelDB's snapshots.
  * THREADS  One at a time, the store's, but for store_files_view, store_files_view_free,
  *          store_files_pack and store_files_close_dropped: any. `set` may be read without the lock
  *          by the former only.
@@ -39,19 +39,13 @@
 
 #include "base/buf.h"
 #include "disk/store.h"
+#include "disk/store_table.h"
 
 /* A write at a time has this part of file_bytes_max, 256 KB of 64 MB: 4 MB at once would stand before
  * the log's writes for 10 ms on a busy disk. (SET, 50 clients x 16 on three nodes: p99 from 19 to 14.) */
 #define STORE_FILE_STEPS 256u
 #define STORE_REF_TAG 0x46
 #define STORE_REF_BYTES 21u
-
-struct store_ref {
-    uint64_t offset;
-    uint32_t file; /* 0: none, the value is the pack */
-    uint32_t bytes;
-    uint32_t crc;
-};
 
 struct store_file {
     uint32_t number;
@@ -106,6 +100,9 @@ void store_files_close_dropped(struct store_files *f);
 enum err store_ref_decode(struct slice value, struct store_ref *ref) MUST_USE;
 void store_ref_encode(const struct store_ref *ref, uint8_t out[STORE_REF_BYTES]);
 
+/* The pack that a reference names, checked; replaces *out. */
+enum err store_files_read(const struct store_files *f, const struct store_file_set *set,
+                          const struct store_ref *ref, struct buf *out, struct errmsg *em) MUST_USE;
 /* The pack that a value is or names, checked. Borrows from `value` or from `scratch`, which is
  * replaced then. */
 enum err store_files_pack(const struct store_files *f, const struct store_file_set *set,

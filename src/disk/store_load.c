@@ -138,15 +138,14 @@ static void chunk_publish(struct scan *scan)
 }
 
 /* The pack that the value is or names; borrows from it or from scan->pack. */
-static enum err find_pack(struct scan *scan, struct slice value, struct slice *pack, uint32_t *file)
+static enum err find_pack(struct scan *scan, struct slice value, struct slice *pack,
+                           struct store_ref *ref)
 {
     struct store *s = scan->s;
     struct errmsg *em = &scan->reader_em;
-    struct store_ref ref;
-    bool whole = store_ref_decode(value, &ref) == OK; /* if not, what follows says so */
-    if (whole && ref.file != 0) TRY(store_files_found(&s->files, &ref, em));
-    if (ref.file == 0) scan->mapped_bytes += value.len;
-    *file = ref.file;
+    bool whole = store_ref_decode(value, ref) == OK; /* if not, what follows says so */
+    if (whole && ref->file != 0) TRY(store_files_found(&s->files, ref, em));
+    if (ref->file == 0) scan->mapped_bytes += value.len;
     return store_files_pack(&s->files, s->files.set, value, &scan->pack, pack, em);
 }
 
@@ -154,16 +153,16 @@ static enum err chunk_add(struct scan *scan, struct chunk *c, struct slice key, 
 {
     uint64_t rev = 0;
     uint32_t n = 0;
-    uint32_t file = 0;
+    struct store_ref ref;
     struct slice pack;
     if (!store_pack_key_read(key, &rev, &n)) return damaged(scan, 0, "has a damaged key");
-    TRY(find_pack(scan, value, &pack, &file));
+    TRY(find_pack(scan, value, &pack, &ref));
     size_t offset = 0;
     struct row row;
     if (pack_begin(pack, &offset) != OK) return damaged(scan, rev, "has an unknown format");
     if (row_decode(pack, &offset, rev, &row) != OK) return damaged(scan, rev, "is damaged");
     if (row.rev != rev || row.n != n) return damaged(scan, rev, "is not in its place");
-    store_table_append(&scan->s->table, rev, n, pack.len, file);
+    store_table_append(&scan->s->table, rev, n, pack.len, &ref);
     struct chunk_pack head = { rev, n, pack.len };
     buf_append(&c->packs, &head, sizeof head);
     buf_append_slice(&c->bytes, pack);

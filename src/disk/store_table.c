@@ -33,7 +33,7 @@ static void grow(struct store_table *t)
 }
 
 void store_table_append(struct store_table *t, uint64_t first_rev, uint32_t first_n,
-                        size_t pack_bytes, uint32_t file)
+                        size_t pack_bytes, const struct store_ref *ref)
 {
     ASSERT(pack_bytes <= UINT32_MAX);
     ASSERT(t->count == 0 || place_before(&t->slots[t->count - 1], first_rev, first_n));
@@ -42,8 +42,8 @@ void store_table_append(struct store_table *t, uint64_t first_rev, uint32_t firs
         .first_rev = first_rev,
         .first_n = first_n,
         .bytes = (uint32_t)pack_bytes,
-        .file = file,
     };
+    if (ref != NULL) t->slots[t->count - 1].ref = *ref;
     t->bytes += pack_bytes;
     t->sum += store_pack_sum(first_rev, first_n, (uint32_t)pack_bytes);
 }
@@ -109,7 +109,7 @@ static bool mark_dead(struct store_mark mark) { return (mark.bytes_dead & 1) != 
 
 static enum err read_pack(struct store_table *t, const struct store_slot *slot, size_t *offset)
 {
-    TRY(t->read(t->read_ctx, slot->first_rev, slot->first_n, &t->pack));
+    TRY(t->read(t->read_ctx, slot, &t->pack));
     return pack_begin(buf_slice(&t->pack), offset);
 }
 
@@ -239,7 +239,7 @@ void store_table_enqueue_file(struct store_table *t, uint32_t file)
 {
     ASSERT(store_table_queue_empty(t) && file != 0);
     for (size_t i = 0; i < t->count; i++) {
-        if (!t->slots[i].gone && t->slots[i].file == file) enqueue(t, &t->slots[i]);
+        if (!t->slots[i].gone && t->slots[i].ref.file == file) enqueue(t, &t->slots[i]);
     }
 }
 

@@ -2,7 +2,7 @@
  *
  * PURPOSE  Decide which pack holds a row, and which packs are worth deleting or writing anew. Does
  *          not decide which rows are dead, and writes nothing.
- * OWNS     struct store_table: a slot of 48 bytes a pack; 8 bytes a row for packs with dead rows.
+ * OWNS     struct store_table: a slot of 64 bytes a pack; 8 bytes a row for packs with dead rows.
  * USES     base/, mvcc/mvcc_row.h.
  * THREADS  One at a time: the loop's while it loads, then the store's.
  * LIMITS   None.
@@ -28,6 +28,14 @@ struct store_mark {
     uint32_t bytes_dead; /* bytes of the row * 2 + dead */
 };
 
+/* Where the bytes of a pack are; see store_files.h. */
+struct store_ref {
+    uint64_t offset;
+    uint32_t file; /* 0: in rows/ */
+    uint32_t bytes;
+    uint32_t crc;
+};
+
 struct store_slot {
     uint64_t first_rev;
     uint32_t first_n;
@@ -35,7 +43,7 @@ struct store_slot {
     uint32_t dead_bytes;
     uint32_t dead_count;
     uint32_t row_count; /* 0: not known yet */
-    uint32_t file;      /* 0: its bytes are in rows/; else see store_files.h */
+    struct store_ref ref;
     bool gone;
     bool queued;    /* in the queue */
     bool ambiguous; /* two rows have the same print */
@@ -56,7 +64,7 @@ struct store_table {
     size_t queue_at;  /* bytes of it that are done */
     struct buf pack;  /* scratch */
     /* Reads a pack that the table has; never "not found". */
-    enum err (*read)(void *ctx, uint64_t first_rev, uint32_t first_n, struct buf *out);
+    enum err (*read)(void *ctx, const struct store_slot *slot, struct buf *out);
     void *read_ctx;
 };
 
@@ -79,7 +87,7 @@ uint64_t store_table_hash(const struct store_table *t, uint64_t rev, struct slic
 
 /* Above all others. */
 void store_table_append(struct store_table *t, uint64_t first_rev, uint32_t first_n,
-                        size_t pack_bytes, uint32_t file);
+                        size_t pack_bytes, const struct store_ref *ref); /* NULL: in rows/ */
 
 /* The last pack whose first row is at or before (rev, n); STORE_SLOT_NONE if there is none. */
 size_t store_table_floor(const struct store_table *t, uint64_t rev, uint32_t n);

@@ -495,7 +495,7 @@ KIT_UNUSED static void kit_check_loaded(const struct kit_model *m, const struct 
 
 /* store_options.file_batch_bytes */
 #define KIT_ROWS SIZE_MAX /* every pack in rows/ */
-#define KIT_FILES 1       /* every pack in a file; compaction moves it if it is less than half a block */
+#define KIT_FILES 1       /* every pack in a file; one of less than half a block does not stay there */
 #define KIT_BOTH 0        /* those of small batches in rows/ */
 
 KIT_UNUSED static char *kit_pack_path(const char *dir, uint64_t number)

@@ -255,10 +255,13 @@ static void fatal_to_pipe(void *ctx, const char *text)
 static int child_until_full(const char *dir, const char *args)
 {
     unsigned limit_bytes = 0;
+    int in_files = 0;
     int durable_fd = 0;
     int text_fd = 0;
-    if (sscanf(args, "%u,%d,%d", &limit_bytes, &durable_fd, &text_fd) != 3) return 8;
+    int got = sscanf(args, "%u,%d,%d,%d", &limit_bytes, &in_files, &durable_fd, &text_fd);
+    if (got != 4) return 8;
     struct store_options options = options_of(dir);
+    options.file_batch_bytes = in_files ? KIT_FILES : KIT_ROWS;
     options.on_fatal = fatal_to_pipe;
     options.on_fatal_ctx = &text_fd;
     struct kit_model m;
@@ -279,12 +282,8 @@ static int child_until_full(const char *dir, const char *args)
     return 7;
 }
 
-/* Whatever write fails, of the log or of a table or of the manifest: the process ends with the
- * documented code and a line, and what was durable is there. */
-static void test_a_failed_write_ends_the_process_and_loses_nothing(void **state)
+static void check_failed_writes(size_t step_bytes, bool in_files)
 {
-    (void)state;
-    const size_t step_bytes = 14029 * 19 / KIT_ROUNDS(19);
     for (size_t limit_bytes = 65536; limit_bytes < 320 << 10; limit_bytes += step_bytes) {
         char *dir = kit_dir();
         int durable[2];
@@ -292,7 +291,7 @@ static void test_a_failed_write_ends_the_process_and_loses_nothing(void **state)
         assert_int_equal(pipe(durable), 0);
         assert_int_equal(pipe(text), 0);
         char args[64];
-        snprintf(args, sizeof args, "%zu,%d,%d", limit_bytes, durable[1], text[1]);
+        snprintf(args, sizeof args, "%zu,%d,%d,%d", limit_bytes, in_files, durable[1], text[1]);
         pid_t child = kit_spawn("until-full", dir, args);
         close(durable[1]);
         close(text[1]);
@@ -323,6 +322,15 @@ static void test_a_failed_write_ends_the_process_and_loses_nothing(void **state)
         close(text[0]);
         kit_remove(dir);
     }
+}
+
+/* Whatever write fails, of the log or of a table or of the manifest, or of a file of packs: the
+ * process ends with the documented code and a line, and what was durable is there. */
+static void test_a_failed_write_ends_the_process_and_loses_nothing(void **state)
+{
+    (void)state;
+    check_failed_writes(14029 * 19 / KIT_ROUNDS(19), false);
+    check_failed_writes(14029 * 19 / KIT_ROUNDS(6), true);
 }
 
 int main(int argc, char **argv)

@@ -2,6 +2,7 @@
  * there, compaction, exports, figures; who reads keeps what he reads. */
 #include "store_kit.h"
 
+#include "base/log.h"
 #include "disk/store_export.h"
 
 /* --- the start ------------------------------------------------------------------------------- */
@@ -237,16 +238,18 @@ static uint64_t bytes_below(const char *dir)
 static void check_stats(const char *dir, struct store *s, uint64_t files, uint64_t file_batches)
 {
     struct store_stats stats;
+    uint64_t bytes = 0;
     for (int i = 0; i < 1000; i++) {
         store_check_files(s, true);
         store_stats_get(s, &stats);
-        if (stats.disk_bytes == bytes_below(dir)) break;
+        bytes = bytes_below(dir);
+        if (stats.disk_bytes == bytes) break;
         poll(NULL, 0, 1);
     }
     assert_int_equal(stats.file_count, files);
     assert_int_equal(stats.file_count, kit_pack_files(dir));
     assert_int_equal(stats.file_batch_count, file_batches);
-    assert_int_equal(stats.disk_bytes, bytes_below(dir));
+    assert_int_equal(stats.disk_bytes, bytes);
     assert_int_equal(store_disk_bytes(s), stats.disk_bytes);
 }
 
@@ -677,6 +680,107 @@ static void test_a_file_with_a_long_dead_end_is_emptied(void **state)
     kit_remove(dir);
 }
 
+/* --- writes that fail ------------------------------------------------------------------------- */
+
+struct full_disk {
+    struct disk_io io; /* the kernel's; writes find no room */
+    bool full;
+};
+
+static int64_t full_pwrite(void *ctx, int fd, const void *from, size_t bytes, uint64_t offset)
+{
+    const struct full_disk *d = ctx;
+    if (d->full && offset != 0) return -ENOSPC; /* the beginning was written */
+    return disk_io_posix()->pwrite(NULL, fd, from, bytes, offset);
+}
+
+/* A stop that finds no room leaves out what does not fit, and the start removes the file. */
+static void test_a_stop_without_room(void **state)
+{
+    (void)state;
+    char *dir = kit_dir();
+    struct full_disk disk = { .io = *disk_io_posix() };
+    struct kit_model m;
+    struct kit_loaded loaded;
+    disk.io.ctx = &disk;
+    disk.io.pwrite = full_pwrite;
+    struct store_options options = manual_options(dir, NULL);
+    options.io = &disk.io;
+    options.write_buffer_bytes = 1; /* each batch begins a file */
+    kit_model_init(&m, 10);
+    struct store *s = open_store(&options, &loaded);
+    put_keys(&m, 0, KIT_KEYS);
+    write_batch(&m, s);
+    struct kit_model before = m;
+    disk.full = true;
+    store_stop(s);
+    put_keys(&m, 0, KIT_KEYS);
+    before.rows = m.rows;
+    kit_submit(&m, s);
+    kit_submit(&m, s); /* nothing but a marker: dropped too */
+    enum log_level level = log_level_get();
+    log_level_set(LOG_ERROR); /* it warns */
+    run_steps(s);
+    log_level_set(level);
+    assert_true(store_gave_up(s));
+    assert_true(store_backlog_bytes(s) > 0);
+    assert_int_equal(kit_pack_files(dir), 2);
+    store_close(s);
+    assert_int_equal(kit_open_pack_files(dir), 0);
+
+    disk.full = false;
+    s = open_store(&options, &loaded);
+    assert_int_equal(loaded.index, before.index);
+    assert_int_equal(loaded.row_count, before.row_count);
+    kit_check_loaded(&before, &loaded);
+    assert_int_equal(kit_pack_files(dir), 1);
+    m.next_row = before.row_count;
+    write_batch(&m, s); /* from the log, as it were */
+    store_close(s);
+    s = open_store(&options, &loaded);
+    assert_int_equal(loaded.row_count, m.row_count);
+    kit_check_loaded(&m, &loaded);
+    store_close(s);
+    kit_model_deinit(&m);
+    kit_remove(dir);
+}
+
+/* A store in the making: it takes what comes and drops it, and says why. */
+static void test_an_expendable_store_fails_alone(void **state)
+{
+    (void)state;
+    char *dir = kit_dir();
+    struct full_disk disk = { .io = *disk_io_posix() };
+    struct kit_model m;
+    struct kit_loaded loaded;
+    struct errmsg em = { "" };
+    disk.io.ctx = &disk;
+    disk.io.pwrite = full_pwrite;
+    struct store_options options = { .dir = dir, .expendable = true, .io = &disk.io,
+                                     .write_buffer_bytes = 4 << 10, .file_batch_bytes = KIT_FILES };
+    kit_model_init(&m, 11);
+    struct store *s = open_store(&options, &loaded);
+    put_keys(&m, 0, KIT_KEYS);
+    kit_wait_batch(s, kit_submit(&m, s));
+    assert_int_equal(store_failed(s, &em), OK);
+    store_close(s);
+    disk.full = true; /* before there is a thread again */
+    s = open_store(&options, &loaded);
+    uint64_t number = 0;
+    for (int i = 0; i < 4; i++) {
+        put_keys(&m, 0, KIT_KEYS);
+        number = kit_submit(&m, s);
+    }
+    kit_wait_batch(s, number);
+    assert_int_equal(store_backlog_bytes(s), 0);
+    assert_int_equal(store_failed(s, &em), ERR_NOSPACE);
+    assert_non_null(strstr(em.text, "packs/0000000002.packs"));
+    store_close(s);
+    assert_int_equal(kit_open_pack_files(dir), 0);
+    kit_model_deinit(&m);
+    kit_remove(dir);
+}
+
 /* --- everything at once ---------------------------------------------------------------------- */
 
 /* Batches of both kinds, compaction, reads on two workers and exports, as in a server. */
@@ -734,6 +838,8 @@ int main(void)
         cmocka_unit_test(test_an_export_has_both_kinds),
         cmocka_unit_test(test_a_sparse_file_is_emptied_under_readers),
         cmocka_unit_test(test_a_file_with_a_long_dead_end_is_emptied),
+        cmocka_unit_test(test_a_stop_without_room),
+        cmocka_unit_test(test_an_expendable_store_fails_alone),
         cmocka_unit_test(test_reads_and_compaction_at_once),
     };
     return cmocka_run_group_tests_name("disk/store_files_store", tests, NULL, NULL);

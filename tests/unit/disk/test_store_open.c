@@ -187,6 +187,59 @@ static void test_the_format_before_is_refused(void **state)
     kit_remove(dir);
 }
 
+static uint32_t format_of(const char *dir, uint32_t exchange)
+{
+    CLEANUP(buf_deinit) struct buf value = { 0 };
+    struct store_db db = kit_open_db(dir, "meta");
+    bool found = false;
+    assert_int_equal(store_db_get(&db, SLICE_LIT("sformat"), &value, &found, NULL), OK);
+    assert_true(found && value.len == sizeof(uint32_t));
+    if (exchange != 0) {
+        uint8_t bytes[4];
+        u32_le_put(bytes, exchange);
+        leveldb_writebatch_t *batch = leveldb_writebatch_create();
+        leveldb_writebatch_put(batch, "sformat", 7, (const char *)bytes, sizeof bytes);
+        assert_int_equal(store_db_write(&db, batch, NULL), OK);
+        leveldb_writebatch_destroy(batch);
+    }
+    store_db_close(&db);
+    return u32_le(value.at);
+}
+
+/* Format 2 is 3 without references: it is raised before the first one can be written. */
+static void test_other_formats_are_raised_or_refused(void **state)
+{
+    (void)state;
+    char *dir = kit_dir();
+    struct kit_model m;
+    struct store *s;
+    struct store_info info;
+    struct kit_loaded loaded;
+    struct errmsg em;
+    struct store_options options = options_of(dir, KIT_FILES);
+    kit_model_init(&m, 3);
+    add_batch(dir, &m, 20, KIT_ROWS);
+    set_part(dir, "packs", GONE);
+    assert_int_equal(format_of(dir, 2), STORE_FORMAT);
+    assert_int_equal(store_open(&options, &s, &info, &em), OK);
+    store_close(s);
+    assert_int_equal(format_of(dir, 0), STORE_FORMAT);
+    add_batch(dir, &m, 20, KIT_FILES);
+    if (load(dir, &s, &loaded, &em) != OK) fail_msg("%s", em.text);
+    assert_int_equal(loaded.row_count, m.row_count);
+    kit_check_loaded(&m, &loaded);
+    store_close(s);
+    static const uint32_t others[] = { 1, STORE_FORMAT + 1, UINT32_MAX };
+    for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+        format_of(dir, others[i]);
+        assert_int_equal(load(dir, &s, &loaded, &em), ERR_UNSUPPORTED);
+        assert_non_null(strstr(em.text, "this program knows 2 to 3"));
+        assert_int_equal(format_of(dir, 0), others[i]);
+    }
+    kit_model_deinit(&m);
+    kit_remove(dir);
+}
+
 /* --- a crash between the writes of a batch ----------------------------------------- */
 
 /* Every file that is there is named in rows/. */
@@ -541,8 +594,8 @@ static void test_the_newest_pack_may_begin_later(void **state)
 
 /* --- a process that is killed at any operation ---------------------------------------------- */
 
-/* The kernel's files; what is there before each change, and after each write of LevelDB, is opened as
- * the next process would. */
+/* The kernel's files; what is there before each change, and after each write of LevelDB, is opened
+ * as the next process would. */
 struct killed {
     struct disk_io io;
     char *dir;
@@ -681,6 +734,7 @@ int main(void)
         cmocka_unit_test(test_crashes_while_it_is_made_and_losses),
         cmocka_unit_test(test_a_lost_current_is_refused),
         cmocka_unit_test(test_the_format_before_is_refused),
+        cmocka_unit_test(test_other_formats_are_raised_or_refused),
         cmocka_unit_test(test_packs_without_a_marker_are_removed),
         cmocka_unit_test(test_torn_logs_of_the_last_batch),
         cmocka_unit_test(test_torn_file_of_the_last_batch),

@@ -18,12 +18,12 @@ static void add_pack(void *ctx, uint64_t rev, uint32_t n, struct blob *taken)
     p->at[p->count++].blob = taken;
 }
 
-static enum err read_pack(void *ctx, uint64_t rev, uint32_t n, struct buf *out)
+static enum err read_pack(void *ctx, const struct store_slot *slot, struct buf *out)
 {
     struct packs *p = ctx;
     p->reads++;
     for (size_t i = 0; i < p->count; i++) {
-        if (p->at[i].rev != rev || p->at[i].n != n) continue;
+        if (p->at[i].rev != slot->first_rev || p->at[i].n != slot->first_n) continue;
         buf_clear(out);
         buf_append_slice(out, blob_slice(p->at[i].blob));
         return OK;
