@@ -223,6 +223,7 @@ static void write_file(struct store *s, struct store_file_pack *packs, size_t co
     enum err e = store_files_append(&s->files, packs, count, &em);
     if (e == ERR_LIMIT) return;
     if (e == OK) STORE_STAT_ADD(s, file_batch_count, 1);
+    for (size_t i = 0; e != OK && i < count; i++) packs[i].ref = (struct store_ref){ 0 };
     write_ended(s, e, &em);
 }
 

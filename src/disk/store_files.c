@@ -178,11 +178,16 @@ enum err store_files_open(struct store_files *f, const struct disk_io *io, const
     return e;
 }
 
-/* Nothing is appended to the current file any more. */
-static void end_current(struct store_files *f)
+static void end_direct(struct store_files *f)
 {
     if (f->direct_fd >= 0) f->io->close(f->io->ctx, f->direct_fd);
     f->direct_fd = -1;
+}
+
+/* Nothing is appended to the current file any more. */
+static void end_current(struct store_files *f)
+{
+    end_direct(f);
     f->current = NULL;
 }
 
@@ -293,12 +298,6 @@ enum err store_files_pack(const struct store_files *f, const struct store_file_s
 
 /* --- appending ------------------------------------------------------------------ */
 
-/* Past the page cache: a copy less, no burst of what was put off. Not every file system can. */
-static int current_fd(const struct store_files *f)
-{
-    return f->direct_fd >= 0 ? f->direct_fd : f->current->fd;
-}
-
 static enum err begin_file(struct store_files *f, struct errmsg *em)
 {
     if (f->set->count >= STORE_FILES_MAX || f->next_number == UINT32_MAX) return ERR_LIMIT;
@@ -325,13 +324,29 @@ struct appender {
     uint64_t offset; /* of the step */
 };
 
+/* Past the page cache: a copy less, no burst of what was put off. Some file systems cannot, and say so
+ * only now. *done false: nothing of it counts. */
+static enum err write_direct(struct appender *a, size_t bytes, bool *done, struct errmsg *em)
+{
+    struct store_files *f = a->f;
+    *done = false;
+    if (f->direct_fd < 0) return OK;
+    int64_t put = f->io->pwrite(f->io->ctx, f->direct_fd, a->step, bytes, a->offset);
+    if (put < 0 && put != -EINVAL) return disk_error(em, "write", a->path.at, put);
+    if (put < 0) end_direct(f);
+    *done = put == (int64_t)bytes;
+    return OK;
+}
+
 static enum err write_step(struct appender *a, struct errmsg *em)
 {
     struct store_files *f = a->f;
     size_t bytes = a->step_fill + f->block_bytes - 1;
     bytes -= bytes % f->block_bytes;
     memset(a->step + a->step_fill, 0, bytes - a->step_fill);
-    TRY(disk_write_all(f->io, current_fd(f), a->path.at, a->step, bytes, a->offset, em));
+    bool done = false;
+    TRY(write_direct(a, bytes, &done, em));
+    if (!done) TRY(disk_write_all(f->io, f->current->fd, a->path.at, a->step, bytes, a->offset, em));
     a->offset += bytes;
     a->step_fill = 0;
     return OK;
@@ -363,7 +378,7 @@ static enum err append_all(struct appender *a, struct store_file_pack *packs, si
     const struct store_files *f = a->f;
     for (size_t i = 0; i < count; i++) TRY(append_pack(a, &packs[i], em));
     if (a->step_fill != 0) TRY(write_step(a, em));
-    int answer = MUTANT(PACKS_NOT_SYNCED) ? 0 : f->io->sync(f->io->ctx, current_fd(f));
+    int answer = MUTANT(PACKS_NOT_SYNCED) ? 0 : f->io->sync(f->io->ctx, f->current->fd);
     return answer < 0 ? disk_error(em, "sync", a->path.at, answer) : OK;
 }
 

@@ -2,7 +2,7 @@
  *
  * PURPOSE  Decide which pack holds a row, and which packs are worth deleting or writing anew. Does
  *          not decide which rows are dead, and writes nothing.
- * OWNS     struct store_table: a slot of 64 bytes a pack; 8 bytes a row for packs with dead rows.
+ * OWNS     struct store_table: a slot of 72 bytes a pack; 8 bytes a row for packs with dead rows.
  * USES     base/, mvcc/mvcc_row.h.
  * THREADS  One at a time: the loop's while it loads, then the store's.
  * LIMITS   None.

@@ -243,6 +243,27 @@ static int refuse_direct(void *ctx, const char *path, unsigned flags, int *fd_ou
     return disk_io_posix()->open(ctx, path, flags, fd_out);
 }
 
+/* One that takes the file, but not what is written. */
+static int refused_fd = -1;
+
+static int accept_direct(void *ctx, const char *path, unsigned flags, int *fd_out)
+{
+    int answer = disk_io_posix()->open(ctx, path, flags & ~(unsigned)DISK_DIRECT, fd_out);
+    if (answer == 0 && (flags & DISK_DIRECT) != 0) refused_fd = *fd_out;
+    return answer;
+}
+
+static int64_t refuse_pwrite(void *ctx, int fd, const void *from, size_t bytes, uint64_t offset)
+{
+    return fd == refused_fd ? -EINVAL : disk_io_posix()->pwrite(ctx, fd, from, bytes, offset);
+}
+
+static int close_refused(void *ctx, int fd)
+{
+    if (fd == refused_fd) refused_fd = -1;
+    return disk_io_posix()->close(ctx, fd);
+}
+
 /* Around the ends of blocks and of what is written at once; behind a call's packs is zero. */
 static void check_lengths(const struct disk_io *io, uint64_t file_bytes_max)
 {
@@ -294,6 +315,11 @@ static void test_packs_of_any_length(void **state)
     check_lengths(disk_io_posix(), 1 << 20);
     check_lengths(disk_io_posix(), 8 << 20); /* steps of several blocks */
     check_lengths(&buffered, 1 << 20);
+    buffered.open = accept_direct;
+    buffered.pwrite = refuse_pwrite;
+    buffered.close = close_refused;
+    check_lengths(&buffered, 1 << 20);
+    assert_int_equal(refused_fd, -1);
 }
 
 static void test_a_pack_itself_is_not_copied(void **state)
