@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #define SQUEEZE_COUNT_MIN 1024
+#define QUEUE_KEPT_BYTES_MAX 65536
 
 void store_table_deinit(struct store_table *t)
 {
@@ -167,6 +168,7 @@ bool store_table_queue_empty(const struct store_table *t)
 
 static void queue_clear(struct store_table *t)
 {
+    if (t->queue.cap > QUEUE_KEPT_BYTES_MAX) buf_deinit(&t->queue);
     buf_clear(&t->queue);
     t->queue_at = 0;
 }
@@ -331,4 +333,7 @@ void store_table_squeeze(struct store_table *t)
     ASSERT(kept == t->count - t->gone_count);
     t->count = kept;
     t->gone_count = 0;
+    if (t->cap / 4 <= MAX(kept, (size_t)SQUEEZE_COUNT_MIN)) return;
+    t->cap = 2 * MAX(kept, (size_t)SQUEEZE_COUNT_MIN); /* the history was longer once */
+    t->slots = mem_realloc(t->slots, t->cap * sizeof *t->slots);
 }
