@@ -233,7 +233,8 @@ enum err store_ref_decode(struct slice value, struct store_ref *ref)
         .bytes = u32_le(value.at + 13),
         .crc = u32_le(value.at + 17),
     };
-    if (got.file == 0 || got.bytes == 0 || got.offset > (uint64_t)INT64_MAX - got.bytes) return ERR_CORRUPT;
+    if (got.file == 0 || got.bytes == 0) return ERR_CORRUPT;
+    if (got.offset > (uint64_t)INT64_MAX - got.bytes) return ERR_CORRUPT;
     *ref = got;
     return OK;
 }

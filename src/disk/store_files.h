@@ -8,8 +8,8 @@
  *          lock.
  * USES     base/, store.h (limits), store_table.h (struct store_ref), disk_io.h, LevelDB's snapshots.
  * THREADS  One at a time, the store's, but for store_files_view, store_files_view_free,
- *          store_files_pack and store_files_close_dropped: any. `set` may be read without the lock
- *          by the former only.
+ *          store_files_read, store_files_pack and store_files_close_dropped: any. Without the lock
+ *          `set` is read by the store's only.
  * LIMITS   STORE_FILES_MAX files: then no further one is begun. A file is closed when it has
  *          file_bytes_max, so has at most a batch more. STORE_FILE_STEPS writes a file.
  * ERRORS   ERR_NOSPACE, ERR_IO; ERR_CORRUPT with file and offset. ERR_LIMIT: see append.
@@ -42,7 +42,7 @@
 #include "disk/store_table.h"
 
 /* A write at a time has this part of file_bytes_max, 256 KB of 64 MB: 4 MB at once would stand before
- * the log's writes for 10 ms on a busy disk. (SET, 50 clients x 16 on three nodes: p99 from 19 to 14.) */
+ * the log's writes. (SET, 50 clients x 16 on three nodes: p99 from 19 to 14 ms.) */
 #define STORE_FILE_STEPS 256u
 #define STORE_REF_TAG 0x46
 #define STORE_REF_BYTES 21u

@@ -2,9 +2,10 @@
  *
  * A read sees the union of rows/, with the files that it names, as of one snapshot and the packs
  * that the caller passed. Those are the newest, without a gap; so rows before the first of them
- * come from the disk, the others from memory, and no row comes twice. The floor and the compacted revision are read after the
- * snapshot was taken, so they are not behind what is gone from it. A row that is missing below that
- * compacted revision was compacted (or never came along in a snapshot); above, it is damage.
+ * come from the disk, the others from memory, and no row comes twice. The floor and the compacted
+ * revision are read after the snapshot was taken, so they are not behind what is gone from it. A row
+ * that is missing below that compacted revision was compacted (or never came along in a snapshot);
+ * above, it is damage.
  */
 #include <inttypes.h>
 
