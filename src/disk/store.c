@@ -216,27 +216,28 @@ static void collect_packs(const struct store_batch *b, struct buf *out, size_t *
     }
 }
 
-static void write_file(struct store *s, struct store_file_pack *packs, size_t count)
+bool store_write_file(struct store *s, struct store_file_pack *packs, size_t count)
 {
     struct errmsg em;
-    if (writes_are_over(s)) return;
+    if (writes_are_over(s)) return false;
     enum err e = store_files_append(&s->files, packs, count, &em);
-    if (e == ERR_LIMIT) return;
-    if (e == OK) STORE_STAT_ADD(s, file_batch_count, 1);
-    for (size_t i = 0; e != OK && i < count; i++) packs[i].ref = (struct store_ref){ 0 };
-    write_ended(s, e, &em);
+    if (e == OK) return true;
+    for (size_t i = 0; i < count; i++) packs[i].ref = (struct store_ref){ 0 };
+    if (e != ERR_LIMIT) write_ended(s, e, &em);
+    return false;
 }
 
-static void add_pack(leveldb_writebatch_t *out, const struct store_pack_key *key,
-                     const struct store_file_pack *pack)
+void store_pack_add(leveldb_writebatch_t *out, uint64_t first_rev, uint32_t first_n,
+                    const struct store_file_pack *pack)
 {
+    struct store_pack_key key = store_pack_key(first_rev, first_n);
     uint8_t value[STORE_REF_BYTES];
     struct slice at = pack->pack;
     if (pack->ref.file != 0) {
         store_ref_encode(&pack->ref, value);
         at = (struct slice){ value, sizeof value };
     }
-    leveldb_writebatch_put(out, (const char *)key->at, sizeof key->at, (const char *)at.at, at.len);
+    leveldb_writebatch_put(out, (const char *)key.at, sizeof key.at, (const char *)at.at, at.len);
 }
 
 /* The packs of a batch, durable before the marker that names them. */
@@ -252,14 +253,15 @@ static void write_packs(struct store *s)
     collect_packs(b, &collected, &bytes);
     struct store_file_pack *packs = (struct store_file_pack *)(void *)collected.at;
     size_t count = collected.len / sizeof *packs;
-    if (bytes >= s->options.file_batch_bytes) write_file(s, packs, count);
+    if (bytes >= s->options.file_batch_bytes && store_write_file(s, packs, count)) {
+        STORE_STAT_ADD(s, file_batch_count, 1);
+    }
     leveldb_writebatch_t *out = leveldb_writebatch_create();
     for (size_t i = 0; i < count; i++) {
         struct store_batch_pack from;
         memcpy(&from, b->packs.at + i * sizeof from, sizeof from);
         ASSERT(store_marker_is_behind(next, from.first_rev, from.first_n));
-        struct store_pack_key key = store_pack_key(from.first_rev, from.first_n);
-        add_pack(out, &key, &packs[i]);
+        store_pack_add(out, from.first_rev, from.first_n, &packs[i]);
         store_table_append(&s->table, from.first_rev, from.first_n, packs[i].pack.len,
                            &packs[i].ref);
         next->last_rev = from.first_rev;

@@ -5,10 +5,11 @@
  *   1. scan the rows of [F, T] in order. A row above F makes the row dead that it replaced (prev);
  *      a tombstone below T is dead itself. One at T stays: a watch may begin there.
  *   2. oldest first, delete packs that are all dead, write anew (with small neighbours) those that
- *      have a dead row; a bounded number in each synced write to rows/. A synced write to meta/
- *      comes before it, with the marker that allows it; the first also raises the floor record.
- *   3. write anew what is left in a file of packs that is less than half live. New packs go to
- *      rows/, whatever they were in; a file goes when nothing in it is live.
+ *      have a dead row; a bounded number in each synced write to rows/. If they are many, the new
+ *      packs go to a file of packs first. A synced write to meta/ comes before that to rows/, with
+ *      the marker that allows it; the first also raises the floor record.
+ *   3. write anew, into rows/, what is left in a file of packs that is less than half live. A file
+ *      goes when nothing in it is live.
  *   4. ask LevelDB to compact the range, in slices, when its files are much larger than its packs.
  * Only steps 2 and 3 are on disk. A crash loses the table; the next load finds again what is dead at or
  * below compacted_rev (store_note_dead), which is at least what the pass would have removed.
@@ -78,48 +79,75 @@ static bool scan_pack(struct store *s, uint64_t first_rev, struct slice pack)
     return true;
 }
 
+static _Noreturn void unreadable(struct store *s, uint64_t rev)
+{
+    store_fatal(s, "compaction: cannot read the pack of revision %" PRIu64 ": %s", rev,
+                s->read_em.text);
+}
+
+/* Most rows die within a pass of their birth: what kills them finds their marks. */
+static void mark_scanned(struct store *s, size_t slot, struct slice pack)
+{
+    struct store_compactor *c = &s->compactor;
+    enum err e;
+    if (c->scan_marks >= STORE_SCAN_MARKS_MAX) return;
+    c->scan_marks += store_table_marks(&s->table, slot, pack, &e);
+    if (e == OK) return;
+    store_fatal(s, "pack of revision %" PRIu64 " is damaged", s->table.slots[slot].first_rev);
+}
+
+static void end_scan(struct store *s)
+{
+    struct store_compactor *c = &s->compactor;
+    c->scanning = false;
+    c->scan_marks = 0;
+    store_table_unmark(&s->table);
+}
+
 static void scan_slice(struct store *s)
 {
     struct store_compactor *c = &s->compactor;
+    CLEANUP(buf_deinit) struct buf pack = { 0 };
     size_t slot = store_table_floor(&s->table, c->cursor_rev, c->cursor_n);
     if (slot == STORE_SLOT_NONE) slot = store_table_next(&s->table, STORE_SLOT_NONE);
     uint64_t bytes = 0;
     for (; slot != STORE_SLOT_NONE && bytes < STORE_SLICE_BYTES;
          slot = store_table_next(&s->table, slot)) {
         const struct store_slot *at = &s->table.slots[slot];
-        CLEANUP(buf_deinit) struct buf pack = { 0 };
         if (at->first_rev > c->target_rev) {
             slot = STORE_SLOT_NONE;
             break;
         }
-        if (store_table_read_db(s, at, &pack) != OK) {
-            store_fatal(s, "compaction: cannot read the pack of revision %" PRIu64 ": %s",
-                        at->first_rev, s->read_em.text);
-        }
+        if (store_table_read_db(s, at, &pack) != OK) unreadable(s, at->first_rev);
         bytes += pack.len;
+        mark_scanned(s, slot, buf_slice(&pack));
         if (!scan_pack(s, at->first_rev, buf_slice(&pack))) {
             slot = STORE_SLOT_NONE;
             break;
         }
     }
-    c->scanning = slot != STORE_SLOT_NONE;
-    if (!c->scanning) return;
+    if (slot == STORE_SLOT_NONE) {
+        end_scan(s);
+        return;
+    }
     c->cursor_rev = s->table.slots[slot].first_rev;
     c->cursor_n = s->table.slots[slot].first_n;
 }
 
 /* --- delete and write anew -------------------------------------------------- */
 
-/* One synced write to rows/ in the making. */
+/* One synced write to rows/ in the making, and one to a file of packs before it. */
 struct rewrite {
     struct store *s;
     leveldb_writebatch_t *batch;
     uint64_t bytes;   /* read */
     uint64_t deletes;
     struct buf fresh; /* of struct store_slot: the new packs */
-    struct buf pack;  /* the one being filled */
+    struct buf packs; /* their bytes, one behind the other, and those of the one being filled */
+    size_t pack_at;   /* where that begins */
     uint64_t base_rev;
     uint32_t base_n;
+    struct buf old;   /* scratch: the pack that is read */
 };
 
 static void freed(struct store_compactor *c, uint64_t rev, uint64_t bytes)
@@ -146,46 +174,43 @@ static void delete_key(struct rewrite *w, const struct store_slot *slot)
 
 static void flush_pack(struct rewrite *w)
 {
-    if (w->pack.len == 0) return;
-    struct store_pack_key key = store_pack_key(w->base_rev, w->base_n);
-    leveldb_writebatch_put(w->batch, (const char *)key.at, sizeof key.at,
-                           (const char *)w->pack.at, w->pack.len);
+    if (w->packs.len == w->pack_at) return;
     struct store_slot slot = {
         .first_rev = w->base_rev,
         .first_n = w->base_n,
-        .bytes = (uint32_t)w->pack.len,
+        .bytes = (uint32_t)(w->packs.len - w->pack_at),
         .unwritten = true,
     };
     buf_append(&w->fresh, &slot, sizeof slot);
-    buf_clear(&w->pack);
+    w->pack_at = w->packs.len;
 }
 
 static void keep_row(struct rewrite *w, const struct row *row)
 {
-    size_t before = w->pack.len;
-    if (before != 0) {
-        row_encode(&w->pack, row, w->base_rev);
-        if (w->pack.len <= PACK_BYTES_MAX) return;
-        w->pack.len = before;
+    size_t before = w->packs.len;
+    if (before != w->pack_at) {
+        row_encode(&w->packs, row, w->base_rev);
+        if (w->packs.len - w->pack_at <= PACK_BYTES_MAX) return;
+        w->packs.len = before;
         flush_pack(w);
     }
     w->base_rev = row->rev;
     w->base_n = row->n;
-    buf_append_u8(&w->pack, PACK_FORMAT);
-    row_encode(&w->pack, row, w->base_rev);
+    buf_append_u8(&w->packs, PACK_FORMAT);
+    row_encode(&w->packs, row, w->base_rev);
 }
 
 static enum err keep_live_rows(struct rewrite *w, const struct store_slot *slot)
 {
     if (store_slot_all_dead(slot)) return OK;
-    CLEANUP(buf_deinit) struct buf pack = { 0 };
-    TRY(store_table_read_db(w->s, slot, &pack));
+    TRY(store_table_read_db(w->s, slot, &w->old));
+    struct slice pack = buf_slice(&w->old);
     w->bytes += pack.len;
     size_t offset = 0;
-    TRY(pack_begin(buf_slice(&pack), &offset));
+    TRY(pack_begin(pack, &offset));
     for (size_t i = 0; offset < pack.len; i++) {
         struct row row;
-        TRY(row_decode(buf_slice(&pack), &offset, slot->first_rev, &row));
+        TRY(row_decode(pack, &offset, slot->first_rev, &row));
         ASSERT(slot->marks == NULL || i < slot->row_count);
         if (slot->marks != NULL && (slot->marks[i].bytes_dead & 1) != 0) continue;
         keep_row(w, &row);
@@ -234,9 +259,7 @@ static void rewrite_run(struct rewrite *w, size_t slot)
     size_t fresh_from = w->fresh.len;
     for (size_t at = first; at != STORE_SLOT_NONE && at <= last; at = store_table_next(t, at)) {
         uint64_t rev = t->slots[at].first_rev;
-        if (keep_live_rows(w, &t->slots[at]) == OK) continue;
-        store_fatal(w->s, "compaction: cannot read the pack of revision %" PRIu64 ": %s", rev,
-                    w->s->read_em.text);
+        if (keep_live_rows(w, &t->slots[at]) != OK) unreadable(w->s, rev);
     }
     flush_pack(w);
     for (size_t at = first; at != STORE_SLOT_NONE && at <= last; at = store_table_next(t, at)) {
@@ -247,6 +270,32 @@ static void rewrite_run(struct rewrite *w, size_t slot)
     store_table_replace(t, first, last, fresh, fresh_count);
 }
 
+/* Where the new packs go: to a file if they are many, but not from one file to the next what seldom
+ * changes. */
+static void place_fresh(struct rewrite *w)
+{
+    struct store *s = w->s;
+    CLEANUP(buf_deinit) struct buf collected = { 0 };
+    struct store_slot slot;
+    size_t offset = 0;
+    for (size_t at = 0; at < w->fresh.len; at += sizeof slot) {
+        memcpy(&slot, w->fresh.at + at, sizeof slot);
+        struct store_file_pack pack = { .pack = { w->packs.at + offset, slot.bytes } };
+        buf_append(&collected, &pack, sizeof pack);
+        offset += slot.bytes;
+    }
+    struct store_file_pack *packs = (struct store_file_pack *)(void *)collected.at;
+    size_t count = collected.len / sizeof *packs;
+    bool to_file = !s->compactor.emptying && w->packs.len >= s->options.file_batch_bytes;
+    if (to_file) store_write_file(s, packs, count);
+    for (size_t i = 0; i < count; i++) {
+        memcpy(&slot, w->fresh.at + i * sizeof slot, sizeof slot);
+        slot.ref = packs[i].ref;
+        memcpy(w->fresh.at + i * sizeof slot, &slot, sizeof slot);
+        store_pack_add(w->batch, slot.first_rev, slot.first_n, &packs[i]);
+    }
+}
+
 /* They can be read from now on. */
 static void fresh_written(struct rewrite *w)
 {
@@ -255,6 +304,7 @@ static void fresh_written(struct rewrite *w)
         memcpy(&slot, w->fresh.at + at, sizeof slot);
         size_t found = store_table_floor(&w->s->table, slot.first_rev, slot.first_n);
         ASSERT(found != STORE_SLOT_NONE && w->s->table.slots[found].unwritten);
+        w->s->table.slots[found].ref = slot.ref;
         w->s->table.slots[found].unwritten = false;
     }
 }
@@ -288,7 +338,7 @@ static void rewrite_slice(struct store *s)
 {
     struct rewrite w = { .s = s, .batch = leveldb_writebatch_create() };
     uint64_t sum_before = s->table.sum;
-    while (w.bytes < STORE_SLICE_BYTES && w.deletes < STORE_SLICE_DELETES) {
+    while (w.bytes < STORE_REWRITE_BYTES && w.deletes < STORE_SLICE_DELETES) {
         size_t slot = store_table_queue_next(&s->table);
         if (slot == STORE_SLOT_NONE) break;
         if (store_slot_all_dead(&s->table.slots[slot])) {
@@ -300,6 +350,7 @@ static void rewrite_slice(struct store *s)
         }
     }
     if (w.deletes != 0) {
+        place_fresh(&w);
         announce(&w, sum_before);
         if (MUTANT(PACK_FILE_DROPPED_EARLY)) store_drop_files(s);
         store_write_rows(s, w.batch);
@@ -308,7 +359,9 @@ static void rewrite_slice(struct store *s)
     }
     leveldb_writebatch_destroy(w.batch);
     buf_deinit(&w.fresh);
-    buf_deinit(&w.pack);
+    buf_deinit(&w.packs);
+    buf_deinit(&w.old);
+    if (store_table_queue_empty(&s->table)) s->compactor.emptying = false;
     store_table_squeeze(&s->table);
 }
 
@@ -371,10 +424,17 @@ static void reclaim_slice(struct store *s)
 
 /* --- steps ------------------------------------------------------------------ */
 
+/* Under load room may be given back later. */
+static bool room_can_wait(const struct store *s)
+{
+    const struct store_compactor *c = &s->compactor;
+    return !s->options.manual && !c->idle && s->table.bytes > STORE_PASS_SMALL_BYTES;
+}
+
 static bool pass_is_due(const struct store *s, uint64_t target)
 {
     const struct store_compactor *c = &s->compactor;
-    if (s->options.manual || c->idle || s->table.bytes <= STORE_PASS_SMALL_BYTES) return true;
+    if (!room_can_wait(s)) return true;
     uint64_t there = MAX(s->marker.last_rev, target) - c->floor_rev;
     return target - c->floor_rev >= there / STORE_PASS_PART;
 }
@@ -394,10 +454,11 @@ static bool begin_pass(struct store *s)
 
 static bool empty_sparse_file(struct store *s)
 {
-    uint32_t file = store_files_sparse(&s->files);
+    uint32_t file = store_files_sparse(&s->files, room_can_wait(s));
     if (file == 0) return false;
     store_table_enqueue_file(&s->table, file);
-    return !store_table_queue_empty(&s->table);
+    s->compactor.emptying = !store_table_queue_empty(&s->table);
+    return s->compactor.emptying;
 }
 
 static bool begin_reclaim(struct store *s)

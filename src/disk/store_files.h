@@ -134,7 +134,8 @@ enum err store_files_drop_dead(struct store_files *f, struct errmsg *em) MUST_US
 
 /* A file that is worth to be emptied: less than half of it is live, or there are many files and this
  * is the smallest, with less than a quarter of what a file may have (each process begins one). 0:
- * none. Nothing is appended to it any more. */
-uint32_t store_files_sparse(struct store_files *f);
+ * none. Nothing is appended to it any more. can_wait: not while all files together have half as many
+ * dead bytes as live ones; most of what is left in a file would die soon by itself. */
+uint32_t store_files_sparse(struct store_files *f, bool can_wait);
 
 #endif

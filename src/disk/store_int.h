@@ -51,6 +51,10 @@
  * time as all the rest.) */
 #define STORE_PASS_PART 4u
 #define STORE_PASS_SMALL_BYTES (16u << 20)
+/* What a step reads that writes packs anew: it costs two or three syncs, however much it is. */
+#define STORE_REWRITE_BYTES (1u << 20)
+/* Marks that the scan makes of packs that it has read, so that they are not read for them again. */
+#define STORE_SCAN_MARKS_MAX (512u << 10)
 #define STORE_SLICE_KILLS 512u
 #define STORE_SLICE_DELETES 512u
 #define STORE_RUN_PACKS_MAX 64u
@@ -89,6 +93,8 @@ struct store_compactor {
     bool scanning;           /* the pass still looks for dead rows, next at the cursor */
     uint64_t cursor_rev;
     uint32_t cursor_n;
+    size_t scan_marks; /* made by the scan, of rows of which none may be dead */
+    bool emptying;     /* the queue has the packs of a sparse file */
     uint64_t freed_bytes;    /* since the last reclaim, in [freed_low_rev, freed_high_rev] */
     uint64_t freed_low_rev;
     uint64_t freed_high_rev;
@@ -179,6 +185,12 @@ void store_write_meta(struct store *s, leveldb_writebatch_t *batch,
                       const struct store_marker *next);
 
 void store_floor_add(leveldb_writebatch_t *batch, uint64_t floor_rev); /* of meta/ */
+
+/* Into a file of packs, durable when it returns true. False: they go to rows/, and each ref is zero. */
+bool store_write_file(struct store *s, struct store_file_pack *packs, size_t count);
+/* The pack, or what names it, to rows/. */
+void store_pack_add(leveldb_writebatch_t *out, uint64_t first_rev, uint32_t first_n,
+                    const struct store_file_pack *pack);
 
 /* Gives the exports that wait their view. Between two writes only. */
 void store_exports_take(struct store *s);

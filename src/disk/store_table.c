@@ -12,6 +12,7 @@ void store_table_deinit(struct store_table *t)
     mem_free(t->slots);
     buf_deinit(&t->queue);
     buf_deinit(&t->pack);
+    buf_deinit(&t->marks);
     t->slots = NULL;
     t->count = t->cap = t->gone_count = 0;
 }
@@ -114,37 +115,57 @@ static enum err read_pack(struct store_table *t, const struct store_slot *slot, 
     return pack_begin(buf_slice(&t->pack), offset);
 }
 
-static bool has_equal_prints(const struct store_mark *marks, size_t count)
-{
-    for (size_t i = 1; i < count; i++) {
-        for (size_t j = 0; j < i; j++) {
-            if (marks[i].print == marks[j].print) return true;
-        }
-    }
-    return false;
-}
-
-/* Reads the pack for its rows' marks. */
-static enum err load_marks(struct store_table *t, struct store_slot *slot)
+static enum err make_marks(struct store_table *t, struct store_slot *slot, struct slice pack)
 {
     size_t offset = 0;
-    TRY(read_pack(t, slot, &offset));
-    CLEANUP(buf_deinit) struct buf marks = { 0 };
-    while (offset < t->pack.len) {
+    TRY(pack_begin(pack, &offset));
+    buf_clear(&t->marks);
+    while (offset < pack.len) {
         struct row row;
         size_t begin = offset;
-        TRY(row_decode(buf_slice(&t->pack), &offset, slot->first_rev, &row));
+        TRY(row_decode(pack, &offset, slot->first_rev, &row));
         struct store_mark mark = {
             .print = (uint32_t)store_table_hash(t, row.rev, row.key),
             .bytes_dead = (uint32_t)(offset - begin) * 2,
         };
-        buf_append(&marks, &mark, sizeof mark);
+        buf_append(&t->marks, &mark, sizeof mark);
     }
-    if (marks.len == 0) return ERR_CORRUPT;
-    slot->row_count = (uint32_t)(marks.len / sizeof(struct store_mark));
-    slot->marks = mem_copy(marks.at, marks.len);
-    slot->ambiguous = has_equal_prints(slot->marks, slot->row_count);
+    if (t->marks.len == 0) return ERR_CORRUPT;
+    slot->row_count = (uint32_t)(t->marks.len / sizeof(struct store_mark));
+    slot->marks = mem_copy(t->marks.at, t->marks.len);
     return OK;
+}
+
+static enum err load_marks(struct store_table *t, struct store_slot *slot)
+{
+    TRY(t->read(t->read_ctx, slot, &t->pack));
+    return make_marks(t, slot, buf_slice(&t->pack));
+}
+
+size_t store_table_marks(struct store_table *t, size_t at, struct slice pack, enum err *e)
+{
+    struct store_slot *slot = &t->slots[at];
+    *e = OK;
+    if (slot->marks != NULL || store_slot_all_dead(slot)) return 0;
+    *e = make_marks(t, slot, pack);
+    return slot->row_count;
+}
+
+void store_table_unmark(struct store_table *t)
+{
+    for (size_t i = 0; i < t->count; i++) {
+        struct store_slot *slot = &t->slots[i];
+        if (slot->marks == NULL || slot->dead_count != 0) continue;
+        mem_free(slot->marks);
+        slot->marks = NULL;
+    }
+}
+
+static size_t count_print(const struct store_slot *slot, uint32_t print)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < slot->row_count; i++) count += slot->marks[i].print == print;
+    return count;
 }
 
 /* Is row `index` of the pack the one of this hash? */
@@ -207,7 +228,7 @@ static enum err kill_in(struct store_table *t, struct store_slot *slot, uint64_t
     for (size_t i = 0; i < slot->row_count; i++) {
         if (slot->marks[i].print != (uint32_t)hash) continue;
         if (mark_dead(slot->marks[i])) continue;
-        if (!trusted || slot->ambiguous) {
+        if (!trusted || count_print(slot, (uint32_t)hash) > 1) {
             bool same = false;
             TRY(verify(t, slot, i, rev, hash, &same));
             if (!same) continue;

@@ -13,8 +13,8 @@
  *  I2  A row is found by its revision and key. A mark has 32 bits of their hash; where that could
  *      mistake one row for another (two equal ones in a pack, a revision over several packs, a row
  *      that may not exist) the pack is read and the whole 64 bits are compared.
- *  I3  dead_bytes of a slot = bytes of its rows marked dead; both 0 without marks. When all rows
- *      are dead, the marks are freed and dead_count stays.
+ *  I3  dead_bytes of a slot = bytes of its rows marked dead; 0 without marks. When all rows are dead,
+ *      the marks are freed and dead_count stays.
  *  I4  sum = the sum, modulo 2^64, of store_pack_sum of all packs that are not gone.
  */
 #ifndef DISK_STORE_TABLE_H
@@ -46,7 +46,6 @@ struct store_slot {
     struct store_ref ref;
     bool gone;
     bool queued;    /* in the queue */
-    bool ambiguous; /* two rows have the same print */
     bool unwritten; /* made anew, and its write is not done: it cannot be read yet */
     struct store_mark *marks;
 };
@@ -63,6 +62,7 @@ struct store_table {
     struct buf queue; /* of struct store_place: packs that became worth it, in that order */
     size_t queue_at;  /* bytes of it that are done */
     struct buf pack;  /* scratch */
+    struct buf marks; /* scratch */
     /* Reads a pack that the table has; never "not found". */
     enum err (*read)(void *ctx, const struct store_slot *slot, struct buf *out);
     void *read_ctx;
@@ -98,6 +98,12 @@ size_t store_table_prev(const struct store_table *t, size_t slot);
  * if it does not exist or is dead already. */
 enum err store_table_kill(struct store_table *t, uint64_t rev, uint64_t hash,
                           bool certain) MUST_USE;
+
+/* Makes the marks of a slot from its pack, which the caller has read, unless they are there or not
+ * needed any more; returns how many it made. ERR_CORRUPT in *e. */
+size_t store_table_marks(struct store_table *t, size_t slot, struct slice pack, enum err *e);
+/* Frees marks of which none is dead. */
+void store_table_unmark(struct store_table *t);
 
 /* All dead: delete it. Worth it: some row is dead. */
 bool store_slot_all_dead(const struct store_slot *slot);

@@ -448,6 +448,55 @@ static void test_a_file_of_dead_packs_goes(void **state)
     kit_remove(dir);
 }
 
+/* What is written anew goes to a file if it is much; then it dies there as others do. */
+static void test_much_written_anew_goes_to_a_file(void **state)
+{
+    (void)state;
+    char *dir = kit_dir();
+    struct workers *workers;
+    struct kit_model m;
+    struct kit_loaded loaded;
+    struct store_stats stats;
+    assert_int_equal(workers_new(0, &workers, NULL), OK);
+    struct store_options options = manual_options(dir, workers);
+    options.write_buffer_bytes = 512 << 10;
+    options.file_batch_bytes = 4 << 10;
+    kit_model_init(&m, 11);
+    struct store *s = open_store(&options, &loaded);
+    put_keys(&m, 0, KIT_KEYS);
+    write_batch(&m, s);
+    put_keys(&m, 20, 22); /* one pack of the first batch has dead rows then */
+    write_batch(&m, s);
+    uint64_t before = s->files.bytes;
+    compact_all(&m, s);
+    store_stats_get(s, &stats);
+    assert_in_range(stats.packs_rewritten, 1, 2);
+    assert_true(s->files.bytes > before);
+    check_stats(dir, s, 1, 1);
+    size_t in_files = 0;
+    for (size_t i = 0; i < s->table.count; i++) in_files += s->table.slots[i].ref.file == 1;
+    assert_int_equal(in_files, 2);
+    assert_int_equal(s->table.count - s->table.gone_count, 3); /* the small batch is in rows/ */
+    check_all(&m, s);
+    store_close(s);
+    s = open_store(&options, &loaded);
+    kit_check_loaded(&m, &loaded);
+    check_all(&m, s);
+    put_keys(&m, 0, KIT_KEYS);
+    write_batch(&m, s);
+    compact_all(&m, s);
+    check_stats(dir, s, 1, 1);
+    assert_false(kit_pack_is_there(dir, 1));
+    check_all(&m, s);
+    store_close(s);
+    s = open_store(&options, &loaded);
+    kit_check_loaded(&m, &loaded);
+    store_close(s);
+    workers_free(workers);
+    kit_model_deinit(&m);
+    kit_remove(dir);
+}
+
 /* --- exports ----------------------------------------------------------------------------- */
 
 /* What an export gave so far: the model's rows from the first on. */
@@ -835,6 +884,7 @@ int main(void)
         cmocka_unit_test(test_many_starts),
         cmocka_unit_test(test_large_batches_go_to_files),
         cmocka_unit_test(test_a_file_of_dead_packs_goes),
+        cmocka_unit_test(test_much_written_anew_goes_to_a_file),
         cmocka_unit_test(test_an_export_has_both_kinds),
         cmocka_unit_test(test_a_sparse_file_is_emptied_under_readers),
         cmocka_unit_test(test_a_file_with_a_long_dead_end_is_emptied),

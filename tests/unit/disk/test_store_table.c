@@ -130,6 +130,103 @@ static void test_every_row_dies_once(void **state)
     }
 }
 
+static void mark_all(struct fixture *f)
+{
+    for (size_t i = 0; i < f->packs.count; i++) {
+        enum err e;
+        size_t rows = f->t.slots[i].row_count;
+        size_t made = store_table_marks(&f->t, i, blob_slice(f->packs.at[i].blob), &e);
+        assert_int_equal(e, OK);
+        assert_int_equal(made, rows == 0 ? f->t.slots[i].row_count : 0);
+        assert_int_equal(store_table_marks(&f->t, i, blob_slice(f->packs.at[i].blob), &e), 0);
+        assert_int_equal(e, OK);
+    }
+}
+
+/* Marks of packs that were read anyway save a reading of each, and change nothing else. */
+static void test_marks_made_ahead(void **state)
+{
+    (void)state;
+    struct fixture f[2];
+    for (int ahead = 0; ahead < 2; ahead++) {
+        fixture_init(&f[ahead], 6, 300, KIT_VALUE_MAX);
+        if (ahead) mark_all(&f[1]);
+        assert_int_equal(f[ahead].packs.reads, 0);
+        for (size_t i = 0; i < f[ahead].m.row_count; i += 2) kill_row(&f[ahead], i, true);
+    }
+    assert_true(f[0].packs.count > 20);
+    for (size_t i = 0; i < f[0].packs.count; i++) {
+        const struct store_slot *a = &f[0].t.slots[i];
+        const struct store_slot *b = &f[1].t.slots[i];
+        assert_int_equal(a->dead_bytes, b->dead_bytes);
+        assert_int_equal(a->dead_count, b->dead_count);
+        if (a->dead_count != 0) f[0].packs.reads--;
+    }
+    assert_int_equal(f[0].packs.reads, f[1].packs.reads);
+    for (int ahead = 0; ahead < 2; ahead++) fixture_deinit(&f[ahead]);
+}
+
+static void test_marks_without_a_dead_row_go(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, 7, 300, KIT_VALUE_MAX);
+    mark_all(&f);
+    kill_row(&f, f.m.row_count / 2, true);
+    store_table_unmark(&f.t);
+    size_t marked = 0;
+    for (size_t i = 0; i < f.packs.count; i++) {
+        const struct store_slot *slot = &f.t.slots[i];
+        assert_true(slot->marks == NULL || slot->dead_count == 1);
+        marked += slot->marks != NULL;
+    }
+    assert_int_equal(marked, 1);
+    for (size_t i = 0; i < f.m.row_count; i++) kill_row(&f, i, i % 2 == 0);
+    assert_int_equal(f.t.dead_bytes, bytes_of(&f) - f.packs.count);
+    fixture_deinit(&f);
+}
+
+/* The first of three rows, one behind the other, whose revisions are in this pack only. */
+static bool find_three(const struct fixture *f, size_t pack, size_t *row, size_t *mark)
+{
+    const struct store_slot *slot = &f->t.slots[pack];
+    const struct kit_row *rows = f->m.rows;
+    size_t first = 0;
+    while (rows[first].rev != slot->first_rev || rows[first].n != slot->first_n) first++;
+    for (size_t i = 1; i + 3 < slot->row_count; i++) {
+        if (rows[first + i].rev == slot->first_rev) continue;
+        *row = first + i;
+        *mark = i;
+        return rows[first + i + 2].rev < slot[1].first_rev;
+    }
+    return false;
+}
+
+/* Prints of 32 bits: if two rows of a pack have the same, the pack says which one is meant. */
+static void test_equal_prints_are_told_apart(void **state)
+{
+    (void)state;
+    for (size_t dies = 0; dies < 3; dies++) {
+        struct fixture f;
+        size_t at = 0;
+        size_t row = 0;
+        size_t mark = 0;
+        fixture_init(&f, 8, 300, KIT_VALUE_MAX);
+        mark_all(&f);
+        while (at + 1 < f.packs.count && !find_three(&f, at, &row, &mark)) at++;
+        assert_true(at + 1 < f.packs.count);
+        struct store_slot *slot = &f.t.slots[at];
+        for (size_t i = 0; i < 3; i++) slot->marks[mark + i].print = slot->marks[mark + dies].print;
+        kill_row(&f, row + dies, true);
+        assert_int_equal(slot->dead_count, 1);
+        assert_true(slot->marks[mark + dies].bytes_dead & 1);
+        kill_row(&f, row + dies, true); /* dead already: no other one dies for it */
+        assert_int_equal(slot->dead_count, 1);
+        assert_true(f.packs.reads > 0);
+        fixture_deinit(&f);
+    }
+}
+
 static void test_rows_that_are_not_there_do_nothing(void **state)
 {
     (void)state;
@@ -279,6 +376,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_floor_finds_the_pack_of_every_row),
         cmocka_unit_test(test_every_row_dies_once),
+        cmocka_unit_test(test_marks_made_ahead),
+        cmocka_unit_test(test_marks_without_a_dead_row_go),
+        cmocka_unit_test(test_equal_prints_are_told_apart),
         cmocka_unit_test(test_rows_that_are_not_there_do_nothing),
         cmocka_unit_test(test_a_damaged_pack_is_an_error),
         cmocka_unit_test(test_a_queue_behind_another_is_sorted),
