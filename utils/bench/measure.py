@@ -7,7 +7,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 
-OTHER_CPU_MAX = 0.20  # of one core, by processes that do not belong to the round
+OTHER_CPU_MAX = 0.20  # of one core, by processes that do not belong to the round, or the host's
 CLIENT_CPU_MAX = 95  # per cent of a core: beyond it the load client may be what was measured
 LOAD_SECONDS_MAX = 900
 
@@ -42,10 +42,33 @@ class Line:
 
 
 def machine_busy_seconds():
-    """CPU seconds of all processes: user, nice, system, irq, softirq."""
+    """CPU seconds of all processes (user, nice, system, irq, softirq), and those that the host gave to
+    other machines while this one wanted them (steal)."""
     with open("/proc/stat") as stat:
-        fields = [int(field) for field in stat.readline().split()[1:8]]
-    return sum(fields[i] for i in (0, 1, 2, 5, 6)) / os.sysconf("SC_CLK_TCK")
+        fields = [int(field) for field in stat.readline().split()[1:9]]
+    return sum(fields[i] for i in (0, 1, 2, 5, 6, 7)) / os.sysconf("SC_CLK_TCK")
+
+
+def kernel_threads_seconds():
+    """CPU seconds of the kernel's own threads: they write what the round wrote."""
+    ticks = 0
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry}/stat") as stat:
+                fields = stat.read().rpartition(")")[2].split()
+        except OSError:
+            continue  # ended meanwhile
+        if fields[1] == "2":  # its parent
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def busy_seconds_without(server):
+    """Of neither us, the server nor the kernel."""
+    return (machine_busy_seconds() - own_seconds() - server.cpu_seconds() -
+            kernel_threads_seconds())
 
 
 def own_seconds():
@@ -105,11 +128,12 @@ class Bench:
 
     @contextlib.contextmanager
     def watch_machine(self, server):
-        """Sets `noisy` if processes that are neither ours nor the server's were busy meanwhile."""
+        """Sets `noisy` if processes that are neither ours nor the server's were busy meanwhile, or
+        other machines of the host."""
         began = time.monotonic()
-        before = machine_busy_seconds() - own_seconds() - server.cpu_seconds()
+        before = busy_seconds_without(server)
         yield
-        others = machine_busy_seconds() - own_seconds() - server.cpu_seconds() - before
+        others = busy_seconds_without(server) - before
         self.other_cpu = others / (time.monotonic() - began)
         self.noisy = self.noisy or self.other_cpu > OTHER_CPU_MAX
 
