@@ -12,6 +12,8 @@
 
 /* From the allocator (jemalloc or libc); its header is not ours to include. */
 size_t malloc_usable_size(void *at);
+int mallctl(const char *name, void *old, size_t *old_len, void *new, size_t new_len)
+    __attribute__((weak)); /* jemalloc only */
 
 #define PAGE_BYTES 4096 /* where pages are larger nothing is asked for */
 
@@ -123,6 +125,11 @@ void *mem_copy(const void *at, size_t bytes)
 size_t mem_usable(const void *at)
 {
     return malloc_usable_size((void *)(uintptr_t)at);
+}
+
+void mem_thread_rest(void)
+{
+    if (mallctl != NULL) mallctl("thread.tcache.flush", NULL, NULL, NULL, 0);
 }
 
 void mem_ahead_note(struct mem_ahead *a, const void *newest)

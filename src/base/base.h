@@ -87,6 +87,10 @@ void *mem_copy(const void *at, size_t bytes); /* caller owns; bytes may be 0 */
 /* What the allocator really gave (its size class); at least what was asked. */
 size_t mem_usable(const void *at);
 
+/* The calling thread is about to have little to do: what the allocator keeps for its next allocations
+ * (half a megabyte after a load) is everyone's again. */
+void mem_thread_rest(void);
+
 /* For many allocations one after the other that are filled at once, as while loading: they mostly
  * ascend, so the pages behind the newest are asked for together, which costs a third of a fault
  * each. Best effort; no byte changes. Start with { 0 }. */

@@ -111,8 +111,9 @@ void store_floor_add(leveldb_writebatch_t *batch, uint64_t floor_rev)
 enum err store_table_read_db(void *ctx, const struct store_slot *slot, struct buf *out)
 {
     struct store *s = ctx;
-    if (slot->ref.file != 0) {
-        return store_files_read(&s->files, s->files.set, &slot->ref, out, &s->read_em);
+    if (slot->file != 0) {
+        struct store_ref ref = store_slot_ref(slot);
+        return store_files_read(&s->files, s->files.set, &ref, out, &s->read_em);
     }
     struct store_pack_key key = store_pack_key(slot->first_rev, slot->first_n);
     bool found = false;
@@ -324,6 +325,7 @@ static void become_idle(struct store *s)
         store_check_files(s, true);
     }
     store_memory_limit(0);
+    mem_thread_rest();
 }
 
 /* There was no room for a write. Exports that wait for their view still get it. */

@@ -166,9 +166,9 @@ static void delete_key(struct rewrite *w, const struct store_slot *slot)
 {
     struct store_pack_key key = store_pack_key(slot->first_rev, slot->first_n);
     leveldb_writebatch_delete(w->batch, (const char *)key.at, sizeof key.at);
-    bool in_file = slot->ref.file != 0;
+    bool in_file = slot->file != 0;
     freed(&w->s->compactor, slot->first_rev, in_file ? STORE_REF_BYTES : slot->bytes);
-    if (in_file) store_files_release(&w->s->files, slot->ref.file, slot->bytes);
+    if (in_file) store_files_release(&w->s->files, slot->file, slot->bytes);
     w->deletes++;
 }
 
@@ -290,7 +290,7 @@ static void place_fresh(struct rewrite *w)
     if (to_file) store_write_file(s, packs, count);
     for (size_t i = 0; i < count; i++) {
         memcpy(&slot, w->fresh.at + i * sizeof slot, sizeof slot);
-        slot.ref = packs[i].ref;
+        store_slot_place(&slot, &packs[i].ref);
         memcpy(w->fresh.at + i * sizeof slot, &slot, sizeof slot);
         store_pack_add(w->batch, slot.first_rev, slot.first_n, &packs[i]);
     }
@@ -304,7 +304,8 @@ static void fresh_written(struct rewrite *w)
         memcpy(&slot, w->fresh.at + at, sizeof slot);
         size_t found = store_table_floor(&w->s->table, slot.first_rev, slot.first_n);
         ASSERT(found != STORE_SLOT_NONE && w->s->table.slots[found].unwritten);
-        w->s->table.slots[found].ref = slot.ref;
+        struct store_ref ref = store_slot_ref(&slot);
+        store_slot_place(&w->s->table.slots[found], &ref);
         w->s->table.slots[found].unwritten = false;
     }
 }

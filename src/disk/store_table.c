@@ -30,7 +30,7 @@ static bool place_before(const struct store_slot *slot, uint64_t rev, uint32_t n
 static void grow(struct store_table *t)
 {
     if (t->count < t->cap) return;
-    t->cap = t->cap == 0 ? 256 : t->cap + t->cap / 2;
+    t->cap = t->cap == 0 ? 256 : t->cap + t->cap / 8;
     t->slots = mem_realloc(t->slots, t->cap * sizeof *t->slots);
 }
 
@@ -45,7 +45,7 @@ void store_table_append(struct store_table *t, uint64_t first_rev, uint32_t firs
         .first_n = first_n,
         .bytes = (uint32_t)pack_bytes,
     };
-    if (ref != NULL) t->slots[t->count - 1].ref = *ref;
+    if (ref != NULL) store_slot_place(&t->slots[t->count - 1], ref);
     t->bytes += pack_bytes;
     t->sum += store_pack_sum(first_rev, first_n, (uint32_t)pack_bytes);
 }
@@ -262,7 +262,7 @@ void store_table_enqueue_file(struct store_table *t, uint32_t file)
 {
     ASSERT(store_table_queue_empty(t) && file != 0);
     for (size_t i = 0; i < t->count; i++) {
-        if (!t->slots[i].gone && t->slots[i].ref.file == file) enqueue(t, &t->slots[i]);
+        if (!t->slots[i].gone && t->slots[i].file == file) enqueue(t, &t->slots[i]);
     }
 }
 

@@ -2,7 +2,7 @@
  *
  * PURPOSE  Decide which pack holds a row, and which packs are worth deleting or writing anew. Does
  *          not decide which rows are dead, and writes nothing.
- * OWNS     struct store_table: a slot of 72 bytes a pack; 8 bytes a row for packs with dead rows.
+ * OWNS     struct store_table: a slot of 56 bytes a pack; 8 bytes a row for packs with dead rows.
  * USES     base/, mvcc/mvcc_row.h.
  * THREADS  One at a time: the loop's while it loads, then the store's.
  * LIMITS   None.
@@ -38,12 +38,14 @@ struct store_ref {
 
 struct store_slot {
     uint64_t first_rev;
+    uint64_t offset; /* these three: where it is, see store_slot_ref */
+    uint32_t file;
+    uint32_t crc;
     uint32_t first_n;
     uint32_t bytes;
     uint32_t dead_bytes;
     uint32_t dead_count;
     uint32_t row_count; /* 0: not known yet */
-    struct store_ref ref;
     bool gone;
     bool queued;    /* in the queue */
     bool unwritten; /* made anew, and its write is not done: it cannot be read yet */
@@ -74,6 +76,18 @@ struct store_place {
 };
 
 #define STORE_SLOT_NONE SIZE_MAX
+
+static inline struct store_ref store_slot_ref(const struct store_slot *slot)
+{
+    return (struct store_ref){ slot->offset, slot->file, slot->bytes, slot->crc };
+}
+
+static inline void store_slot_place(struct store_slot *slot, const struct store_ref *ref)
+{
+    slot->offset = ref->offset;
+    slot->file = ref->file;
+    slot->crc = ref->crc;
+}
 
 /* What one pack adds to the sum of all: the order of changes does not matter, and one pack missing
  * or too many is seen. Not its content, which LevelDB's checksums cover. */

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define SECOND_MS 1000
+#define QUIET_TURNS 50u /* a second with fewer is one without load */
 #define GROUP_SPIN_US_MAX 40 /* of loop-spin-us: a follower under writes would poll all the time */
 #define FD_RESERVE 160 /* for files, the loop itself, and the connections to other members */
 
@@ -238,7 +239,10 @@ static void turn_end(void *ctx)
         loop_set_spin_us(s->loop, spin_us(s));
         stop_if_retired(s, now_us / 1000);
     }
+    s->turns++;
     if (s->env.now_ms - s->checked_ms >= SECOND_MS) {
+        if (s->turns < QUIET_TURNS) mem_thread_rest();
+        s->turns = 0;
         s->checked_ms = s->env.now_ms;
         links_check(s, s->env.now_ms);
     }

@@ -38,6 +38,7 @@ struct server {
     void (*state_replaced)(void *ctx, uint64_t old_rev, uint64_t new_rev); /* the commands' */
     size_t node_watch_count;
     int64_t checked_ms;
+    uint32_t turns; /* since then */
     char client_address[RAFT_ADDRESS_BYTES_MAX + 1], peer_address[RAFT_ADDRESS_BYTES_MAX + 1];
     bool env_ready, awake_anyway;
     bool closing;           /* node is NULL for ever */

@@ -474,7 +474,7 @@ static void test_much_written_anew_goes_to_a_file(void **state)
     assert_true(s->files.bytes > before);
     check_stats(dir, s, 1, 1);
     size_t in_files = 0;
-    for (size_t i = 0; i < s->table.count; i++) in_files += s->table.slots[i].ref.file == 1;
+    for (size_t i = 0; i < s->table.count; i++) in_files += s->table.slots[i].file == 1;
     assert_int_equal(in_files, 2);
     assert_int_equal(s->table.count - s->table.gone_count, 3); /* the small batch is in rows/ */
     check_all(&m, s);
