@@ -352,11 +352,11 @@ static void run(struct store *s)
         store_files_close_dropped(&s->files);
         adjust_priority(s);
         bool busy = s->batches != NULL;
+        s->compactor.idle = !busy && idle_checks != 0;
         if (busy) write_batch(s);
         if (!store_gave_up(s) && !is_behind(s)) busy = store_compact_step(s) || busy;
         if (store_gave_up(s)) break;
         if (busy) idle_checks = 0;
-        s->compactor.idle = idle_checks != 0;
         if (busy) continue;
         if (stopping && s->batches == NULL && seen == doorbell_seen(&s->bell)) return;
         if (s->batches != NULL) continue;

@@ -79,7 +79,8 @@ struct store_options {
      * nothing more is written, and store_failed() says why. */
     bool expendable;
     size_t write_buffer_bytes; /* of rows/; 0: STORE_WRITE_BUFFER_BYTES; tests make it small */
-    /* From so many bytes on a batch's packs go to a file of packs. 0: a part of the write buffer. */
+    /* From so many bytes on the packs of a batch, or of a step of compaction, go to a file of packs. 0: a
+     * part of the write buffer. */
     size_t file_batch_bytes;
     const struct disk_io *io; /* NULL: the kernel's. Another one needs a LevelDB on the same files */
     /* No thread: store_step() does what it would; `workers` are manual too. on_fatal may return when

@@ -456,7 +456,8 @@ enum err store_files_drop_dead(struct store_files *f, struct errmsg *em)
 uint32_t store_files_sparse(struct store_files *f, bool can_wait)
 {
     bool many = f->set->count > STORE_FILES_MAX / 2;
-    if (can_wait && !many && f->bytes - f->live_bytes <= f->live_bytes / 2) return 0;
+    uint64_t dead_bytes = f->bytes - f->live_bytes;
+    if (can_wait && !many && dead_bytes <= f->live_bytes / 2 + f->file_bytes_max) return 0;
     const struct store_file *smallest = NULL;
     for (size_t i = 0; i < f->set->count; i++) {
         const struct store_file *file = f->set->files[i];

@@ -1,8 +1,8 @@
 /* disk/store_files.h - packs of large batches in files of their own, beside rows/.
  *
- * PURPOSE  Keep the bytes of large batches out of LevelDB, which writes each byte twice and
- *          checksums it in software both times: rows/ has a reference in the pack's place. Decides
- *          where such bytes are and when a file can go; not which batch is large, which pack is
+ * PURPOSE  Keep the bytes of large batches, and of much that compaction writes anew, out of LevelDB,
+ *          which writes each byte twice and checksums it in software both times: rows/ has a
+ *          reference in the pack's place. Decides where such bytes are and when a file can go; not which batch is large, which pack is
  *          live, or when a reference is written or removed.
  * OWNS     The directory packs/, a descriptor a file and one more of that which is appended to, the
  *          lock.
@@ -14,7 +14,7 @@
  *          file_bytes_max, so has at most a batch more. STORE_FILE_STEPS writes a file.
  * ERRORS   ERR_NOSPACE, ERR_IO; ERR_CORRUPT with file and offset. ERR_LIMIT: see append.
  *
- * FORMAT   packs/<number, ten digits>.packs: packs (mvcc_row.h), those of one batch directly behind
+ * FORMAT   packs/<number, ten digits>.packs: packs (mvcc_row.h), those of one append directly behind
  *          each other, beginning and, with zeros, ending at a multiple of the device's block. What of
  *          it counts is told by references, the values of packs' keys in rows/:
  *          u8 STORE_REF_TAG | u32 file | u64 offset | u32 bytes | u32 CRC32C of the pack,
@@ -23,7 +23,7 @@
  * INVARIANTS
  *  I1  The bytes and the name of a file are durable before a reference to them is written.
  *  I2  A file is removed after the removal of its last reference is durable. So one without
- *      references is of a batch that never became durable, or was about to be removed: the start
+ *      references is of an append that never became durable, or was about to be removed: the start
  *      removes it when all packs are known to be there.
  *  I3  Only the process that made a file appends to it. Bytes that no reference names are never read.
  *  I4  A set is immutable. A file is in the newest before the first reference to it is written, and
@@ -134,8 +134,9 @@ enum err store_files_drop_dead(struct store_files *f, struct errmsg *em) MUST_US
 
 /* A file that is worth to be emptied: less than half of it is live, or there are many files and this
  * is the smallest, with less than a quarter of what a file may have (each process begins one). 0:
- * none. Nothing is appended to it any more. can_wait: not while all files together have half as many
- * dead bytes as live ones; most of what is left in a file would die soon by itself. */
+ * none. Nothing is appended to it any more. can_wait: not before all files together have half as many
+ * dead bytes as live ones and a whole file more; most of what is left in a file under load would die
+ * soon by itself. */
 uint32_t store_files_sparse(struct store_files *f, bool can_wait);
 
 #endif

@@ -4,16 +4,19 @@
  * OWNS     See the members.
  * USES     store_db, store_files, store_marker, store_table, workers.
  * THREADS  Said at each member: loop, store (after store_start), or any by atomic operations.
- * LIMITS   STORE_SLICE_BYTES: what one step of background work reads, so a batch waits for it only.
+ * LIMITS   STORE_SLICE_BYTES, STORE_REWRITE_BYTES: what one step of background work reads, and a run
+ *          of packs or a large row more. So a batch waits for it only.
  * ERRORS   store_fatal ends the process.
  *
  * INVARIANTS
  *  I1  Order of durable writes. A batch: a file (if its packs are large), rows (if it has packs),
- *      meta. A compaction: meta, rows; then files that nothing names any more are removed. So
+ *      meta. A compaction: a file (if it writes much anew), meta, rows; then files that
+ *      nothing names are removed. So
  *      meta/ alone decides which batch is the newest, and a floor is never behind what is removed.
  *  I2  A crash between the two. Batch: its packs are behind the marker's last; the next open
  *      deletes them, and the batch is written again from the log. Compaction: the marker has both
- *      sums, rows/ has the first; the load finds again what is dead, and a later pass repeats it.
+ *      sums, rows/ has the first; the load finds again what is dead, and a later pass repeats it. What
+ *      a file has of either is removed or never read.
  *  I3  A new database: both have their MAKING file before either is made; the file of meta/ goes
  *      first, then that of rows/, then the first batch may come. So rows/ half made beside meta/
  *      with a batch, or meta/ half made beside rows/ that is made, is damage.
@@ -35,8 +38,8 @@
 #define STORE_META_NAME "meta"
 #define STORE_FILES_NAME "packs"
 
-/* From this part of the write buffer of rows/ on the packs of a batch go to a file: 128 KB of 4 MB.
- * A file costs a sync more. Under load (SET, 50 clients x 16, three nodes on two cores) the store's
+/* From this part of the write buffer of rows/ on the packs of a batch, or what a step of compaction
+ * writes anew, go to a file: 128 KB of 4 MB. A file costs a sync more. Under load (SET, 50 clients x 16, three nodes on two cores) the store's
  * threads took 40 % of the processors with packs in LevelDB, 20 % with files. */
 #define STORE_FILE_BATCH_PART 32u
 #define STORE_FILE_BUFFERS 16u /* a file is closed at so many write buffers: 64 MB of 4 MB */
@@ -93,7 +96,7 @@ struct store_compactor {
     bool scanning;           /* the pass still looks for dead rows, next at the cursor */
     uint64_t cursor_rev;
     uint32_t cursor_n;
-    size_t scan_marks; /* made by the scan, of rows of which none may be dead */
+    size_t scan_marks; /* made by this scan */
     bool emptying;     /* the queue has the packs of a sparse file */
     uint64_t freed_bytes;    /* since the last reclaim, in [freed_low_rev, freed_high_rev] */
     uint64_t freed_low_rev;

@@ -7,6 +7,7 @@
 
 #define SQUEEZE_COUNT_MIN 1024
 #define QUEUE_KEPT_BYTES_MAX 65536
+#define PACK_KEPT_BYTES_MAX 65536
 
 void store_table_deinit(struct store_table *t)
 {
@@ -256,6 +257,7 @@ enum err store_table_kill(struct store_table *t, uint64_t rev, uint64_t hash, bo
         if (t->slots[at].first_rev > rev) break;
         TRY(kill_in(t, &t->slots[at], rev, hash, certain && single, &done));
     }
+    if (t->pack.cap > PACK_KEPT_BYTES_MAX) buf_deinit(&t->pack);
     return OK;
 }
 

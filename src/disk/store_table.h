@@ -13,8 +13,8 @@
  *  I2  A row is found by its revision and key. A mark has 32 bits of their hash; where that could
  *      mistake one row for another (two equal ones in a pack, a revision over several packs, a row
  *      that may not exist) the pack is read and the whole 64 bits are compared.
- *  I3  dead_bytes of a slot = bytes of its rows marked dead; 0 without marks. When all rows are dead,
- *      the marks are freed and dead_count stays.
+ *  I3  dead_bytes and dead_count of a slot are of its rows marked dead; 0 without marks. But when all
+ *      rows are dead, the marks are freed and both stay.
  *  I4  sum = the sum, modulo 2^64, of store_pack_sum of all packs that are not gone.
  */
 #ifndef DISK_STORE_TABLE_H

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define SECOND_MS 1000
-#define QUIET_TURNS 50u /* a second with fewer is one without load */
+#define QUIET_TURNS 200u /* a second with fewer is one without load: heartbeats alone cause 50 */
 #define GROUP_SPIN_US_MAX 40 /* of loop-spin-us: a follower under writes would poll all the time */
 #define FD_RESERVE 160 /* for files, the loop itself, and the connections to other members */
 

@@ -518,7 +518,7 @@ static void test_dead_files_go_and_sparse_ones_are_told(void **state)
         const struct store_file *file = f.set->files[2];
         release(&f, &kept, i);
         bool sparse = file->live_bytes != 0 && file->live_bytes < file->bytes / 2;
-        bool much_dead = f.bytes - f.live_bytes > f.live_bytes / 2;
+        bool much_dead = f.bytes - f.live_bytes > f.live_bytes / 2 + f.file_bytes_max;
         assert_int_equal(store_files_sparse(&f, true), sparse && much_dead ? 3 : 0);
         assert_int_equal(store_files_sparse(&f, false), sparse ? 3 : 0);
         if (file->live_bytes == 0) continue;
@@ -555,6 +555,29 @@ static void test_dead_files_go_and_sparse_ones_are_told(void **state)
         bytes += kit_pack_file_bytes(dir, f.set->files[i]->number);
     }
     assert_int_equal(f.bytes, bytes);
+    store_files_close(&f);
+    kit_remove(dir);
+}
+
+/* While it can wait, a sparse file is told only when much is dead in all of them. */
+static void test_sparse_files_wait_until_they_are_many(void **state)
+{
+    (void)state;
+    char *dir = kit_dir();
+    struct store_files f;
+    struct kept kept = { .count = 0 };
+    bool told = false;
+    open_files(&f, dir);
+    while (f.set->count < 7) assert_int_equal(append(&f, 1 + kept.count, 5, &kept, NULL), OK);
+    for (size_t i = 0; i < kept.count; i++) {
+        if (kept.refs[i].file == 7 || i % 8 < 2) continue;
+        release(&f, &kept, i);
+        uint32_t sparse = store_files_sparse(&f, false);
+        bool much_dead = f.bytes - f.live_bytes > f.live_bytes / 2 + f.file_bytes_max;
+        assert_int_equal(store_files_sparse(&f, true), much_dead ? sparse : 0);
+        told = told || (much_dead && sparse != 0);
+    }
+    assert_true(told);
     store_files_close(&f);
     kit_remove(dir);
 }
@@ -1038,6 +1061,7 @@ int main(void)
         cmocka_unit_test(test_numbers_end),
         cmocka_unit_test(test_what_cannot_be_is_refused),
         cmocka_unit_test(test_dead_files_go_and_sparse_ones_are_told),
+        cmocka_unit_test(test_sparse_files_wait_until_they_are_many),
         cmocka_unit_test(test_many_small_files_are_told),
         cmocka_unit_test(test_no_file_beyond_the_limits),
         cmocka_unit_test(test_a_view_holds_files_whose_names_are_gone),

@@ -313,6 +313,43 @@ static void test_no_more_files_than_the_limit(void **state)
     kit_remove(dir);
 }
 
+/* There is no file for what is written anew. */
+static void test_compaction_beyond_the_limit(void **state)
+{
+    (void)state;
+    char *dir = kit_dir();
+    struct workers *workers;
+    struct kit_model m;
+    struct kit_loaded loaded;
+    struct store_stats stats;
+    assert_int_equal(workers_new(0, &workers, NULL), OK);
+    struct store_options options = manual_options(dir, workers);
+    options.write_buffer_bytes = 1; /* a file for each batch */
+    kit_model_init(&m, 12);
+    struct store *s = open_store(&options, &loaded);
+    for (uint32_t i = 0; i < STORE_FILES_MAX; i++) {
+        put_half(&m, i);
+        write_batch(&m, s);
+    }
+    put_keys(&m, 3, 7);
+    write_batch(&m, s);
+    check_stats(dir, s, STORE_FILES_MAX, STORE_FILES_MAX);
+    compact_all(&m, s);
+    store_stats_get(s, &stats);
+    assert_true(stats.packs_rewritten > 0);
+    assert_false(kit_pack_is_there(dir, STORE_FILES_MAX + 1));
+    check_stats(dir, s, 1, STORE_FILES_MAX); /* of the other half */
+    check_all(&m, s);
+    store_close(s);
+    s = open_store(&options, &loaded);
+    kit_check_loaded(&m, &loaded);
+    check_all(&m, s);
+    store_close(s);
+    workers_free(workers);
+    kit_model_deinit(&m);
+    kit_remove(dir);
+}
+
 /* A small file of each process: there will not be too many of them. */
 static void test_many_starts(void **state)
 {
@@ -478,6 +515,13 @@ static void test_much_written_anew_goes_to_a_file(void **state)
     assert_int_equal(in_files, 2);
     assert_int_equal(s->table.count - s->table.gone_count, 3); /* the small batch is in rows/ */
     check_all(&m, s);
+
+    put_keys(&m, 0, 50); /* what is left makes the file sparse: into rows/ */
+    write_batch(&m, s);
+    compact_all(&m, s);
+    assert_false(kit_pack_is_there(dir, 1));
+    assert_false(s->compactor.emptying);
+    check_all(&m, s);
     store_close(s);
     s = open_store(&options, &loaded);
     kit_check_loaded(&m, &loaded);
@@ -485,8 +529,12 @@ static void test_much_written_anew_goes_to_a_file(void **state)
     put_keys(&m, 0, KIT_KEYS);
     write_batch(&m, s);
     compact_all(&m, s);
+    put_keys(&m, 20, 22);
+    write_batch(&m, s);
+    before = s->files.bytes;
+    compact_all(&m, s); /* to a file as before */
+    assert_true(s->files.bytes > before);
     check_stats(dir, s, 1, 1);
-    assert_false(kit_pack_is_there(dir, 1));
     check_all(&m, s);
     store_close(s);
     s = open_store(&options, &loaded);
@@ -794,6 +842,88 @@ static void test_a_stop_without_room(void **state)
     kit_remove(dir);
 }
 
+/* Of what compaction writes anew: nothing is removed then. */
+static void test_a_stop_without_room_for_compaction(void **state)
+{
+    (void)state;
+    char *dir = kit_dir();
+    struct full_disk disk = { .io = *disk_io_posix() };
+    struct kit_model m;
+    struct kit_loaded loaded;
+    disk.io.ctx = &disk;
+    disk.io.pwrite = full_pwrite;
+    struct store_options options = manual_options(dir, NULL);
+    options.io = &disk.io;
+    kit_model_init(&m, 13);
+    struct store *s = open_store(&options, &loaded);
+    put_keys(&m, 0, KIT_KEYS);
+    write_batch(&m, s);
+    put_keys(&m, 20, 30);
+    write_batch(&m, s);
+    kit_compact(&m, m.rev);
+    write_batch(&m, s);
+    disk.full = true;
+    store_stop(s);
+    store_compact(s, m.compacted);
+    enum log_level level = log_level_get();
+    log_level_set(LOG_ERROR); /* it warns */
+    run_steps(s);
+    log_level_set(level);
+    assert_true(store_gave_up(s));
+    store_close(s);
+
+    disk.full = false;
+    for (int i = 0; i < 2; i++) {
+        s = open_store(&options, &loaded);
+        kit_check_loaded(&m, &loaded);
+        assert_int_equal(loaded.row_count < m.row_count, i); /* it has compacted at last */
+        store_compact(s, m.compacted);
+        run_steps(s);
+        store_close(s);
+    }
+    kit_model_deinit(&m);
+    kit_remove(dir);
+}
+
+/* Under load the file may stay; afterwards what is left of it goes to rows/. A store of this size. */
+static void test_a_sparse_file_goes_when_the_load_ended(void **state)
+{
+    (void)state;
+    enum { BATCHES = 900 };
+    char *dir = kit_dir();
+    struct workers *workers;
+    struct kit_model m;
+    struct kit_loaded loaded;
+    struct store_stats stats;
+    assert_int_equal(workers_new(1, &workers, NULL), OK);
+    struct store_options options = { .dir = dir, .workers = workers, .file_batch_bytes = KIT_FILES,
+                                     .write_buffer_bytes = 512 << 10 };
+    kit_model_init(&m, 14);
+    struct store *s = open_store(&options, &loaded);
+    for (uint32_t i = 0; i < BATCHES; i++) {
+        put_keys(&m, 0, KIT_KEYS);
+        kit_wait_batch(s, kit_submit(&m, s));
+    }
+    store_stats_get(s, &stats);
+    assert_true(stats.pack_bytes > STORE_PASS_SMALL_BYTES);
+    assert_true(kit_pack_is_there(dir, 1));
+    kit_compact(&m, 5 + m.rev / 4); /* most of the first file is dead then, not all */
+    kit_submit(&m, s);
+    store_compact(s, m.compacted);
+    kit_wait_floor(s, m.compacted);
+    for (int i = 0; i < 30000 && kit_pack_is_there(dir, 1); i++) poll(NULL, 0, 1);
+    assert_false(kit_pack_is_there(dir, 1));
+    store_stats_get(s, &stats);
+    assert_true(stats.pack_bytes > STORE_PASS_SMALL_BYTES / 2);
+    store_close(s);
+    s = open_store(&options, &loaded);
+    kit_check_loaded(&m, &loaded);
+    store_close(s);
+    workers_free(workers);
+    kit_model_deinit(&m);
+    kit_remove(dir);
+}
+
 /* A store in the making: it takes what comes and drops it, and says why. */
 static void test_an_expendable_store_fails_alone(void **state)
 {
@@ -881,6 +1011,7 @@ int main(void)
         cmocka_unit_test(test_only_a_whole_scan_removes_files),
         cmocka_unit_test(test_bytes_behind_the_last_reference_are_ignored),
         cmocka_unit_test(test_no_more_files_than_the_limit),
+        cmocka_unit_test(test_compaction_beyond_the_limit),
         cmocka_unit_test(test_many_starts),
         cmocka_unit_test(test_large_batches_go_to_files),
         cmocka_unit_test(test_a_file_of_dead_packs_goes),
@@ -889,6 +1020,8 @@ int main(void)
         cmocka_unit_test(test_a_sparse_file_is_emptied_under_readers),
         cmocka_unit_test(test_a_file_with_a_long_dead_end_is_emptied),
         cmocka_unit_test(test_a_stop_without_room),
+        cmocka_unit_test(test_a_stop_without_room_for_compaction),
+        cmocka_unit_test(test_a_sparse_file_goes_when_the_load_ended),
         cmocka_unit_test(test_an_expendable_store_fails_alone),
         cmocka_unit_test(test_reads_and_compaction_at_once),
     };

@@ -71,7 +71,7 @@ static void compose_part(const char *dir, const char *from_dir, const char *name
 }
 
 /* A store with the files of packs from here, the databases from there. A batch is written in this
- * order; compaction writes meta/, then rows/, then files go. */
+ * order; compaction writes a file if it is much, meta/, then rows/, then files go. */
 static void compose(char *dir, const char *packs_from, const char *rows_from, const char *meta_from)
 {
     kit_each_file(dir, kit_remove_one, NULL);
