@@ -3,9 +3,10 @@ whose history is judged by the checkers.
 
     CORDIS_LOAD, CORDIS_CHECK   group_load and history_check   (build/debug/tests/load/...)
 
-A group on `links` reaches its members through a proxy of this process, which knows who speaks (the
-first frame of a connection says it) and may hold up each direction by itself, as a network would:
-what was sent meanwhile comes later, or is lost with its connection.
+The members of a group on `links` can be cut off from each other, in each direction by itself. Where
+a network of our own is permitted (network.py), packets are dropped; else, or if asked for, they
+reach each other through a proxy of this process, which knows who speaks (the first frame of a
+connection says it) and holds up what is sent: it comes later, or is lost with its connection.
 """
 
 import os
@@ -17,6 +18,7 @@ import subprocess
 import threading
 
 import harness
+import network
 from harness import Client, Closed, Error, as_map, wait_until
 
 LOADS = harness.ROOT / "build" / "debug" / "tests" / "load"
@@ -199,7 +201,7 @@ class Load:
         self.seconds = seconds
         self.path = test.scratch / f"history-{random.getrandbits(48):x}.txt"
         self.said = None
-        nodes = ",".join(f"127.0.0.1:{m.port}" for m in members)
+        nodes = ",".join(f"{m.host}:{m.port}" for m in members)
         command = [LOAD, "--nodes", nodes, "--out", self.path, "--seconds", seconds, "--seed", seed,
                    "--pause-ms", 8, "--timeout-ms", 20000, "--end-seconds", GROUP_S_MAX, *options]
         self.process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL,
@@ -246,12 +248,20 @@ class Member(harness.Server):
         self.group = group
         self.number = number
         self.name = options["name"]
+        self.host = options["bind"]
         self.paused = False
+
+    def command(self):
+        cables = self.group.cables
+        return [*(cables.inside(self.number) if cables else ()), *super().command()]
+
+    def client(self, **more):
+        return Client((self.host, self.port), **more)
 
     def ask(self, *args, timeout=harness.STEP_S_MAX):
         """One command on a connection of its own; None when there is no answer in time."""
         try:
-            with Client(self.options["port"], timeout=timeout) as client:
+            with Client((self.host, self.options["port"]), timeout=timeout) as client:
                 return client.cmd(*args)
         except (OSError, Closed):
             return None
@@ -284,13 +294,16 @@ class Group:
     """Servers of one group on this machine, numbered from 0."""
 
     def __init__(self, test, size=3, links=False, env=None, dirs=None, **options):
+        """links: True, or "proxy" also where packets could be dropped."""
         self.test = test
         self.ports = Ports()
         test.addCleanup(self.ports.close)
-        self.links = Links() if links else None
+        self.cables = network.Cables() if links is True and network.permitted() else None
+        self.proxy = Links() if links and not self.cables else None
+        self.links = self.cables or self.proxy
         if links:
             test.addCleanup(self.links.close)
-        self.options = {"bind": "127.0.0.1", "heartbeat-interval": HEARTBEAT_MS,
+        self.options = {"heartbeat-interval": HEARTBEAT_MS,
                         "election-timeout": ELECTION_MS, "disk-reserve-bytes": "1mb",
                         "wal-segment-bytes": "1mb",
                         **{key.replace("_", "-"): value for key, value in options.items()}}
@@ -309,12 +322,14 @@ class Group:
         number = len(self.members)
         name = name or f"n{number + 1}"
         port, peer = self.ports.take(), self.ports.take()
-        reached = self.ports.take() if self.links else peer
-        if self.links:
-            self.links.listen(number, reached, peer)
+        reached = self.ports.take() if self.proxy else peer
+        if self.proxy:
+            self.proxy.listen(number, reached, peer)
+        host = self.cables.plug(number) if self.cables else "127.0.0.1"
         directory = self.dirs.get(number, self.test.scratch / name)
         settings = {**self.options, "name": name, "port": port, "peer-port": peer,
-                    "peer-address": f"127.0.0.1:{reached}",
+                    "bind": host, "peer-address": f"{host}:{reached}",
+                    **({"protected-mode": "no"} if self.cables else {}),
                     **{key.replace("_", "-"): value for key, value in options.items()}}
         member = Member(self, number, directory, settings, dict(self.env))
         self.test.addCleanup(member.kill)

@@ -14,6 +14,7 @@ import sys
 import time
 import unittest
 
+import network
 from group_kit import ELECTION_MS, GROUP_S_MAX, PASSING, GroupCase
 from harness import Error, build_shim, shim_env, wait_until
 
@@ -37,7 +38,8 @@ class Round(GroupCase):
         self.fresh_count = 0
         options = self.dice.choice(OPTIONS)
         size = self.dice.choice((3, 3, 5))
-        self.group_ = self.group(size, links=True, **options)
+        links = self.dice.choice((True, "proxy"))
+        self.group_ = self.group(size, links=links, **options)
         self.gates = self.slow_disks()
         self.group_.start()
         load = self.group_.load(self.seconds, "--value-bytes", self.dice.choice((32, 1000)), seed=self.seed)
@@ -138,7 +140,7 @@ class Round(GroupCase):
         alive = group.alive()
         if not alive:
             return lambda: None
-        joins = ",".join(f"127.0.0.1:{m.options['port']}" for m in group)
+        joins = ",".join(f"{m.host}:{m.options['port']}" for m in group)
         self.fresh_count += 1  # a directory that was removed from the group is of no use any more
         fresh = group.add(name=f"fresh{self.fresh_count}", join=joins)
         fresh.launch()
@@ -191,6 +193,7 @@ def main(minutes=10.0, seed=None, round_s=60):
 
 
 if __name__ == "__main__":
+    network.enter()
     arguments = sys.argv[1:]
     sys.exit(main(float(arguments[0]) if arguments else 10.0,
                   int(arguments[1]) if len(arguments) > 1 else None,

@@ -8,9 +8,13 @@ import random
 import time
 import unittest
 
-import harness
-from group_kit import ELECTION_MS, GROUP_S_MAX, PASSING, GroupCase
-from harness import Error, as_map, rounds
+import network
+
+network.enter()
+
+import harness  # noqa: E402
+from group_kit import ELECTION_MS, GROUP_S_MAX, PASSING, GroupCase  # noqa: E402
+from harness import Error, as_map, rounds  # noqa: E402
 
 LOAD_S = rounds(8, 60)
 LONGER_S = 2.5 * ELECTION_MS / 1000  # than an election and every lease of the load
@@ -184,7 +188,13 @@ class Network(GroupCase):
         group.assert_equal()
 
     def test_links_come_and_go(self):
-        group = self.group(3, links=True).start()
+        self.come_and_go(True)
+
+    def test_links_hold_up_what_comes_later(self):
+        self.come_and_go("proxy")
+
+    def come_and_go(self, links):
+        group = self.group(3, links=links).start()
         load = group.load(LOAD_S)
         dice = random.Random(harness.SEED)
         end = time.monotonic() + LOAD_S - 2
