@@ -11,7 +11,6 @@ import subprocess
 import sys
 
 IN_IT = "CORDIS_TEST_NETWORK"  # in the environment: yes; or why not
-HOLDER_S = 7200                # the longest that a test may last
 COMMAND_S_MAX = 30
 BRIDGE = "cables"
 FILTER = "add table inet cuts; add chain inet cuts in { type filter hook input priority 0; }"
@@ -69,7 +68,7 @@ class Cables:
 
     def __init__(self):
         self.subnet = next(self.group_numbers)
-        self.holders = []  # a process keeps a member's namespace
+        self.holders = []  # a process keeps a member's namespace; its input ends with us
         self.hosts = []
         self.last_host = 0
 
@@ -86,8 +85,8 @@ class Cables:
         self.last_host += 1
         cable = f"cable{next(self.cable_numbers)}"
         host = f"10.77.{self.subnet}.{self.last_host}"
-        holder = subprocess.Popen(["unshare", "--net", "sh", "-c", f"echo; exec sleep {HOLDER_S}"],
-                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        holder = subprocess.Popen(["unshare", "--net", "sh", "-c", "echo; exec cat"],
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.holders.append(holder)
         self.hosts.append(host)
         holder.stdout.readline()  # it is there
@@ -119,6 +118,7 @@ class Cables:
     def unplug(holder):
         holder.kill()
         holder.wait()
+        holder.stdin.close()
         holder.stdout.close()
 
     def close(self):
