@@ -62,6 +62,7 @@ enum err loop_new(const struct loop_cfg *cfg, struct loop **out, struct errmsg *
     struct loop *loop = mem_zalloc(sizeof *loop);
     loop->base = base;
     loop->cfg = *cfg;
+    loop->short_waits_needed = NET_SHORT_WAIT_COUNT;
     if (loop->cfg.input_bytes_max == 0) loop->cfg.input_bytes_max = NET_INPUT_BYTES_MAX_DEFAULT;
     if (loop->cfg.output_low_bytes == 0) loop->cfg.output_low_bytes = NET_OUTPUT_LOW_BYTES_DEFAULT;
     loop->now_us = clock_us();
@@ -301,7 +302,7 @@ static void sleep_until(struct loop *loop, int64_t due_us, int64_t clock_now_us)
 static bool spin_allowed(const struct loop *loop)
 {
     const struct loop_hooks *hooks = &loop->cfg.hooks;
-    return loop->cfg.spin_us > 0 && loop->short_wait_count >= NET_SHORT_WAIT_COUNT &&
+    return loop->cfg.spin_us > 0 && loop->short_wait_count >= loop->short_waits_needed &&
            (hooks->may_spin == NULL || hooks->may_spin(hooks->ctx));
 }
 
@@ -313,12 +314,16 @@ static void wait_for_events(struct loop *loop, int64_t due_us)
     }
     int64_t start_us = clock_us();
     if (spin_allowed(loop)) {
-        if (spin(loop, due_us, start_us)) return;
+        if (spin(loop, due_us, start_us)) {
+            loop->short_waits_needed = NET_SHORT_WAIT_COUNT;
+            return;
+        }
         loop->short_wait_count = 0;
+        loop->short_waits_needed = MIN(2 * loop->short_waits_needed, NET_SHORT_WAIT_COUNT_MAX);
     }
     sleep_until(loop, due_us, start_us);
     loop_wake(loop);
-    bool is_short = loop->now_us - start_us <= loop->cfg.spin_us;
+    bool is_short = loop->now_us - start_us <= NET_SHORT_WAIT_SPINS * loop->cfg.spin_us;
     loop->short_wait_count = is_short ? loop->short_wait_count + 1 : 0;
 }
 

@@ -22,7 +22,9 @@
 /* Held input up to here is put before the loop's read buffer instead of growing the conn's. */
 #define NET_PREFIX_BYTES_MAX 16384
 #define NET_ACCEPT_PAUSE_US 100000 /* without descriptors or memory */
-#define NET_SHORT_WAIT_COUNT 8     /* so many short waits in a row, then spin */
+#define NET_SHORT_WAIT_COUNT 8       /* so many short waits in a row, then spin */
+#define NET_SHORT_WAIT_COUNT_MAX 256 /* ... so many after spins in vain, twice as many after each */
+#define NET_SHORT_WAIT_SPINS 4       /* a wait is short up to so many spins: it was slow to wake, too */
 
 enum conn_flag {
     CONN_STARTED = 1 << 0,
@@ -138,6 +140,7 @@ struct loop {
     bool stop;
     bool dead_seen; /* a listener or watch is to be freed */
     uint32_t short_wait_count;
+    uint32_t short_waits_needed; /* before the next spin */
     struct chain_pool pool;
     struct conn_table table;
     uint64_t last_conn_id;

@@ -196,6 +196,7 @@ struct node {
     int64_t clock_mono_ms;  /* when it was moved */
     uint64_t stamp_ms;      /* newest given to an entry */
     int64_t append_mono_ms; /* newest append */
+    int64_t logged_mono_ms; /* newest entries handed to the log, on any member */
     int64_t second_ms;      /* last time the once-a-second work ran */
     int64_t compacted_ms;   /* last time a compaction was proposed */
     bool expiring;          /* an expiry of ours is in the log, not yet applied */

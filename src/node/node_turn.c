@@ -15,6 +15,7 @@
 #define TICKS_A_HEARTBEAT 5 /* while somebody waits here for other members */
 #define BATCH_FILLS_BYTES_MAX (16u << 10)
 #define BATCH_FILLS_MS 100
+#define LOGS_MS 100 /* ... since the newest entry: the log is quiet */
 #define LOG_MEMORY_BYTES_MAX (16u << 20) /* of applied entries, for peers that are a little behind */
 
 /* --- carrying out what raft says ------------------------------------------------------- */
@@ -58,6 +59,7 @@ static void submit_write(struct node *n, const struct raft_update *up)
     }
     s.entries = n->wal_entries;
     s.entry_count = count;
+    if (count != 0) n->logged_mono_ms = n->mono_us / 1000;
     struct wal_hard_state hard = { up->hard.term, up->hard.vote, up->hard.commit };
     s.hard = &hard;
     node_writes_push(n, wal_submit(n->wal, &s), &up->write);
@@ -485,8 +487,9 @@ static bool waits_for_others(const struct node *n)
 
 static int64_t tick_us(const struct node *n, int64_t mono_us)
 {
-    if (waits_for_others(n)) return n->cfg.heartbeat_ms * 1000 / TICKS_A_HEARTBEAT;
-    return MAX(raft_due_ms(n->raft) * 1000 - mono_us, 0);
+    int64_t due_us = MAX(raft_due_ms(n->raft) * 1000 - mono_us, 0);
+    if (!waits_for_others(n)) return due_us;
+    return MIN(due_us, n->cfg.heartbeat_ms * 1000 / TICKS_A_HEARTBEAT);
 }
 
 int64_t node_sleep_us(const struct node *n, int64_t mono_us)
@@ -513,6 +516,11 @@ bool node_work_ready(const struct node *n)
 {
     (void)n;
     return false;
+}
+
+bool node_logs(const struct node *n)
+{
+    return n->mono_us / 1000 - n->logged_mono_ms < LOGS_MS;
 }
 
 bool node_may_spin(const struct node *n)

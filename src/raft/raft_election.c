@@ -150,6 +150,7 @@ void become_leader(struct raft *r)
     r->heartbeat_wanted = true;
     r->round = 0;
     r->round_quorum = 0;
+    r->round_all = 0;
     r->quorum_sent_ms = INT64_MIN;
     r->transfer_to = 0;
     r->handover_tried = false;

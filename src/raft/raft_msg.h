@@ -55,7 +55,8 @@ enum raft_msg_type {
                                     the `index` refused; hint, log_term: try at or below this */
     RAFT_MSG_HEARTBEAT = 7,      /* round; commit; clock_ms */
     RAFT_MSG_HEARTBEAT_RESP = 8, /* round; index: end of the log; commit */
-    RAFT_MSG_READ = 9,           /* round: fresh request id; hint: the asker's read id */
+    RAFT_MSG_READ = 9,           /* round: fresh request id; hint: the asker's read id; index: end
+                                    of its log */
     RAFT_MSG_READ_RESP = 10,     /* round, hint: as asked; index: the read's index */
     RAFT_MSG_TIMEOUT_NOW = 11,   /* campaign at once */
 };

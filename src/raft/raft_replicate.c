@@ -228,7 +228,7 @@ void on_heartbeat_response(struct raft *r, struct peer *p, const struct raft_msg
         p->lost = true;
         p->match_index = 0;
         p->inflight_count = 0;
-        p->round_acked = 0;
+        p->round_acked = p->round_helped = 0;
         r->lost_peer = p->id;
         return;
     }

@@ -106,6 +106,7 @@ static void leader_tick(struct raft *r)
         r->heartbeat_due_ms = r->clock_ms + r->cfg.heartbeat_ms;
         r->heartbeat_wanted = true;
     }
+    if (r->now_ms >= reads_due_ms(r)) r->heartbeat_wanted = true;
     transfer_tick(r);
 }
 
@@ -133,7 +134,8 @@ int64_t raft_due_ms(const struct raft *r)
     if (heartbeats) due_ms = MIN(due_ms, r->heartbeat_due_ms);
     if (r->role != RAFT_LEADER) due_ms = MIN(due_ms, r->election_due_ms);
     if (r->transfer_to != 0) due_ms = MIN(due_ms, r->transfer_due_ms);
-    return r->now_ms + MAX(due_ms - r->clock_ms, 0);
+    due_ms = r->now_ms + MAX(due_ms - r->clock_ms, 0);
+    return r->role == RAFT_LEADER ? MIN(due_ms, reads_due_ms(r)) : due_ms;
 }
 
 /* If this process was stopped for a while, that is no silence of the others: what they sent waits

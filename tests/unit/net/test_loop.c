@@ -213,6 +213,14 @@ static void test_unwatch_in_its_own_callback(void **state)
     recorder_deinit(&r);
 }
 
+static void wait_shortly(struct recorder *r, uint32_t times)
+{
+    for (uint32_t i = 0; i < times; i++) {
+        ring(r);
+        loop_turn(r->loop, true);
+    }
+}
+
 /* After enough short waits the loop polls instead, and what another thread leaves without
  * a wake-up ends it. */
 static void test_spin_sees_work(void **state)
@@ -220,10 +228,7 @@ static void test_spin_sees_work(void **state)
     (void)state;
     struct recorder r;
     recorder_init(&r, 60 * 1000000LL);
-    for (int i = 0; i < NET_SHORT_WAIT_COUNT; i++) {
-        ring(&r);
-        loop_turn(r.loop, true);
-    }
+    wait_shortly(&r, NET_SHORT_WAIT_COUNT);
     assert_int_equal(loop_stats(r.loop)->sleep_count, NET_SHORT_WAIT_COUNT);
     assert_int_equal(loop_stats(r.loop)->spin_count, 0);
     buf_clear(&r.calls);
@@ -244,10 +249,7 @@ static void test_spin_in_vain_sleeps(void **state)
     (void)state;
     struct recorder r;
     recorder_init(&r, 60 * 1000000LL);
-    for (int i = 0; i < NET_SHORT_WAIT_COUNT; i++) {
-        ring(&r);
-        loop_turn(r.loop, true);
-    }
+    wait_shortly(&r, NET_SHORT_WAIT_COUNT);
     loop_set_spin_us(r.loop, 1);
     r.sleep_us = 2000;
     loop_turn(r.loop, true);
@@ -255,6 +257,29 @@ static void test_spin_in_vain_sleeps(void **state)
     assert_int_equal(loop_stats(r.loop)->sleep_count, NET_SHORT_WAIT_COUNT + 1);
     assert_int_equal(r.loop->short_wait_count, 0);
     loop_turn(r.loop, true);
+    assert_int_equal(loop_stats(r.loop)->spin_count, 1);
+    /* Twice as many short waits as before. A spin that saw something makes up for it. */
+    loop_set_spin_us(r.loop, 60 * 1000000LL);
+    r.sleep_us = -1;
+    wait_shortly(&r, 2 * NET_SHORT_WAIT_COUNT);
+    assert_int_equal(loop_stats(r.loop)->spin_count, 1);
+    wait_shortly(&r, 1);
+    assert_int_equal(loop_stats(r.loop)->spin_count, 2);
+    assert_int_equal(r.loop->short_waits_needed, NET_SHORT_WAIT_COUNT);
+    recorder_deinit(&r);
+}
+
+/* Two that wake each other in turn wait for longer than a spin, because both sleep. */
+static void test_waits_of_a_few_spins_are_short(void **state)
+{
+    (void)state;
+    struct recorder r;
+    recorder_init(&r, 20000);
+    r.sleep_us = 30000; /* longer than a spin, shorter than four */
+    for (int i = 0; i < NET_SHORT_WAIT_COUNT; i++) loop_turn(r.loop, true);
+    assert_int_equal(loop_stats(r.loop)->spin_count, 0);
+    /* A machine that stood still for a while in between makes it begin anew. */
+    for (int i = 0; i < 100 && loop_stats(r.loop)->spin_count == 0; i++) loop_turn(r.loop, true);
     assert_int_equal(loop_stats(r.loop)->spin_count, 1);
     recorder_deinit(&r);
 }
@@ -291,6 +316,7 @@ int main(void)
         cmocka_unit_test(test_unwatch_in_its_own_callback),
         cmocka_unit_test(test_spin_sees_work),
         cmocka_unit_test(test_spin_in_vain_sleeps),
+        cmocka_unit_test(test_waits_of_a_few_spins_are_short),
         cmocka_unit_test(test_another_thread_wakes_the_loop),
     };
     return cmocka_run_group_tests_name("net/loop", tests, NULL, NULL);

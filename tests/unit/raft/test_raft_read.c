@@ -38,7 +38,7 @@ static void test_single_node_answers_at_once(void **state)
     lab_free(lab);
 }
 
-/* All reads of a turn travel with one round; the learners are not asked. */
+/* All reads of a turn travel with one round; no more are asked than it takes, and no learner. */
 static void test_one_round_a_turn(void **state)
 {
     (void)state;
@@ -46,7 +46,7 @@ static void test_one_round_a_turn(void **state)
     struct raft_update u;
     for (int i = 0; i < 5; i++) lab_read(lab, 1);
     assert_true(raft_update_take(lab->node[1].r, &u));
-    assert_int_equal(count_msgs(&u, RAFT_MSG_HEARTBEAT), 2);
+    assert_int_equal(count_msgs(&u, RAFT_MSG_HEARTBEAT), 1);
     uint64_t round = u.msgs[0].round;
     u = say(lab, 1, (struct raft_msg){ .type = RAFT_MSG_HEARTBEAT_RESP, .from = 3, .term = 1,
                                        .round = round, .index = 1 });
@@ -107,6 +107,122 @@ static void test_quorum_of_five(void **state)
     u = say(lab, 1, m);
     assert_int_equal(u.read_id, 2);
     lab_free(lab);
+}
+
+static struct raft_update tick(struct lab *lab, int64_t ms)
+{
+    struct raft_update u;
+    lab->now_ms += ms;
+    lab_must(lab, 1, (struct raft_event){ .type = RAFT_EV_TICK, .now_ms = lab->now_ms });
+    raft_update_take(lab->node[1].r, &u);
+    return u;
+}
+
+static struct raft_update read_one(struct lab *lab)
+{
+    struct raft_update u;
+    lab_read(lab, 1);
+    raft_update_take(lab->node[1].r, &u);
+    return u;
+}
+
+/* Those that are asked first are not quick: soon, and once, all are asked, and a tick is due then. */
+static void test_late_rounds_go_to_all(void **state)
+{
+    (void)state;
+    struct lab *lab = leader(5, 1);
+    struct raft *r = lab->node[1].r;
+    struct raft_update u = read_one(lab);
+    assert_int_equal(count_msgs(&u, RAFT_MSG_HEARTBEAT), 2);
+    uint64_t first = r->round;
+    assert_int_equal(raft_due_ms(r), lab->now_ms + ROUND_PATIENCE_MS);
+    u = tick(lab, ROUND_PATIENCE_MS - 1);
+    assert_int_equal(u.msg_count, 0);
+    u = read_one(lab); /* another read does not put it off */
+    assert_int_equal(count_msgs(&u, RAFT_MSG_HEARTBEAT), 2);
+    assert_int_equal(raft_due_ms(r), lab->now_ms + 1);
+    u = tick(lab, 1);
+    assert_int_equal(count_msgs(&u, RAFT_MSG_HEARTBEAT), 5);
+    assert_true(raft_due_ms(r) > lab->now_ms + ROUND_PATIENCE_MS);
+    u = tick(lab, ROUND_PATIENCE_MS);
+    assert_int_equal(u.msg_count, 0);
+    assert_int_equal(r->round, first + 2);
+    struct raft_msg m = { .type = RAFT_MSG_HEARTBEAT_RESP, .from = 4, .term = 1, .index = 1,
+                          .round = r->round };
+    say(lab, 1, m);
+    m.from = 5;
+    u = say(lab, 1, m);
+    assert_int_equal(u.read_id, 2);
+    lab_free(lab);
+}
+
+/* Who answered before a quorum had is asked first. */
+static void test_the_quick_are_asked_first(void **state)
+{
+    (void)state;
+    struct lab *lab = leader(5, 0);
+    struct raft *r = lab->node[1].r;
+    tick(lab, 100);
+    struct raft_msg m = { .type = RAFT_MSG_HEARTBEAT_RESP, .term = 1, .index = 1,
+                          .round = r->round };
+    static const uint64_t order[] = { 4, 3, 2, 5 };
+    for (size_t i = 0; i < ARRAY_LEN(order); i++) {
+        m.from = order[i];
+        say(lab, 1, m);
+    }
+    struct raft_update u = read_one(lab);
+    assert_int_equal(u.msg_count, 2);
+    assert_true(u.msgs[0].to == 3 && u.msgs[1].to == 4);
+    lab_free(lab);
+}
+
+/* A leader that leaves is not of the quorum: all are asked. */
+static void test_a_leader_that_is_no_voter_asks_all(void **state)
+{
+    (void)state;
+    struct lab *lab = leader(3, 0);
+    struct raft *r = lab->node[1].r;
+    struct raft_members m = *raft_members(r);
+    assert_int_equal(raft_members_remove(&m, 1), OK);
+    lab_must(lab, 1, (struct raft_event){ .type = RAFT_EV_PROPOSE_MEMBERS, .members = &m });
+    struct raft_update u;
+    raft_update_take(r, &u);
+    u = read_one(lab);
+    assert_int_equal(count_msgs(&u, RAFT_MSG_HEARTBEAT), 2);
+    lab_free(lab);
+}
+
+/* Which requests need no round: the leader and the one that asks are the quorum. */
+static void test_what_vouches_for_a_request(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *label;
+        size_t voters;
+        uint64_t from, index;
+        bool lost, answered;
+    } cases[] = {
+        { "one of three", 3, 2, 1, false, true },
+        { "one of two", 2, 2, 1, false, true },
+        { "one of four", 4, 2, 1, false, false },
+        { "one of five", 5, 2, 1, false, false },
+        { "a learner", 3, 4, 1, false, false },
+        { "one whose log is shorter than what it acknowledged", 3, 2, 0, false, false },
+        { "one that has forgotten", 3, 2, 1, true, false },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct lab *lab = leader(cases[i].voters, 1);
+        struct raft *r = lab->node[1].r;
+        for (size_t n = 0; n < r->peer_count; n++) r->peers[n].lost = cases[i].lost;
+        struct raft_update u =
+            say(lab, 1, (struct raft_msg){ .type = RAFT_MSG_READ, .term = 1, .round = 77, .hint = 5,
+                                           .from = cases[i].from, .index = cases[i].index });
+        size_t answers = count_msgs(&u, RAFT_MSG_READ_RESP);
+        if (answers != cases[i].answered) fail_msg("%s: %zu answers", cases[i].label, answers);
+        if (answers == 0 && count_msgs(&u, RAFT_MSG_HEARTBEAT) == 0) fail_msg("%s: no round", cases[i].label);
+        if (answers != 0 && u.msg_count != 1) fail_msg("%s: a round, too", cases[i].label);
+        lab_free(lab);
+    }
 }
 
 /* A dead group gets a bounded number of rounds; the next heartbeat's answer frees all. */
@@ -204,6 +320,10 @@ int main(void)
         cmocka_unit_test(test_one_round_a_turn),
         cmocka_unit_test(test_what_proves_a_round),
         cmocka_unit_test(test_quorum_of_five),
+        cmocka_unit_test(test_late_rounds_go_to_all),
+        cmocka_unit_test(test_the_quick_are_asked_first),
+        cmocka_unit_test(test_a_leader_that_is_no_voter_asks_all),
+        cmocka_unit_test(test_what_vouches_for_a_request),
         cmocka_unit_test(test_rounds_are_bounded),
         cmocka_unit_test(test_follower_requests_are_fresh),
         cmocka_unit_test(test_request_ids_differ_by_life),
