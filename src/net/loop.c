@@ -306,6 +306,17 @@ static bool spin_allowed(const struct loop *loop)
            (hooks->may_spin == NULL || hooks->may_spin(hooks->ctx));
 }
 
+static void spins_need_more(struct loop *loop)
+{
+    loop->short_waits_needed = MIN(2 * loop->short_waits_needed, NET_SHORT_WAIT_COUNT_MAX);
+}
+
+/* After a pause what comes may be of another kind. */
+static void spins_need_less(struct loop *loop)
+{
+    loop->short_waits_needed = MAX(loop->short_waits_needed / 2, NET_SHORT_WAIT_COUNT);
+}
+
 static void wait_for_events(struct loop *loop, int64_t due_us)
 {
     if (due_us == 0) {
@@ -318,13 +329,15 @@ static void wait_for_events(struct loop *loop, int64_t due_us)
             loop->short_waits_needed = NET_SHORT_WAIT_COUNT;
             return;
         }
+        bool whole = due_us - start_us >= loop->cfg.spin_us;
+        if (whole) spins_need_more(loop);
         loop->short_wait_count = 0;
-        loop->short_waits_needed = MIN(2 * loop->short_waits_needed, NET_SHORT_WAIT_COUNT_MAX);
     }
     sleep_until(loop, due_us, start_us);
     loop_wake(loop);
     bool is_short = loop->now_us - start_us <= NET_SHORT_WAIT_SPINS * loop->cfg.spin_us;
     loop->short_wait_count = is_short ? loop->short_wait_count + 1 : 0;
+    if (!is_short) spins_need_less(loop);
 }
 
 /* --- a turn ------------------------------------------------------------------------------ */

@@ -95,7 +95,7 @@ void loop_stop(struct loop *loop); /* loop_run returns at the end of this turn *
 void loop_set_input_bytes_max(struct loop *loop, uint32_t bytes);
 /* Changes loop_cfg.spin_us. 0: off. Poll so long instead of sleeping, if the last 8 waits each ended
  * within four times that: two processes that wake each other in turn wait that long only because
- * both sleep. In vain: 16 waits, then 32, up to 256, before it is tried again. */
+ * both sleep. After a spin in vain it takes twice as many, 256 at most; after a pause half. */
 void loop_set_spin_us(struct loop *loop, int64_t spin_us);
 
 /* Monotonic, taken once a turn. */

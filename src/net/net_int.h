@@ -23,8 +23,8 @@
 #define NET_PREFIX_BYTES_MAX 16384
 #define NET_ACCEPT_PAUSE_US 100000 /* without descriptors or memory */
 #define NET_SHORT_WAIT_COUNT 8       /* so many short waits in a row, then spin */
-#define NET_SHORT_WAIT_COUNT_MAX 256 /* ... so many after spins in vain, twice as many after each */
-#define NET_SHORT_WAIT_SPINS 4       /* a wait is short up to so many spins: it was slow to wake, too */
+#define NET_SHORT_WAIT_COUNT_MAX 256 /* ... so many after spins in vain */
+#define NET_SHORT_WAIT_SPINS 4       /* a wait is short up to so many spins */
 
 enum conn_flag {
     CONN_STARTED = 1 << 0,

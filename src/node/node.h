@@ -161,7 +161,7 @@ bool node_disk_step(struct node *n);
 int64_t node_sleep_us(const struct node *n, int64_t mono_us);
 bool node_work_ready(const struct node *n); /* a completion waits: one or two loads */
 bool node_may_spin(const struct node *n);   /* false while something is with the disk */
-bool node_logs(const struct node *n);          /* entries came in the last 100 ms */
+bool node_is_logging(const struct node *n); /* entries came in the last 100 ms */
 bool node_is_sole_voter(const struct node *n); /* nobody else has to agree to a write */
 bool node_about_to_sleep(struct node *n);   /* false: do not sleep, something is there already */
 void node_woke(struct node *n);

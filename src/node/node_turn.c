@@ -15,7 +15,7 @@
 #define TICKS_A_HEARTBEAT 5 /* while somebody waits here for other members */
 #define BATCH_FILLS_BYTES_MAX (16u << 10)
 #define BATCH_FILLS_MS 100
-#define LOGS_MS 100 /* ... since the newest entry: the log is quiet */
+#define LOGGING_MS 100 /* so long after an entry the next one is expected */
 #define LOG_MEMORY_BYTES_MAX (16u << 20) /* of applied entries, for peers that are a little behind */
 
 /* --- carrying out what raft says ------------------------------------------------------- */
@@ -518,9 +518,9 @@ bool node_work_ready(const struct node *n)
     return false;
 }
 
-bool node_logs(const struct node *n)
+bool node_is_logging(const struct node *n)
 {
-    return n->mono_us / 1000 - n->logged_mono_ms < LOGS_MS;
+    return n->mono_us / 1000 - n->logged_mono_ms < LOGGING_MS;
 }
 
 bool node_may_spin(const struct node *n)

@@ -251,6 +251,7 @@ static void check_leader(const struct raft *r)
     size_t changes = 0;
     ASSERT(r->hard.vote == r->cfg.id && r->leader == r->cfg.id); /* I5 */
     ASSERT(r->term_first_index <= last_index(r));
+    ASSERT(r->round_quorum <= r->round && r->round_all <= r->round);
     if (log_term_at(&r->log, r->term_first_index, &term)) ASSERT(term == r->hard.term);
     for (uint64_t i = MAX(r->hard.commit, r->term_first_index) + 1; i <= last_index(r); i++) {
         changes += log_at(&r->log, i)->type == RAFT_ENTRY_MEMBERS;
@@ -262,6 +263,7 @@ static void check_leader(const struct raft *r)
         ASSERT(p->next_index <= last_index(r) + 1);
         ASSERT(p->inflight_count <= r->cfg.inflight_max);
         ASSERT(p->round_acked <= r->round);
+        ASSERT(p->round_helped <= r->round_quorum);
     }
 }
 

@@ -151,6 +151,7 @@ void become_leader(struct raft *r)
     r->round = 0;
     r->round_quorum = 0;
     r->round_all = 0;
+    r->round_took_ms = 0;
     r->quorum_sent_ms = INT64_MIN;
     r->transfer_to = 0;
     r->handover_tried = false;

@@ -17,7 +17,7 @@
 #define ROUNDS_RING 64 /* send times remembered; a power of two */
 #define READS_MAX (ROUNDS_INFLIGHT_MAX * RAFT_MEMBERS_MAX)
 #define READ_REQUESTS_MAX 4 /* a follower's unanswered requests to the leader */
-#define ROUND_PATIENCE_MS 2 /* then a round that a quorum was asked for is asked of all */
+#define ROUND_PATIENCE_MS 2 /* at least: then what only a quorum was asked for all are asked for */
 
 _Static_assert((ROUNDS_RING & (ROUNDS_RING - 1)) == 0, "indexed by mask");
 
@@ -70,7 +70,7 @@ struct peer {
     uint64_t next_index;
     uint64_t commit_sent;
     uint64_t round_acked;
-    uint64_t round_helped; /* newest that it answered before a quorum had */
+    uint64_t round_helped;   /* newest that it answered before a quorum had */
     uint64_t snapshot_index; /* RAFT_PEER_SNAPSHOT */
     int64_t heard_ms;        /* by clock_ms; at first when this leader began */
     bool heard;              /* by this leader */
@@ -80,9 +80,9 @@ struct peer {
     bool paused;             /* RAFT_PEER_PROBE: sent one, waits */
     bool check;              /* an empty APPEND is due, to find out where its log ends */
     bool read_waiting;       /* a READ request has neither a round nor an answer yet */
-    bool read_vouched;       /* its sender counts: it was in this term, with all that it acknowledged */
     uint64_t read_request;
     uint64_t read_hint;
+    uint64_t read_log_end;
     size_t inflight_first; /* ring of the last index of each unacknowledged APPEND */
     size_t inflight_count;
     uint64_t inflight[RAFT_INFLIGHT_MAX];
@@ -176,6 +176,7 @@ struct raft {
     uint64_t round;
     uint64_t round_quorum; /* newest answered by a quorum */
     uint64_t round_all;    /* newest that all were asked for, not only as many as it takes */
+    int64_t round_took_ms; /* the newest that a quorum answered */
     int64_t round_sent_ms[ROUNDS_RING];
     int64_t quorum_sent_ms;
     uint64_t transfer_to;
@@ -272,7 +273,7 @@ enum err propose_members(struct raft *r, const struct raft_members *m) MUST_USE;
 void reads_step(struct raft *r);   /* once an update: rounds and requests; also sends heartbeats */
 void reads_reset(struct raft *r);  /* role, term or leader changed: ask again */
 void reads_retry(struct raft *r);  /* follower, once a heartbeat */
-int64_t reads_due_ms(const struct raft *r); /* leader, of now_ms: reads have waited; INT64_MAX: none */
+int64_t reads_due_ms(const struct raft *r); /* leader: all are asked then; INT64_MAX: no need */
 void rounds_acked(struct raft *r); /* some round_acked moved */
 void on_read_request(struct raft *r, struct peer *p, const struct raft_msg *m);
 void on_read_response(struct raft *r, const struct raft_msg *m);

@@ -7,13 +7,17 @@
  * round with a number never used before.
  *
  * Who is asked. A round for reads goes to as many voters as a quorum needs, to those that were
- * quickest of late: every message more wakes a process for nothing. If they are not quick
- * (ROUND_PATIENCE_MS) the next round goes to all; it proves the reads of the earlier one, too.
+ * quickest of late: every message more wakes a process for nothing. If they are slower than usual
+ * (patience_ms) another round goes to all, and so does every one until one is proven; a later round
+ * proves the reads of the earlier ones, too.
  *
- * A follower's request is an answer as well: it was sent after its reads had arrived, in the term
- * it carries. With the leader's own, which is still in that term when the request arrives, and in
- * a group of two or three these are a quorum: had there been a leader of a later term before the
- * reads arrived, one of the two would have voted for it and would know. So no round is needed. */
+ * A voter's request is an answer as well: it was sent after its reads had arrived, in the term it
+ * carries. With the leader, which is in that term when it answers, it is a quorum of two or three:
+ * had there been a leader of a later term before the reads arrived, one of the two would have voted
+ * for it and would know. (Nor could one have been elected by the members of just before or just
+ * behind the present change: their quorums meet this one, [D] 4.1.) A disk that went back in time
+ * may have forgotten such a vote; it has forgotten entries, too, which is what the end of the log
+ * in the request is for. */
 #include "raft/raft_int.h"
 
 static uint64_t round_of(const struct peer *p)
@@ -62,6 +66,7 @@ void rounds_acked(struct raft *r)
     r->round_quorum = round;
     if (r->round - round < ROUNDS_RING) {
         r->quorum_sent_ms = r->round_sent_ms[round & (ROUNDS_RING - 1)];
+        r->round_took_ms = r->now_ms - r->quorum_sent_ms;
     }
     if (MUTANT(READ_BY_OLDER_ROUND)) round++;
     while (r->read_count != 0 && r->reads[r->read_first].round <= round) {
@@ -130,9 +135,37 @@ static bool is_asked_first(const struct raft *r, const struct peer *p)
     return before < r->voter_count / 2;
 }
 
+/* Twice the time of the last one that was proven; half a heartbeat at most, which asks all anyway. */
+static int64_t patience_ms(const struct raft *r)
+{
+    int64_t ms = MIN(2 * r->round_took_ms, r->cfg.heartbeat_ms / 2);
+    return MAX(ms, ROUND_PATIENCE_MS);
+}
+
+/* From when on a round is late; INT64_MAX: it was not sent. */
+static int64_t round_due_ms(const struct raft *r, uint64_t round)
+{
+    if (round > r->round) return INT64_MAX;
+    if (r->round - round >= ROUNDS_RING) return 0; /* long ago */
+    return r->round_sent_ms[round & (ROUNDS_RING - 1)] + patience_ms(r);
+}
+
+/* Of rounds that some were asked for and that no round to all has followed, the oldest counts. */
+int64_t reads_due_ms(const struct raft *r)
+{
+    if (r->read_count == 0) return INT64_MAX;
+    return round_due_ms(r, MAX(r->round_quorum, r->round_all) + 1);
+}
+
+static bool all_are_asked(const struct raft *r)
+{
+    bool is_late = r->now_ms >= round_due_ms(r, r->round_quorum + 1);
+    return r->heartbeat_wanted || !r->self_voter || is_late;
+}
+
 static void round_begin(struct raft *r, bool reads)
 {
-    bool all = r->heartbeat_wanted || !r->self_voter;
+    bool all = all_are_asked(r);
     r->round++;
     r->round_sent_ms[r->round & (ROUNDS_RING - 1)] = r->now_ms;
     if (all) r->round_all = r->round;
@@ -149,28 +182,25 @@ static void round_begin(struct raft *r, bool reads)
     rounds_acked(r); /* the only voter is its own quorum */
 }
 
-/* A round that only some were asked for is late. */
-int64_t reads_due_ms(const struct raft *r)
-{
-    bool some_asked = r->read_count != 0 && r->round_all <= r->round_quorum;
-    if (!some_asked || r->heartbeat_wanted) return INT64_MAX;
-    return r->round_sent_ms[(r->round_quorum + 1) & (ROUNDS_RING - 1)] + ROUND_PATIENCE_MS;
-}
-
 void on_read_request(struct raft *r, struct peer *p, const struct raft_msg *m)
 {
     ASSERT(r->role == RAFT_LEADER);
     p->read_waiting = true; /* a newer request speaks for all earlier ones of its sender */
-    p->read_vouched = !p->lost && m->index >= p->match_index;
     p->read_request = m->round;
     p->read_hint = m->hint;
+    p->read_log_end = m->index;
+    if (p->state == RAFT_PEER_LOST) return;
+    p->heard_ms = r->clock_ms; /* a sign of life, as the answer to a round would be */
+    p->heard = true;
+    p->paused = false;
 }
 
 static bool is_vouched(const struct raft *r, const struct peer *p)
 {
-    if (!p->read_waiting || !p->read_vouched) return false;
-    bool two_suffice = r->self_voter && p->voter && r->voter_count <= 3;
-    return two_suffice || MUTANT(READ_VOUCHED_BY_ANYBODY);
+    bool both_vote = r->self_voter && (p->voter || MUTANT(READ_VOUCHED_BY_LEARNER));
+    bool two_suffice = r->voter_count <= 3 || MUTANT(READ_VOUCHED_AMONG_FIVE);
+    bool remembers = !p->lost && p->read_log_end >= p->match_index;
+    return both_vote && two_suffice && (remembers || MUTANT(READ_VOUCHED_BY_FORGETFUL));
 }
 
 static void vouched_answer(struct raft *r)
@@ -178,7 +208,7 @@ static void vouched_answer(struct raft *r)
     if (!knows_committed(r)) return;
     for (size_t i = 0; i < r->peer_count; i++) {
         struct peer *p = &r->peers[i];
-        if (!is_vouched(r, p)) continue;
+        if (!p->read_waiting || !is_vouched(r, p)) continue;
         p->read_waiting = false;
         pending_finish(r, &(struct pending_read){ .asker = p->id, .request = p->read_request,
                                                   .hint = p->read_hint, .index = r->hard.commit });
@@ -232,5 +262,6 @@ void reads_step(struct raft *r)
     if (r->hard_seq > r->durable_seq) return; /* I9: nobody may hear of this term yet */
     vouched_answer(r);
     bool reads = reads_may_start(r);
-    if (reads || r->heartbeat_wanted) round_begin(r, reads);
+    bool late = r->now_ms >= reads_due_ms(r);
+    if (reads || late || r->heartbeat_wanted) round_begin(r, reads);
 }

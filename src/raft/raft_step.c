@@ -106,7 +106,6 @@ static void leader_tick(struct raft *r)
         r->heartbeat_due_ms = r->clock_ms + r->cfg.heartbeat_ms;
         r->heartbeat_wanted = true;
     }
-    if (r->now_ms >= reads_due_ms(r)) r->heartbeat_wanted = true;
     transfer_tick(r);
 }
 

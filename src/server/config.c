@@ -35,8 +35,8 @@ const struct option config_rows[] = {
     { "request-deadline", OPTION_MS, OPTION_RUNTIME, AT(request_deadline_ms), "30000", 100, 3600000, NULL,
       NULL, "Close a client whose request has begun and is not complete after so long." },
     { "loop-spin-us", OPTION_INT, 0, AT(loop_spin_us), "200", 0, 1000, NULL, NULL,
-      "Poll so many microseconds for the next request of a busy client before sleeping. 0: never. With "
-      "other voters 40 at most: they may share the processor." },
+      "Poll so many microseconds for the next request of a busy client before sleeping. 0: never. In a "
+      "group 40 at most while there are writes: a follower would do nothing else." },
 
     { "requirepass", OPTION_TEXT, OPTION_RUNTIME | OPTION_SECRET, AT(requirepass), "", 0, 0, NULL, "Clients",
       "The password clients must give with AUTH or HELLO. Empty: none." },

@@ -15,7 +15,7 @@
 
 #define SECOND_MS 1000
 #define QUIET_TURNS 200u /* a second with fewer is one without load: heartbeats alone cause 50 */
-#define GROUP_WRITES_SPIN_US_MAX 40 /* of loop-spin-us: a follower under writes would poll all the time */
+#define GROUP_WRITES_SPIN_US_MAX 40 /* a follower under writes would poll all the time */
 #define FD_RESERVE 160 /* for files, the loop itself, and the connections to other members */
 
 static int64_t clock_us(clockid_t clock)
@@ -221,7 +221,7 @@ static void stop_if_retired(struct server *s, int64_t now_ms);
 static int64_t spin_us(const struct server *s)
 {
     int64_t us = s->cfg->loop_spin_us;
-    bool group_writes = !node_is_sole_voter(s->node) && node_logs(s->node);
+    bool group_writes = !node_is_sole_voter(s->node) && node_is_logging(s->node);
     return group_writes ? MIN(us, GROUP_WRITES_SPIN_US_MAX) : us;
 }
 

@@ -132,6 +132,7 @@ static void test_late_rounds_go_to_all(void **state)
     (void)state;
     struct lab *lab = leader(5, 1);
     struct raft *r = lab->node[1].r;
+    r->round_took_ms = 0;
     struct raft_update u = read_one(lab);
     assert_int_equal(count_msgs(&u, RAFT_MSG_HEARTBEAT), 2);
     uint64_t first = r->round;
@@ -142,17 +143,95 @@ static void test_late_rounds_go_to_all(void **state)
     assert_int_equal(count_msgs(&u, RAFT_MSG_HEARTBEAT), 2);
     assert_int_equal(raft_due_ms(r), lab->now_ms + 1);
     u = tick(lab, 1);
-    assert_int_equal(count_msgs(&u, RAFT_MSG_HEARTBEAT), 5);
+    assert_int_equal(count_msgs(&u, RAFT_MSG_HEARTBEAT), 4); /* learners have no say */
     assert_true(raft_due_ms(r) > lab->now_ms + ROUND_PATIENCE_MS);
     u = tick(lab, ROUND_PATIENCE_MS);
     assert_int_equal(u.msg_count, 0);
     assert_int_equal(r->round, first + 2);
+    u = read_one(lab); /* nor are some of them quick as long as that one is not proven */
+    assert_int_equal(count_msgs(&u, RAFT_MSG_HEARTBEAT), 4);
     struct raft_msg m = { .type = RAFT_MSG_HEARTBEAT_RESP, .from = 4, .term = 1, .index = 1,
                           .round = r->round };
     say(lab, 1, m);
     m.from = 5;
     u = say(lab, 1, m);
-    assert_int_equal(u.read_id, 2);
+    assert_int_equal(u.read_id, 3);
+    lab_free(lab);
+}
+
+/* A round to all went out just before and is lost. */
+static void test_late_rounds_behind_a_lost_one_go_to_all(void **state)
+{
+    (void)state;
+    struct lab *lab = leader(3, 0);
+    struct raft *r = lab->node[1].r;
+    struct raft_update u = tick(lab, 100);
+    assert_int_equal(count_msgs(&u, RAFT_MSG_HEARTBEAT), 2);
+    r->round_took_ms = 0;
+    u = read_one(lab);
+    assert_int_equal(count_msgs(&u, RAFT_MSG_HEARTBEAT), 1);
+    assert_int_equal(raft_due_ms(r), lab->now_ms + ROUND_PATIENCE_MS);
+    u = tick(lab, ROUND_PATIENCE_MS);
+    assert_int_equal(count_msgs(&u, RAFT_MSG_HEARTBEAT), 2);
+    lab_free(lab);
+}
+
+/* Twice as long as the last one took: 2 ms at least, half a heartbeat at most. */
+static void test_patience_follows_the_network(void **state)
+{
+    (void)state;
+    static const int64_t cases[][2] = { { 0, 2 }, { 1, 2 }, { 5, 10 }, { 24, 48 }, { 5000, 50 } };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct lab *lab = leader(3, 0);
+        struct raft *r = lab->node[1].r;
+        struct raft_update u = tick(lab, 100);
+        tick(lab, cases[i][0] % 100);
+        r->round_sent_ms[r->round & (ROUNDS_RING - 1)] = lab->now_ms - cases[i][0];
+        say(lab, 1, (struct raft_msg){ .type = RAFT_MSG_HEARTBEAT_RESP, .from = 3, .term = 1,
+                                       .round = r->round, .index = 1 });
+        u = read_one(lab);
+        assert_int_equal(count_msgs(&u, RAFT_MSG_HEARTBEAT), 1);
+        assert_int_equal(reads_due_ms(r), lab->now_ms + cases[i][1]);
+        lab_free(lab);
+    }
+}
+
+/* Proven late, when the next one is late, too: all are asked in the same turn, not in the next
+ * millisecond. */
+static void test_a_late_proof_is_no_reason_to_wait(void **state)
+{
+    (void)state;
+    struct lab *lab = leader(3, 0);
+    struct raft *r = lab->node[1].r;
+    r->round_took_ms = 0;
+    read_one(lab);
+    uint64_t first = r->round;
+    tick(lab, 1);
+    read_one(lab);
+    lab->now_ms += 1;
+    lab_must(lab, 1, (struct raft_event){ .type = RAFT_EV_TICK, .now_ms = lab->now_ms });
+    struct raft_update u =
+        say(lab, 1, (struct raft_msg){ .type = RAFT_MSG_HEARTBEAT_RESP, .from = 2, .term = 1,
+                                       .round = first, .index = 1 });
+    assert_int_equal(u.read_id, 1);
+    assert_true(raft_due_ms(r) > lab->now_ms || r->round == first + 2);
+    lab_free(lab);
+}
+
+/* A request is a sign of life: a stream that waits for one goes on. */
+static void test_a_request_wakes_a_paused_stream(void **state)
+{
+    (void)state;
+    struct lab *lab = leader(3, 0);
+    struct raft *r = lab->node[1].r;
+    lab_must(lab, 1, (struct raft_event){ .type = RAFT_EV_UNREACHABLE, .peer = 2 });
+    struct raft_update u;
+    raft_update_take(r, &u);
+    assert_int_equal(count_msgs(&u, RAFT_MSG_APPEND), 1); /* the probe, which is lost */
+    u = say(lab, 1, (struct raft_msg){ .type = RAFT_MSG_READ, .term = 1, .round = 77, .hint = 5,
+                                       .from = 2, .index = 1 });
+    assert_int_equal(count_msgs(&u, RAFT_MSG_APPEND), 1);
+    assert_int_equal(count_msgs(&u, RAFT_MSG_READ_RESP), 1);
     lab_free(lab);
 }
 
@@ -321,6 +400,10 @@ int main(void)
         cmocka_unit_test(test_what_proves_a_round),
         cmocka_unit_test(test_quorum_of_five),
         cmocka_unit_test(test_late_rounds_go_to_all),
+        cmocka_unit_test(test_late_rounds_behind_a_lost_one_go_to_all),
+        cmocka_unit_test(test_patience_follows_the_network),
+        cmocka_unit_test(test_a_late_proof_is_no_reason_to_wait),
+        cmocka_unit_test(test_a_request_wakes_a_paused_stream),
         cmocka_unit_test(test_the_quick_are_asked_first),
         cmocka_unit_test(test_a_leader_that_is_no_voter_asks_all),
         cmocka_unit_test(test_what_vouches_for_a_request),
