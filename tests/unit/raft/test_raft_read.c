@@ -196,28 +196,6 @@ static void test_patience_follows_the_network(void **state)
     }
 }
 
-/* Proven late, when the next one is late, too: all are asked in the same turn, not in the next
- * millisecond. */
-static void test_a_late_proof_is_no_reason_to_wait(void **state)
-{
-    (void)state;
-    struct lab *lab = leader(3, 0);
-    struct raft *r = lab->node[1].r;
-    r->round_took_ms = 0;
-    read_one(lab);
-    uint64_t first = r->round;
-    tick(lab, 1);
-    read_one(lab);
-    lab->now_ms += 1;
-    lab_must(lab, 1, (struct raft_event){ .type = RAFT_EV_TICK, .now_ms = lab->now_ms });
-    struct raft_update u =
-        say(lab, 1, (struct raft_msg){ .type = RAFT_MSG_HEARTBEAT_RESP, .from = 2, .term = 1,
-                                       .round = first, .index = 1 });
-    assert_int_equal(u.read_id, 1);
-    assert_true(raft_due_ms(r) > lab->now_ms || r->round == first + 2);
-    lab_free(lab);
-}
-
 /* A request is a sign of life: a stream that waits for one goes on. */
 static void test_a_request_wakes_a_paused_stream(void **state)
 {
@@ -402,7 +380,6 @@ int main(void)
         cmocka_unit_test(test_late_rounds_go_to_all),
         cmocka_unit_test(test_late_rounds_behind_a_lost_one_go_to_all),
         cmocka_unit_test(test_patience_follows_the_network),
-        cmocka_unit_test(test_a_late_proof_is_no_reason_to_wait),
         cmocka_unit_test(test_a_request_wakes_a_paused_stream),
         cmocka_unit_test(test_the_quick_are_asked_first),
         cmocka_unit_test(test_a_leader_that_is_no_voter_asks_all),
