@@ -22,6 +22,7 @@ static int posix_open(void *ctx, const char *path, unsigned flags, int *fd_out)
     if (flags & DISK_DIRECT) how |= O_DIRECT;
     int fd = open(path, how, DISK_FILE_MODE);
     if (fd < 0) return -errno;
+    if (flags & DISK_NO_AHEAD) posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM); /* a hint */
     *fd_out = fd;
     return 0;
 }
@@ -40,6 +41,12 @@ static int64_t posix_pread(void *ctx, int fd, void *to, size_t bytes, uint64_t o
         got = pread(fd, to, bytes, (off_t)offset);
     } while (got < 0 && errno == EINTR);
     return got < 0 ? -errno : got;
+}
+
+static void posix_will_read(void *ctx, int fd, uint64_t offset, size_t bytes)
+{
+    (void)ctx;
+    posix_fadvise(fd, (off_t)offset, (off_t)bytes, POSIX_FADV_WILLNEED);
 }
 
 static int64_t posix_pwrite(void *ctx, int fd, const void *from, size_t bytes, uint64_t offset)
@@ -196,6 +203,7 @@ const struct disk_io *disk_io_posix(void)
         .open = posix_open,
         .close = posix_close,
         .pread = posix_pread,
+        .will_read = posix_will_read,
         .pwrite = posix_pwrite,
         .sync = posix_sync,
         .size = posix_size,

@@ -23,6 +23,7 @@ enum disk_open_flag {
     DISK_WRITE = 1,  /* read and write */
     DISK_CREATE = 2, /* make it; it must not exist yet */
     DISK_DIRECT = 4, /* past the page cache; buffers, lengths and offsets in whole blocks */
+    DISK_NO_AHEAD = 8, /* the kernel reads what is asked for, no more: it does not guess */
 };
 
 struct disk_io {
@@ -31,6 +32,8 @@ struct disk_io {
     int (*open)(void *ctx, const char *path, unsigned flags, int *fd_out);
     int (*close)(void *ctx, int fd);
     int64_t (*pread)(void *ctx, int fd, void *to, size_t bytes, uint64_t offset);
+    /* A hint: these bytes will be asked for soon. Does not wait for them. */
+    void (*will_read)(void *ctx, int fd, uint64_t offset, size_t bytes);
     int64_t (*pwrite)(void *ctx, int fd, const void *from, size_t bytes, uint64_t offset);
     int (*sync)(void *ctx, int fd); /* data, and the size: fdatasync */
     int (*size)(void *ctx, int fd, uint64_t *bytes_out);

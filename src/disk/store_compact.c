@@ -118,6 +118,7 @@ static void scan_slice(struct store *s)
             slot = STORE_SLOT_NONE;
             break;
         }
+        /* A pack at a time, nothing ahead: the log's syncs are in a hurry, this is not. */
         if (store_table_read_db(s, at, &pack) != OK) unreadable(s, at->first_rev);
         bytes += pack.len;
         mark_scanned(s, slot, buf_slice(&pack));

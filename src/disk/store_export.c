@@ -23,6 +23,7 @@ struct store_export {
     struct buf cursor; /* the key behind which the next chunk begins; empty: from the start */
     struct buf chunk;
     struct buf pack; /* scratch */
+    struct store_ahead ahead;
     uint64_t count;
     uint32_t crc;
     uint64_t sum; /* of the packs so far */
@@ -123,7 +124,10 @@ static enum err pack_append(struct store_export *e, struct slice key, struct sli
 /* The pack that a value of rows/ is or names. */
 static enum err pack_of(struct store_export *e, struct slice value, struct slice *pack)
 {
-    return store_files_pack(&e->store->files, e->rows.set, value, &e->pack, pack, &e->em);
+    const struct store_files *files = &e->store->files;
+    struct store_ref ref;
+    if (store_ref_decode(value, &ref) == OK) store_files_ahead(files, e->rows.set, &ref, &e->ahead);
+    return store_files_pack(files, e->rows.set, value, &e->pack, pack, &e->em);
 }
 
 typedef enum err append_one(struct store_export *e, struct slice key, struct slice value);

@@ -131,7 +131,7 @@ static enum err open_file(struct store_files *f, uint32_t number, struct errmsg 
     struct path path = path_of(f, number);
     int fd = -1;
     uint64_t bytes = 0;
-    int answer = f->io->open(f->io->ctx, path.at, DISK_READ, &fd);
+    int answer = f->io->open(f->io->ctx, path.at, DISK_READ | DISK_NO_AHEAD, &fd);
     if (answer < 0) return disk_error(em, "open", path.at, answer);
     answer = f->io->size(f->io->ctx, fd, &bytes);
     if (answer < 0) {
@@ -254,6 +254,22 @@ static enum err missing(const struct store_files *f, uint32_t number, struct err
     return ERR_CORRUPT;
 }
 
+void store_files_ahead(const struct store_files *f, const struct store_file_set *set,
+                       const struct store_ref *ref, struct store_ahead *ahead)
+{
+    const struct store_file *file = find(set, ref->file);
+    if (file == NULL) return; /* no file, or reading it says so */
+    uint64_t end = ref->offset + ref->bytes;
+    bool follows = ahead->file == ref->file && ref->offset >= ahead->end &&
+                   ref->offset - ahead->end <= STORE_AHEAD_BYTES;
+    uint64_t asked = follows ? MAX(ahead->asked, ref->offset) : end;
+    if (follows && asked < end + STORE_AHEAD_BYTES / 2) {
+        f->io->will_read(f->io->ctx, file->fd, asked, STORE_AHEAD_BYTES);
+        asked += STORE_AHEAD_BYTES;
+    }
+    *ahead = (struct store_ahead){ ref->file, end, asked };
+}
+
 static enum err read_pack(const struct store_files *f, const struct store_file *file,
                           const struct store_ref *ref, struct buf *out, struct errmsg *em)
 {
@@ -305,7 +321,8 @@ static enum err begin_file(struct store_files *f, struct errmsg *em)
     uint32_t number = f->next_number;
     struct path path = path_of(f, number);
     int fd = -1;
-    int answer = f->io->open(f->io->ctx, path.at, DISK_WRITE | DISK_CREATE, &fd);
+    unsigned flags = DISK_WRITE | DISK_CREATE | DISK_NO_AHEAD;
+    int answer = f->io->open(f->io->ctx, path.at, flags, &fd);
     if (answer == -EMFILE || answer == -ENFILE) return ERR_LIMIT;
     if (answer < 0) return disk_error(em, "make", path.at, answer);
     add_file(f, number, fd, 0);

@@ -8,8 +8,8 @@
  *          lock.
  * USES     base/, store.h (limits), store_table.h (struct store_ref), disk_io.h, LevelDB's snapshots.
  * THREADS  One at a time, the store's, but for store_files_view, store_files_view_free,
- *          store_files_read, store_files_pack and store_files_close_dropped: any. Without the lock
- *          `set` is read by the store's only.
+ *          store_files_ahead, store_files_read, store_files_pack and store_files_close_dropped:
+ *          any. Without the lock `set` is read by the store's only.
  * LIMITS   STORE_FILES_MAX files: then no further one is begun. A file is closed when it has
  *          file_bytes_max, so has at most a batch more. STORE_FILE_STEPS writes a file.
  * ERRORS   ERR_NOSPACE, ERR_IO; ERR_CORRUPT with file and offset. ERR_LIMIT: see append.
@@ -44,6 +44,7 @@
 /* A write at a time has this part of file_bytes_max, 256 KB of 64 MB: 4 MB at once would stand before
  * the log's writes. (SET, 50 clients x 16 on three nodes: p99 from 19 to 14 ms.) */
 #define STORE_FILE_STEPS 256u
+#define STORE_AHEAD_BYTES (128u << 10) /* see store_files_ahead */
 #define STORE_REF_TAG 0x46
 #define STORE_REF_BYTES 21u
 
@@ -99,6 +100,22 @@ void store_files_close_dropped(struct store_files *f);
 /* What the value of a pack's key says; ref->file is 0 if it is the pack. */
 enum err store_ref_decode(struct slice value, struct store_ref *ref) MUST_USE;
 void store_ref_encode(const struct store_ref *ref, uint8_t out[STORE_REF_BYTES]);
+
+/* Of one who reads packs in the order in which they stand. Zeroed: at the beginning. */
+struct store_ahead {
+    uint32_t file;  /* of the last pack; 0: none */
+    uint64_t end;   /* of the last pack */
+    uint64_t asked; /* up to here the disk was told what follows */
+};
+
+/* Call right before a pack is read. If it follows the one before, the disk is told what comes next:
+ * STORE_AHEAD_BYTES at a time; a reference without a file is none. Files are opened without the
+ * kernel's own reading ahead: that may be megabytes at once, and the log's syncs wait behind them.
+ * Compaction, which is in no hurry, asks for nothing ahead. (SET of 50 clients on three nodes beside
+ * it: p99 from 9..15 to 3..5 ms. Start with 1M keys, nothing cached: 0.85 s; without this 2.0 s, with
+ * the kernel's 8 MB ahead 1.0 s.) */
+void store_files_ahead(const struct store_files *f, const struct store_file_set *set,
+                       const struct store_ref *ref, struct store_ahead *ahead);
 
 /* The pack that a reference names, checked; replaces *out. */
 enum err store_files_read(const struct store_files *f, const struct store_file_set *set,

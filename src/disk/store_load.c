@@ -49,6 +49,7 @@ struct scan {
     struct errmsg reader_em;
     uint64_t mapped_bytes; /* read since rows/ was opened */
     struct buf pack;       /* scratch */
+    struct store_ahead ahead;
 };
 
 /* --- meta -------------------------------------------------------------------- */
@@ -144,7 +145,10 @@ static enum err find_pack(struct scan *scan, struct slice value, struct slice *p
     struct store *s = scan->s;
     struct errmsg *em = &scan->reader_em;
     bool whole = store_ref_decode(value, ref) == OK; /* if not, what follows says so */
-    if (whole && ref->file != 0) TRY(store_files_found(&s->files, ref, em));
+    if (whole && ref->file != 0) {
+        TRY(store_files_found(&s->files, ref, em));
+        store_files_ahead(&s->files, s->files.set, ref, &scan->ahead);
+    }
     if (ref->file == 0) scan->mapped_bytes += value.len;
     return store_files_pack(&s->files, s->files.set, value, &scan->pack, pack, em);
 }

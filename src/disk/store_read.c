@@ -27,6 +27,7 @@ struct reader {
     uint64_t last_rev;
     struct slice pack;
     struct buf pack_bytes; /* of `pack`, if it is in a file */
+    struct store_ahead ahead;
 };
 
 /* --- requests and results -------------------------------------------------- */
@@ -133,13 +134,15 @@ _Noreturn static void points_ahead(const struct reader *rd, uint64_t rev)
 }
 
 /* The pack where the iterator stands; borrows from it or from `scratch`. */
-static struct slice pack_at(const struct reader *rd, const leveldb_iterator_t *it,
-                            struct buf *scratch)
+static struct slice pack_at(struct reader *rd, const leveldb_iterator_t *it, struct buf *scratch)
 {
     struct errmsg em;
+    const struct store_files *files = &rd->s->files;
     struct slice value = store_db_iter_value(it);
     struct slice pack = { 0 };
-    if (store_files_pack(&rd->s->files, rd->view.set, value, scratch, &pack, &em) != OK) {
+    struct store_ref ref;
+    if (store_ref_decode(value, &ref) == OK) store_files_ahead(files, rd->view.set, &ref, &rd->ahead);
+    if (store_files_pack(files, rd->view.set, value, scratch, &pack, &em) != OK) {
         store_fatal(rd->s, "read of history failed: %s", em.text);
     }
     return pack;

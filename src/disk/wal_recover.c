@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define WINDOW_BYTES (1u << 20)
+/* Large enough that a disk reads at nearly its full rate, small enough that the syncs of others on
+ * it do not wait long behind it. */
+#define WINDOW_BYTES (256u << 10)
 
 /* One segment while it is read, through a window that moves. */
 struct reader {
@@ -145,12 +147,30 @@ static enum err head_check(const struct walk *wk, const struct reader *rd, uint6
     return OK;
 }
 
+/* Reads [offset, offset + bytes) into the window: whole blocks. */
+static enum err window_read(struct reader *rd, uint64_t offset, size_t bytes, struct errmsg *em)
+{
+    if (bytes > rd->window_cap) {
+        mem_free(rd->window);
+        rd->window = mem_align(DISK_BLOCK_BYTES_MAX, bytes);
+        rd->window_cap = bytes;
+    }
+    rd->window_len = 0;
+    TRY(disk_read_all(rd->io, rd->fd, rd->path, rd->window, bytes, offset, em));
+    rd->window_at = offset;
+    rd->window_len = bytes;
+    return OK;
+}
+
+/* Past the page cache, where the file system can: the log was written past it, and the kernel
+ * would read megabytes ahead, behind which the syncs of other members on this disk wait. */
 static enum err reader_open(struct walk *wk, uint64_t seq, struct errmsg *em)
 {
     struct reader *rd = &wk->rd;
     reader_close(rd);
     wal_segment_path(wk->rv->dir, seq, rd->path);
-    int answer = rd->io->open(rd->io->ctx, rd->path, DISK_READ, &rd->fd);
+    int answer = rd->io->open(rd->io->ctx, rd->path, DISK_READ | DISK_DIRECT, &rd->fd);
+    if (answer == -EINVAL) answer = rd->io->open(rd->io->ctx, rd->path, DISK_READ, &rd->fd);
     if (answer < 0) {
         rd->fd = -1;
         return disk_error(em, "open", rd->path, answer);
@@ -163,10 +183,9 @@ static enum err reader_open(struct walk *wk, uint64_t seq, struct errmsg *em)
                    rd->path, (unsigned long long)file_bytes);
         return ERR_CORRUPT;
     }
-    uint8_t raw[WAL_SEGMENT_HEAD_BYTES];
-    TRY(disk_read_all(rd->io, rd->fd, rd->path, raw, sizeof raw, 0, em));
+    TRY(window_read(rd, 0, WAL_SEGMENT_BYTES_MIN, em));
     struct errmsg why;
-    enum err e = wal_segment_head_decode(raw, &rd->head, &why);
+    enum err e = wal_segment_head_decode(rd->window, &rd->head, &why);
     if (e != OK) {
         errmsg_set(em, "log segment %.300s offset 0: %.150s", rd->path, why.text);
         return e;
@@ -176,24 +195,18 @@ static enum err reader_open(struct walk *wk, uint64_t seq, struct errmsg *em)
     return OK;
 }
 
-/* At least MIN(bytes, what is left) from offset on, borrowed until the next call. */
+/* At least MIN(bytes, what is left) from offset on, where a block begins; borrowed until the next
+ * call. */
 static enum err reader_at(struct reader *rd, uint64_t offset, size_t bytes, struct slice *out,
                           struct errmsg *em)
 {
     bytes = (size_t)MIN((uint64_t)bytes, rd->head.segment_bytes - offset);
     bool inside = offset >= rd->window_at && offset + bytes <= rd->window_at + rd->window_len;
     if (!inside) {
-        size_t want = (size_t)MIN((uint64_t)MAX(bytes, (size_t)WINDOW_BYTES),
-                                  rd->head.segment_bytes - offset);
-        if (want > rd->window_cap) {
-            mem_free(rd->window);
-            rd->window = mem_align(DISK_BLOCK_BYTES_MAX, want);
-            rd->window_cap = want;
-        }
-        rd->window_len = 0;
-        TRY(disk_read_all(rd->io, rd->fd, rd->path, rd->window, want, offset, em));
-        rd->window_at = offset;
-        rd->window_len = want;
+        uint32_t block_bytes = rd->head.block_bytes;
+        uint64_t blocks_bytes = (bytes + block_bytes - 1ull) / block_bytes * block_bytes;
+        uint64_t want = MAX(blocks_bytes, (uint64_t)WINDOW_BYTES);
+        TRY(window_read(rd, offset, (size_t)MIN(want, rd->head.segment_bytes - offset), em));
     }
     *out = (struct slice){ rd->window + (offset - rd->window_at),
                            rd->window_len - (size_t)(offset - rd->window_at) };

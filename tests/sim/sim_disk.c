@@ -422,6 +422,11 @@ static int io_close(void *ctx, int fd)
     return 0;
 }
 
+static void io_will_read(void *ctx, int fd, uint64_t offset, size_t bytes)
+{
+    (void)ctx, (void)fd, (void)offset, (void)bytes;
+}
+
 static int64_t io_pread(void *ctx, int fd, void *to, size_t bytes, uint64_t offset)
 {
     struct sim_disk *d = ctx;
@@ -658,6 +663,7 @@ struct sim_disk *sim_disk_new(const char *root, uint64_t seed)
         .open = io_open,
         .close = io_close,
         .pread = io_pread,
+        .will_read = io_will_read,
         .pwrite = io_pwrite,
         .sync = io_sync,
         .size = io_size,

@@ -125,10 +125,12 @@ class EtcdGroup(Group):
         super().__init__("etcd", nodes, [free_port() for _ in nodes])
         self.endpoint = ""  # of the leader
 
+    def endpoints(self):
+        return ",".join(node.endpoint for node in self.nodes)
+
     def leader(self):
         """All load goes to the leader, as it does with ours."""
-        endpoints = ",".join(node.endpoint for node in self.nodes)
-        self.endpoint = self.tool("leader", endpoints)
+        self.endpoint = self.tool("leader", self.endpoints())
         return next(node for node in self.nodes if node.endpoint == self.endpoint)
 
     def tool(self, operation, endpoint, *options):

@@ -161,8 +161,8 @@ class Bench:
     def load(self, command, server, **options):
         return self.timed(server, self.load_arguments(command, server, **options))
 
-    def etcd_load(self, server, **options):
-        arguments = [self.etcdload_program, "-endpoint", server.endpoint]
+    def etcd_load(self, server, endpoint, **options):
+        arguments = [self.etcdload_program, "-endpoint", endpoint]
         for name, value in options.items():
             arguments += ["-" + name.replace("_", "-"), str(value)]
         return self.timed(server, arguments)

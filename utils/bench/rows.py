@@ -102,8 +102,8 @@ def row_watch(bench):
 def watch_line(bench, servers, conns, writers):
     def etcd_sample():
         servers[1].settle()
-        return bench.etcd_load(servers[1], op="watch", conns=conns, watchers=1000, putters=writers,
-                               seconds=bench.seconds)["rate"]
+        return bench.etcd_load(servers[1], servers[1].endpoint, op="watch", conns=conns,
+                               watchers=1000, putters=writers, seconds=bench.seconds)["rate"]
 
     samplers = [bench.rate_sampler("watch", servers[0], clients=conns, watchers=1000,
                                    writers=writers)]
@@ -135,8 +135,9 @@ def row_keepalive(bench):
     with running(*servers):
         samplers = [bench.rate_sampler("keepalive", servers[0], clients=50)]
         if len(servers) > 1:
-            samplers.append(lambda: bench.etcd_load(servers[1], op="keepalive", conns=50,
-                                                    clients=50, seconds=bench.seconds)["rate"])
+            samplers.append(lambda: bench.etcd_load(servers[1], servers[1].endpoint, op="keepalive",
+                                                    conns=50, clients=50,
+                                                    seconds=bench.seconds)["rate"])
         medians = bench.interleave(*samplers)
         peer = medians[1] if len(servers) > 1 else ETCD_KEEPALIVE_REFERENCE
         note = "" if len(servers) > 1 else "etcd is not here: reference figure"

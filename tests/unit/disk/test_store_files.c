@@ -236,6 +236,72 @@ static void test_packs_come_back_from_several_files(void **state)
     kit_remove(dir);
 }
 
+/* --- reading in order --------------------------------------------------------------- */
+
+/* What the disk was told. */
+static struct hints {
+    size_t count;
+    uint64_t from;
+    uint64_t to;
+} hints;
+
+static void note_hint(void *ctx, int fd, uint64_t offset, size_t bytes)
+{
+    (void)ctx, (void)fd;
+    if (hints.count == 0) hints.from = offset;
+    if (hints.count > 0) assert_int_equal(offset, hints.to); /* nothing twice, nothing left out */
+    hints.to = offset + bytes;
+    hints.count++;
+}
+
+static void read_at(const struct store_files *f, struct store_ahead *ahead, uint32_t file,
+                    uint64_t offset, size_t bytes)
+{
+    struct store_ref ref = { .file = file, .offset = offset, .bytes = (uint32_t)bytes };
+    store_files_ahead(f, f->set, &ref, ahead);
+}
+
+static void test_what_follows_is_asked_for(void **state)
+{
+    (void)state;
+    char *dir = kit_dir();
+    struct kept kept = { .count = 0 };
+    struct store_files f;
+    struct disk_io io = *disk_io_posix();
+    io.will_read = note_hint;
+    open_files(&f, dir);
+    assert_int_equal(append(&f, 1, 1, &kept, NULL), OK);
+    uint32_t file = kept.refs[0].file;
+    f.io = &io;
+
+    struct store_ahead ahead = { 0 };
+    uint64_t offset = 4096;
+    for (uint64_t i = 0; i < 1000; i++) {
+        size_t bytes = pack_bytes(i) + (i % 100 == 0 ? STORE_AHEAD_BYTES / 4 : 0);
+        hints.count = i == 0 ? 0 : hints.count;
+        read_at(&f, &ahead, file, offset, bytes);
+        offset += bytes;
+        if (i == 0) assert_int_equal(hints.count, 0); /* one alone */
+        if (i == 0) continue;
+        assert_true(hints.to >= offset + STORE_AHEAD_BYTES / 2);
+        assert_true(hints.to <= offset + 2 * STORE_AHEAD_BYTES);
+        offset += i % 7 == 0 ? pack_bytes(i) : 0; /* what was there is gone */
+    }
+    assert_true(hints.from <= 4096 + 2 * PACK_MAX + STORE_AHEAD_BYTES / 4);
+
+    hints.count = 0;
+    read_at(&f, &ahead, file, 8192, 100); /* back */
+    read_at(&f, &ahead, file, 8292 + STORE_AHEAD_BYTES + 1, 100); /* far ahead */
+    read_at(&f, &ahead, 0, 0, 0);                                /* in no file */
+    read_at(&f, &ahead, file + 1, 8492 + STORE_AHEAD_BYTES, 100); /* one that is not there */
+    assert_int_equal(hints.count, 0);
+    read_at(&f, &ahead, file, 8393 + STORE_AHEAD_BYTES, 100); /* the one behind that in the file */
+    assert_int_equal(hints.count, 1);
+    f.io = disk_io_posix();
+    store_files_close(&f);
+    kit_remove(dir);
+}
+
 /* A file system that knows no direct writes. */
 static int refuse_direct(void *ctx, const char *path, unsigned flags, int *fd_out)
 {
@@ -1064,6 +1130,7 @@ int main(void)
         cmocka_unit_test(test_sparse_files_wait_until_they_are_many),
         cmocka_unit_test(test_many_small_files_are_told),
         cmocka_unit_test(test_no_file_beyond_the_limits),
+        cmocka_unit_test(test_what_follows_is_asked_for),
         cmocka_unit_test(test_a_view_holds_files_whose_names_are_gone),
         cmocka_unit_test(test_a_view_has_what_its_snapshot_names),
         cmocka_unit_test(test_every_failing_operation),

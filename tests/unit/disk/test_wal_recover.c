@@ -2,6 +2,7 @@
  * that was proven durable, or refuses. It is never silently short. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <cmocka.h>
@@ -384,6 +385,38 @@ static void test_end_is_durable_before_it_is_reported(void **state)
     image_free(&im, &s);
 }
 
+/* --- a file system that knows no direct reads ------------------------------------------ */
+
+static const struct disk_io *under;
+static unsigned direct_refused;
+
+static int refuse_direct(void *ctx, const char *path, unsigned flags, int *fd_out)
+{
+    direct_refused += (flags & DISK_DIRECT) != 0;
+    return flags & DISK_DIRECT ? -EINVAL : under->open(ctx, path, flags, fd_out);
+}
+
+static void test_without_direct_reads_the_cache_serves(void **state)
+{
+    (void)state;
+    struct image im = image_make(BATCHES, false);
+    struct saved s = image_save(&im);
+    under = sim_disk_io(im.disk);
+    struct disk_io io = *under;
+    io.open = refuse_direct;
+    direct_refused = 0;
+    struct wal_options o = options(im.disk);
+    o.io = &io;
+    struct wal *wal = NULL;
+    struct errmsg em;
+    assert_int_equal(wal_open(&o, &wal, &em), OK);
+    assert_true(direct_refused > 0);
+    assert_int_equal(wal_found(wal)->last.index, im.last_index);
+    assert_int_equal(replayed.last, im.last_index);
+    wal_abandon(wal);
+    image_free(&im, &s);
+}
+
 /* A client cannot write a value that looks like a batch behind a torn one. */
 static void test_a_batch_inside_a_value_proves_nothing(void **state)
 {
@@ -424,6 +457,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_end_is_durable_before_it_is_reported),
+        cmocka_unit_test(test_without_direct_reads_the_cache_serves),
         cmocka_unit_test(test_a_batch_inside_a_value_proves_nothing),
         cmocka_unit_test(test_files_missing_swapped_or_too_many),
         cmocka_unit_test(test_every_torn_end_keeps_the_batches_before),

@@ -26,7 +26,7 @@ const drainLimit = 30 * time.Second // after the last put, for the events still 
 
 var (
 	op        = flag.String("op", "keepalive", "put|get|txn100|keepalive|watch|fill|leader|grant")
-	endpoint  = flag.String("endpoint", "127.0.0.1:2379", "the server; leader: all, by commas")
+	endpoint  = flag.String("endpoint", "127.0.0.1:2379", "servers, by commas; connections take turns")
 	conns     = flag.Int("conns", 1, "connections")
 	clients   = flag.Int("clients", 1, "concurrent clients, spread over the connections")
 	keys      = flag.Int("keys", 100000, "put, get, txn100, fill: how many keys")
@@ -43,7 +43,10 @@ func check(err error) {
 	}
 }
 
-func dial() *clientv3.Client { return dialTo(*endpoint) }
+func dial(i int) *clientv3.Client {
+	all := strings.Split(*endpoint, ",")
+	return dialTo(all[i%len(all)])
+}
 
 func dialTo(endpoint string) *clientv3.Client {
 	c, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint},
@@ -219,7 +222,7 @@ func watch(ctx context.Context, cs []*clientv3.Client) {
 	}
 	ready.Wait()
 	value := strings.Repeat("v", *valueSize)
-	putter := dial()
+	putter := dial(0)
 	begin, latencies := loop(*putters, func(int) {
 		_, err := putter.Put(ctx, key, value)
 		check(err)
@@ -244,7 +247,7 @@ func main() {
 	}
 	cs := make([]*clientv3.Client, *conns)
 	for i := range cs {
-		cs[i] = dial()
+		cs[i] = dial(i)
 	}
 	switch *op {
 	case "put", "get", "txn100":
