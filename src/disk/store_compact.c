@@ -89,11 +89,12 @@ static _Noreturn void unreadable(struct store *s, uint64_t rev)
 static void mark_scanned(struct store *s, size_t slot, struct slice pack)
 {
     struct store_compactor *c = &s->compactor;
-    enum err e;
+    size_t made = 0;
     if (c->scan_marks >= STORE_SCAN_MARKS_MAX) return;
-    c->scan_marks += store_table_marks(&s->table, slot, pack, &e);
-    if (e == OK) return;
-    store_fatal(s, "pack of revision %" PRIu64 " is damaged", s->table.slots[slot].first_rev);
+    if (store_table_marks(&s->table, slot, pack, &made) != OK) {
+        store_fatal(s, "pack of revision %" PRIu64 " is damaged", s->table.slots[slot].first_rev);
+    }
+    c->scan_marks += made;
 }
 
 static void end_scan(struct store *s)

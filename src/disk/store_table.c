@@ -145,13 +145,14 @@ static enum err load_marks(struct store_table *t, struct store_slot *slot)
     return make_marks(t, slot, buf_slice(&t->pack));
 }
 
-size_t store_table_marks(struct store_table *t, size_t at, struct slice pack, enum err *e)
+enum err store_table_marks(struct store_table *t, size_t at, struct slice pack, size_t *made)
 {
     struct store_slot *slot = &t->slots[at];
-    *e = OK;
-    if (slot->marks != NULL || store_slot_all_dead(slot)) return 0;
-    *e = make_marks(t, slot, pack);
-    return slot->row_count;
+    *made = 0;
+    if (slot->marks != NULL || store_slot_all_dead(slot)) return OK;
+    TRY(make_marks(t, slot, pack));
+    *made = slot->row_count;
+    return OK;
 }
 
 void store_table_unmark(struct store_table *t)

@@ -114,8 +114,9 @@ enum err store_table_kill(struct store_table *t, uint64_t rev, uint64_t hash,
                           bool certain) MUST_USE;
 
 /* Makes the marks of a slot from its pack, which the caller has read, unless they are there or not
- * needed any more; returns how many it made. ERR_CORRUPT in *e. */
-size_t store_table_marks(struct store_table *t, size_t slot, struct slice pack, enum err *e);
+ * needed any more; *made: how many. ERR_CORRUPT. */
+enum err store_table_marks(struct store_table *t, size_t slot, struct slice pack,
+                           size_t *made) MUST_USE;
 /* Frees marks of which none is dead. */
 void store_table_unmark(struct store_table *t);
 
