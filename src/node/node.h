@@ -135,6 +135,9 @@ struct node_hooks {
     /* Bytes for a peer, borrowed for the call: sends them, or loses them, never waits. In order on
      * one channel. NULL: a group that never has peers. */
     void (*send)(void *ctx, uint64_t peer, enum node_channel channel, struct slice payload);
+    /* What was given to send should leave now: this node's disk comes next. NULL: it leaves at the
+     * end of the turn. */
+    void (*flush)(void *ctx);
     /* A message of PUBLISH came from a peer; kind as it was given there. */
     void (*published)(void *ctx, uint8_t kind, struct slice channel, struct slice message);
 };

@@ -276,8 +276,10 @@ static void update_once(struct node *n, const struct raft_update *up)
     struct raft_wish wishes[RAFT_MEMBERS_MAX];
     size_t wish_count = MIN(up->wish_count, ARRAY_LEN(wishes));
     if (wish_count > 0) memcpy(wishes, up->wishes, wish_count * sizeof wishes[0]);
-    /* Messages first: the peers' disks work while ours does. */
+    /* Messages first: their way to the peers' disks is longer than ours to our own. */
     for (size_t i = 0; i < up->msg_count; i++) node_send_raft(n, &up->msgs[i]);
+    bool both = up->write.seq != 0 && up->msg_count > 0;
+    if (both && n->hooks.flush != NULL) n->hooks.flush(n->hooks.ctx);
     if (up->write.seq != 0) submit_write(n, up);
     if (up->status_changed) node_leader_note(n);
     if (up->members_changed) node_peers_adopt(n);

@@ -121,6 +121,12 @@ static void hook_send(void *ctx, uint64_t peer, enum node_channel channel, struc
     if (s->peers_started) peers_send(s->peers, peer, channel, payload); /* else still being opened */
 }
 
+static void hook_flush(void *ctx)
+{
+    struct server *s = server_of(ctx);
+    if (s->peers_started) peers_flush(s->peers);
+}
+
 static void hook_members(void *ctx, const struct raft_members *members)
 {
     struct server *s = server_of(ctx);
@@ -136,6 +142,7 @@ static void hook_members(void *ctx, const struct raft_members *members)
 void member_hooks(struct node_hooks *hooks)
 {
     hooks->send = hook_send;
+    hooks->flush = hook_flush;
     hooks->members = hook_members;
 }
 

@@ -36,6 +36,10 @@ struct member {
     uint64_t last_id;
     uint64_t barrier;
     uint64_t replaced_count; /* snapshots put in force */
+    uint64_t sent_count;
+    uint64_t flush_count;
+    uint64_t flushed_sent;    /* sent_count at the last flush */
+    uint64_t flushed_pending; /* submissions to the log that were not durable then */
 };
 
 struct lab {
@@ -103,10 +107,22 @@ static void on_send(void *ctx, uint64_t peer, enum node_channel channel, struct 
 {
     struct member *m = ctx;
     (void)channel;
+    m->sent_count++;
     if (m->cut) return;
     struct lab *lab = m->lab;
     assert_true(lab->tail - lab->head < QUEUE_MAX);
     lab->queue[lab->tail++ % QUEUE_MAX] = (struct packet){ m->id, peer, blob_copy(payload) };
+}
+
+static void on_flush(void *ctx)
+{
+    struct member *m = ctx;
+    struct wal_stats st;
+    if (m->node == NULL) return; /* being opened */
+    wal_stats_get(m->node->wal, &st);
+    m->flush_count++;
+    m->flushed_sent = m->sent_count;
+    m->flushed_pending = st.pending_count;
 }
 
 static void member_open(struct lab *lab, size_t i, bool waits)
@@ -128,7 +144,7 @@ static void member_open(struct lab *lab, size_t i, bool waits)
     struct node_hooks hooks = {
         .ctx = m, .done = on_done, .wants_prev = wants_prev, .event = on_event, .life = on_life,
         .read_done = on_read, .uncongested = on_uncongested, .barrier = on_barrier, .send = on_send,
-        .state_replaced = on_replaced,
+        .state_replaced = on_replaced, .flush = on_flush,
     };
     struct errmsg em = { "" };
     enum err e = node_open(&cfg, &hooks, mono_us() / 1000, 1700000000000, &m->node, &em);
@@ -549,6 +565,29 @@ static void test_a_batch_fills_behind_a_larger_one(void **arg)
     UNTIL(lab, m->done_ok == 22 && level(lab));
 }
 
+/* The way to a peer's disk is longer than that to our own. */
+static void test_entries_leave_before_they_are_written(void **arg)
+{
+    struct lab *lab = *arg;
+    UNTIL(lab, leader(lab) != NULL);
+    struct member *m = leader(lab);
+    UNTIL(lab, node_leads(m->node) && level(lab));
+    uint64_t done_ok = m->done_ok;
+    uint64_t flush_count = m->flush_count;
+    uint64_t sent_count = m->sent_count;
+    time_stands = true; /* no heartbeat */
+    put(m, "k", "v");
+    node_turn(m->node, now_us, now_us / 1000);
+    assert_int_equal(m->flush_count, flush_count + 1);
+    assert_int_equal(m->flushed_sent, sent_count + NODES - 1);
+    assert_int_equal(m->flushed_pending, 0);
+    struct wal_stats st;
+    wal_stats_get(m->node->wal, &st);
+    assert_int_equal(st.pending_count, 1);
+    time_stands = false;
+    UNTIL(lab, m->done_ok == done_ok + 1 && level(lab));
+}
+
 /* More operations than apply remembers of one member: the floor goes along with what is finished. */
 static void test_more_operations_than_the_window(void **arg)
 {
@@ -612,6 +651,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_pause_is_not_time, group_begin, group_end),
         cmocka_unit_test_setup_teardown(test_the_clock_of_an_older_term_is_forgotten, group_begin, group_end),
         cmocka_unit_test_setup_teardown(test_a_batch_fills_behind_a_larger_one, group_begin, group_end),
+        cmocka_unit_test_setup_teardown(test_entries_leave_before_they_are_written, group_begin,
+                                        group_end),
         cmocka_unit_test_setup_teardown(test_more_operations_than_the_window, group_begin, group_end),
         cmocka_unit_test_setup_teardown(test_an_operation_inside_a_snapshot, group_begin, group_end),
     };
