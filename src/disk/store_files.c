@@ -262,7 +262,7 @@ void store_files_ahead(const struct store_files *f, const struct store_file_set 
     uint64_t end = ref->offset + ref->bytes;
     bool follows = ahead->file == ref->file && ref->offset >= ahead->end &&
                    ref->offset - ahead->end <= STORE_AHEAD_BYTES;
-    uint64_t asked = follows ? MAX(ahead->asked, ref->offset) : end;
+    uint64_t asked = follows ? MAX(ahead->asked, end) : end;
     if (follows && asked < end + STORE_AHEAD_BYTES / 2) {
         f->io->will_read(f->io->ctx, file->fd, asked, STORE_AHEAD_BYTES);
         asked += STORE_AHEAD_BYTES;

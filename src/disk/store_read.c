@@ -27,7 +27,6 @@ struct reader {
     uint64_t last_rev;
     struct slice pack;
     struct buf pack_bytes; /* of `pack`, if it is in a file */
-    struct store_ahead ahead;
 };
 
 /* --- requests and results -------------------------------------------------- */
@@ -134,15 +133,13 @@ _Noreturn static void points_ahead(const struct reader *rd, uint64_t rev)
 }
 
 /* The pack where the iterator stands; borrows from it or from `scratch`. */
-static struct slice pack_at(struct reader *rd, const leveldb_iterator_t *it, struct buf *scratch)
+static struct slice pack_at(const struct reader *rd, const leveldb_iterator_t *it,
+                            struct buf *scratch)
 {
     struct errmsg em;
-    const struct store_files *files = &rd->s->files;
     struct slice value = store_db_iter_value(it);
     struct slice pack = { 0 };
-    struct store_ref ref;
-    if (store_ref_decode(value, &ref) == OK) store_files_ahead(files, rd->view.set, &ref, &rd->ahead);
-    if (store_files_pack(files, rd->view.set, value, scratch, &pack, &em) != OK) {
+    if (store_files_pack(&rd->s->files, rd->view.set, value, scratch, &pack, &em) != OK) {
         store_fatal(rd->s, "read of history failed: %s", em.text);
     }
     return pack;
@@ -424,6 +421,7 @@ static bool span_pack(struct reader *rd, struct span *span, uint64_t first_rev, 
 static bool span_db(struct reader *rd, struct span *span, leveldb_iterator_t *it)
 {
     CLEANUP(buf_deinit) struct buf scratch = { 0 };
+    struct store_ahead ahead = { 0 };
     const struct store_read *r = rd->r;
     uint64_t end_rev = r->pack_count == 0 ? UINT64_MAX : r->packs[0].first_rev;
     uint32_t end_n = r->pack_count == 0 ? UINT32_MAX : r->packs[0].first_n;
@@ -434,6 +432,10 @@ static bool span_db(struct reader *rd, struct span *span, leveldb_iterator_t *it
         struct slice key = store_db_iter_key(it);
         if (!store_pack_key_read(key, &rev, &n)) break;
         if (rev > end_rev || (rev == end_rev && n >= end_n)) break;
+        struct store_ref ref;
+        if (store_ref_decode(store_db_iter_value(it), &ref) == OK) {
+            store_files_ahead(&rd->s->files, rd->view.set, &ref, &ahead);
+        }
         if (!span_pack(rd, span, rev, pack_at(rd, it, &scratch), end_rev, end_n)) return false;
     }
     check_iter(rd, it);

@@ -183,7 +183,8 @@ static enum err reader_open(struct walk *wk, uint64_t seq, struct errmsg *em)
                    rd->path, (unsigned long long)file_bytes);
         return ERR_CORRUPT;
     }
-    TRY(window_read(rd, 0, WAL_SEGMENT_BYTES_MIN, em));
+    TRY(window_read(rd, 0, DISK_BLOCK_BYTES_MAX, em)); /* of which size blocks are is not known yet */
+    rd->window_len = 0;
     struct errmsg why;
     enum err e = wal_segment_head_decode(rd->window, &rd->head, &why);
     if (e != OK) {

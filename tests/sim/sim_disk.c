@@ -38,6 +38,7 @@ struct sim_disk {
     struct change *changes; /* from disk to now, in their order */
     size_t change_count, change_cap;
     struct sim_file **fds; /* NULL: free */
+    bool *direct;          /* likewise: opened past the page cache */
     size_t fd_count;
     struct sim_disk_stats stats;
     uint64_t fault_at; /* of stats.op_count; 0: none */
@@ -367,14 +368,24 @@ static struct sim_file *file_of(const struct sim_disk *d, int fd)
     return d->fds[fd];
 }
 
-static int fd_new(struct sim_disk *d, struct sim_file *f)
+/* As the kernel insists. */
+static void check_direct(const struct sim_disk *d, int fd, const void *at, size_t bytes, uint64_t offset)
+{
+    if (!d->direct[fd]) return;
+    ASSERT((uintptr_t)at % BLOCK_BYTES == 0);
+    ASSERT(bytes % BLOCK_BYTES == 0 && offset % BLOCK_BYTES == 0);
+}
+
+static int fd_new(struct sim_disk *d, struct sim_file *f, bool direct)
 {
     size_t fd = 0;
     while (fd < d->fd_count && d->fds[fd] != NULL) fd++;
     if (fd == d->fd_count) {
         d->fds = mem_realloc(d->fds, ++d->fd_count * sizeof(struct sim_file *));
+        d->direct = mem_realloc(d->direct, d->fd_count * sizeof *d->direct);
     }
     d->fds[fd] = file_ref(d, f, true);
+    d->direct[fd] = direct;
     return (int)fd;
 }
 
@@ -409,7 +420,7 @@ static int io_open(void *ctx, const char *path, unsigned flags, int *fd_out)
     const struct name *n = table_find(&d->now, path);
     if (n == NULL) return -ENOENT;
     if (n->file->is_dir) return -EISDIR;
-    *fd_out = fd_new(d, n->file);
+    *fd_out = fd_new(d, n->file, (flags & DISK_DIRECT) != 0);
     return 0;
 }
 
@@ -431,6 +442,7 @@ static int64_t io_pread(void *ctx, int fd, void *to, size_t bytes, uint64_t offs
 {
     struct sim_disk *d = ctx;
     const struct sim_file *f = file_of(d, fd);
+    check_direct(d, fd, to, bytes, offset);
     /* A worker that is run to its end behind a crash belongs to nobody: it reads what there was, as
      * it does from the modelled LevelDB. (A store that cannot read ends its process.) */
     int answer = d->crashed ? 0 : begin_read(d);
@@ -446,12 +458,14 @@ static int64_t io_pwrite(void *ctx, int fd, const void *from, size_t bytes, uint
 {
     struct sim_disk *d = ctx;
     struct sim_file *f = file_of(d, fd);
+    check_direct(d, fd, from, bytes, offset);
     bool half;
     int answer = begin_change(d, &half);
     /* The beginning tells enough: a write has sequence numbers and checksums there. */
     trace(d, OP_WRITE, (uint64_t)fd, offset, crc32c((uint32_t)bytes, from, MIN(bytes, (size_t)128)));
     if (half) {
         size_t part = bytes == 0 ? 0 : (size_t)sim_disk_random(d, bytes);
+        if (d->direct[fd] && d->fault == SIM_SHORT) part -= part % BLOCK_BYTES;
         file_write(d, f, from, part, (size_t)offset);
         return d->fault == SIM_SHORT ? (int64_t)part : answer;
     }
@@ -714,6 +728,7 @@ void sim_disk_free(struct sim_disk *d)
     mem_free(d->disk.at);
     mem_free(d->changes);
     mem_free(d->fds);
+    mem_free(d->direct);
     mem_free(d);
 }
 

@@ -145,7 +145,7 @@ def row_keepalive(bench):
             ours, theirs = beside(bench, both, sampler, "keepalive", LOAD_CLIENTS, spread=spread)
             peer = theirs["rate"] if theirs else ETCD_REFERENCE["keepalive"] if spread else None
             yield Line(f"keepalive, {LOAD_CLIENTS} clients {where} (etcd)", ours["rate"], must, goal,
-                       peer, note=note(theirs))
+                       peer, note=note(theirs) if peer else "")
         commands, = bench.interleave(
             bench.rate_sampler("keepalive", both[0], clients=50, ids=64))
         yield Line("keepalive ids, 64 a command", commands * 64, 300_000, 600_000)
@@ -293,6 +293,7 @@ def row_return(bench):
 def follower_returns(bench, group):
     """Returns the seconds until it has caught up, and the p99 of SETs: usually, without it, and in
     the time that it may take to catch up, from the start of its process on."""
+    group.settle()
     usual = bench.load("set", group, clients=LOAD_CLIENTS, seconds=RETURN_SECONDS)["p99_us"]
     node = group.followers()[0]
     node.stop(keep=True)

@@ -777,6 +777,61 @@ static void test_a_file_with_a_long_dead_end_is_emptied(void **state)
     kit_remove(dir);
 }
 
+/* --- what is read ahead -------------------------------------------------------------------------- */
+
+struct watched_disk {
+    struct disk_io io; /* the kernel's */
+    size_t hint_count;
+    size_t guessing_count; /* files of packs that the kernel reads ahead in */
+};
+
+static int watched_open(void *ctx, const char *path, unsigned flags, int *fd_out)
+{
+    struct watched_disk *d = ctx;
+    size_t len = strlen(path);
+    bool packs = len > 6 && strcmp(path + len - 6, ".packs") == 0;
+    if (packs && (flags & (DISK_DIRECT | DISK_NO_AHEAD)) == 0) d->guessing_count++;
+    return disk_io_posix()->open(NULL, path, flags, fd_out);
+}
+
+static void watched_will_read(void *ctx, int fd, uint64_t offset, size_t bytes)
+{
+    struct watched_disk *d = ctx;
+    d->hint_count++;
+    disk_io_posix()->will_read(NULL, fd, offset, bytes);
+}
+
+/* The start, which reads packs in order, says what comes next; the kernel is not left to guess. */
+static void test_a_load_asks_for_what_follows(void **state)
+{
+    (void)state;
+    char *dir = kit_dir();
+    struct watched_disk disk = { .io = *disk_io_posix() };
+    struct kit_model m;
+    struct kit_loaded loaded;
+    disk.io.ctx = &disk;
+    disk.io.open = watched_open;
+    disk.io.will_read = watched_will_read;
+    struct store_options options = manual_options(dir, NULL);
+    options.io = &disk.io;
+    kit_model_init(&m, 11);
+    struct store *s = open_store(&options, &loaded);
+    for (int i = 0; i < 6; i++) {
+        put_keys(&m, 0, KIT_KEYS);
+        write_batch(&m, s);
+    }
+    assert_true(kit_pack_files(dir) > 0);
+    assert_int_equal(disk.hint_count, 0);
+    store_close(s);
+    s = open_store(&options, &loaded);
+    assert_true(disk.hint_count > 0);
+    assert_int_equal(disk.guessing_count, 0);
+    kit_check_loaded(&m, &loaded);
+    store_close(s);
+    kit_model_deinit(&m);
+    kit_remove(dir);
+}
+
 /* --- writes that fail ------------------------------------------------------------------------- */
 
 struct full_disk {
@@ -1019,6 +1074,7 @@ int main(void)
         cmocka_unit_test(test_an_export_has_both_kinds),
         cmocka_unit_test(test_a_sparse_file_is_emptied_under_readers),
         cmocka_unit_test(test_a_file_with_a_long_dead_end_is_emptied),
+        cmocka_unit_test(test_a_load_asks_for_what_follows),
         cmocka_unit_test(test_a_stop_without_room),
         cmocka_unit_test(test_a_stop_without_room_for_compaction),
         cmocka_unit_test(test_a_sparse_file_goes_when_the_load_ended),

@@ -407,12 +407,12 @@ static void test_without_direct_reads_the_cache_serves(void **state)
     direct_refused = 0;
     struct wal_options o = options(im.disk);
     o.io = &io;
+    o.on_entry = NULL; /* only the walk reads */
     struct wal *wal = NULL;
     struct errmsg em;
     assert_int_equal(wal_open(&o, &wal, &em), OK);
     assert_true(direct_refused > 0);
     assert_int_equal(wal_found(wal)->last.index, im.last_index);
-    assert_int_equal(replayed.last, im.last_index);
     wal_abandon(wal);
     image_free(&im, &s);
 }
