@@ -139,6 +139,15 @@ static void wake_sleeper(struct done_queue *q)
     ASSERT(written == (ssize_t)sizeof one);
 }
 
+/* Where a pusher took sleeping, it has written the eventfd or is about to: that many writes are read,
+ * now or after a later sleep. A wake without one needs no system call. */
+static void disarm(struct done_queue *q)
+{
+    if (!q->armed) return;
+    q->armed = false;
+    if (__atomic_exchange_n(&q->sleeping, 0, __ATOMIC_SEQ_CST) == 0) q->owed++;
+}
+
 /* Once w is pushed, the loop may take it and want to be rid of the queue. */
 void done_queue_push(struct done_queue *q, struct work *w)
 {
@@ -161,19 +170,21 @@ int done_queue_fd(const struct done_queue *q)
 
 bool done_queue_about_to_sleep(struct done_queue *q)
 {
+    q->armed = true;
     __atomic_store_n(&q->sleeping, 1, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&q->head, __ATOMIC_SEQ_CST) == NULL) return true;
-    __atomic_store_n(&q->sleeping, 0, __ATOMIC_SEQ_CST);
+    disarm(q);
     return false;
 }
 
 void done_queue_woke(struct done_queue *q)
 {
-    __atomic_store_n(&q->sleeping, 0, __ATOMIC_SEQ_CST);
-    if (q->fd < 0) return;
+    disarm(q);
+    if (q->owed == 0 || q->fd < 0) return;
     uint64_t count;
     ssize_t got = read(q->fd, &count, sizeof count);
     ASSERT(got == (ssize_t)sizeof count || (got < 0 && errno == EAGAIN));
+    if (got > 0) q->owed -= count;
 }
 
 /* --- pool ------------------------------------------------------------------ */

@@ -14,7 +14,8 @@
  *  I1  Every submitted job is run once and then is in its done queue once, also at workers_free.
  *      At workers_abandon it may come there without having been run.
  *  I2  The eventfd is written only between done_queue_about_to_sleep (true) and done_queue_woke,
- *      at most once.
+ *      at most once. It may be written after _woke, by who took `sleeping` before; then it is
+ *      read at a later one.
  *  I3  Signals are blocked in the pool's threads.
  */
 #ifndef DISK_WORKERS_H
@@ -40,6 +41,8 @@ struct done_queue {
     uint32_t sleeping; /* atomic: the loop sleeps, or is about to */
     uint32_t pushing;  /* atomic: threads inside of done_queue_push */
     int fd; /* -1: manual */
+    bool armed;    /* the loop's: it set sleeping and has not taken it back */
+    uint64_t owed; /* the loop's: pushers that took sleeping and whose write was not read yet */
 };
 
 enum err done_queue_init(struct done_queue *q, struct errmsg *em) MUST_USE;

@@ -245,7 +245,7 @@ static bool work_ready(const struct loop *loop)
 static int64_t wait_due_us(struct loop *loop)
 {
     const struct loop_hooks *hooks = &loop->cfg.hooks;
-    if (loop->stop || loop->dirty.count != 0 || loop->more.count != 0 ||
+    if (loop->stop || loop->again || loop->dirty.count != 0 || loop->more.count != 0 ||
         loop->closing.count != 0 || loop->dead_seen) {
         return 0;
     }
@@ -369,10 +369,14 @@ static void more_deliver(struct loop *loop)
 
 static void dirty_flush(struct loop *loop)
 {
+    const struct loop_hooks *hooks = &loop->cfg.hooks;
     if (loop->dirty.count == 0) return;
     snapshot_take(loop, &loop->dirty);
     for (size_t i = 0; i < loop->snapshot.count; i++) {
         struct conn *conn = loop->snapshot.at[i];
+        if (i > 0 && hooks->between_writes != NULL && hooks->between_writes(hooks->ctx)) {
+            loop->again = true;
+        }
         conn->flags &= (uint16_t)~CONN_DIRTY;
         if ((conn->flags & (CONN_CLOSING | CONN_WAIT_WRITE)) == 0) conn_flush(conn);
     }
@@ -385,6 +389,7 @@ void loop_turn(struct loop *loop, bool may_block)
     loop->awake = false;
     wait_for_events(loop, may_block ? wait_due_us(loop) : 0);
     loop_wake(loop);
+    loop->again = false;
     if (loop->accept_resume_us != 0 && loop->now_us >= loop->accept_resume_us) {
         listeners_resume(loop);
     }

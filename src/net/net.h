@@ -52,6 +52,9 @@ struct loop_hooks {
     void (*turn_begin)(void *ctx);        /* once a turn, before any other callback of it; what it
                                              resumes is delivered in this turn */
     void (*turn_end)(void *ctx);          /* once a turn, before the flush */
+    bool (*between_writes)(void *ctx);    /* in the flush, before each connection but the first; so
+                                             often that it must cost little when there is nothing.
+                                             True: it did something, do not sleep before a turn */
     int64_t (*sleep_us)(void *ctx);       /* 0: do not block; -1: no deadline; else at most so
                                              long, rounded up to a millisecond */
     bool (*may_spin)(void *ctx);          /* false: nothing comes soon, do not spin */

@@ -137,6 +137,7 @@ struct loop {
     int64_t now_us;
     bool awake; /* this turn's time was taken and its first hooks called */
     bool slept; /* owes hooks.woke */
+    bool again; /* between_writes did something */
     bool stop;
     bool dead_seen; /* a listener or watch is to be freed */
     uint32_t short_wait_count;

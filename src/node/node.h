@@ -102,7 +102,7 @@ enum node_channel {
     NODE_CHANNEL_COUNT
 };
 
-/* Called on the loop thread, inside node_turn (and `send` also inside node_receive) only. */
+/* Called on the loop thread, inside node_turn and node_log_poll only (`send` also inside node_receive). */
 struct node_hooks {
     void *ctx;
     /* The operation was applied (op, res), or its local place was reached (op == NULL, res == NULL;
@@ -153,6 +153,9 @@ void node_close(struct node *n);
 
 /* One turn: publishes what was proposed, takes completions, applies, expires, checkpoints. */
 void node_turn(struct node *n, int64_t mono_us, int64_t wall_ms);
+/* Between turns: of all that only what the log has finished, and what follows from it. True: a turn must
+ * follow without a sleep. False: nothing was there, at the cost of a few loads. */
+bool node_log_poll(struct node *n);
 /* Before an orderly end: a leader hands over to another voter, and what was proposed is finished. False:
  * nothing is left to wait for (or never was: a group of one); ask again after later turns. */
 bool node_retire(struct node *n);

@@ -443,6 +443,15 @@ static void commit_tell(struct node *n)
     node_update(n);
 }
 
+bool node_log_poll(struct node *n)
+{
+    struct wal_done done;
+    if (LIKELY(!wal_poll(n->wal, &done))) return false;
+    node_wal_take(n, &done);
+    node_update(n);
+    return true;
+}
+
 void node_turn(struct node *n, int64_t mono_us, int64_t wall_ms)
 {
     n->mono_us = MAX(mono_us, n->mono_us);
@@ -455,11 +464,7 @@ void node_turn(struct node *n, int64_t mono_us, int64_t wall_ms)
     enum err e = raft_step(n->raft, &tick);
     ASSERT(e == OK);
     publish(n);
-    struct wal_done done;
-    if (wal_poll(n->wal, &done)) {
-        node_wal_take(n, &done);
-        node_update(n);
-    }
+    node_log_poll(n);
     node_store_poll(n);
     node_install_turn(n);
     expire_if_due(n, due_ms);

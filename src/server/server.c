@@ -249,6 +249,16 @@ static void turn_end(void *ctx)
     }
 }
 
+/* A reply costs a system call, and a turn may have hundreds. What the log has finished meanwhile lets
+ * other members go on: it does not wait for the rest of the replies. */
+static bool between_writes(void *ctx)
+{
+    struct server *s = ctx;
+    if (s->closing || s->failed != OK || s->node == NULL || !node_log_poll(s->node)) return false;
+    peers_flush(s->peers);
+    return true;
+}
+
 static int64_t sleep_us(void *ctx)
 {
     struct server *s = ctx;
@@ -442,7 +452,8 @@ static enum err open_loop(struct server *s, struct errmsg *em)
 {
     struct loop_cfg cfg = {
         .hooks = {
-            .ctx = s, .turn_end = turn_end, .sleep_us = sleep_us, .may_spin = may_spin,
+            .ctx = s, .turn_end = turn_end, .between_writes = between_writes,
+            .sleep_us = sleep_us, .may_spin = may_spin,
             .work_ready = work_ready, .about_to_sleep = about_to_sleep, .woke = woke,
         },
         .spin_us = s->cfg->loop_spin_us,

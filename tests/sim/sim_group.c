@@ -9,6 +9,7 @@
 #define TURN_US_MAX 100      /* from what wakes a member to its turn */
 #define DISK_US_MIN 20
 #define DISK_US_MAX 400
+#define BETWEEN_WRITES_ONE_IN 4
 #define WALL_MS 1700000000000LL
 
 struct sim_node *sim_current;
@@ -518,6 +519,14 @@ static bool ended_by_disk(struct sim *s, struct sim_node *n)
     return true;
 }
 
+/* The log may finish something while replies are written. */
+static bool disk_between_writes(struct sim *s, struct sim_node *n)
+{
+    if (sim_random(s, BETWEEN_WRITES_ONE_IN) != 0 || n->broken || sim_disk_is_crashed(n->disk)) return false;
+    node_disk_step(n->node);
+    return !n->broken && !sim_disk_is_crashed(n->disk) && node_log_poll(n->node);
+}
+
 static void on_turn(struct sim *s, const struct event *e)
 {
     struct sim_node *n = &s->nodes[e->node];
@@ -543,6 +552,7 @@ static void on_turn(struct sim *s, const struct event *e)
     bool more = false;
     for (struct sim_conn *c = n->conns; c != NULL; c = c->next) {
         conn_flush(c);
+        more = disk_between_writes(s, n) || more;
         more = more || (!c->paused && !c->closing && c->in.len > 0 && c->in.len >= c->want);
     }
     conns_reap(n);

@@ -109,6 +109,7 @@ static void test_the_queue_keeps_order_and_wakes_only_a_sleeper(void **state)
     done_queue_push(&q, &items[1]);
     assert_int_equal(read(done_queue_fd(&q), &count, sizeof count), sizeof count);
     assert_int_equal(count, 1); /* written once for both */
+    assert_int_equal(write(done_queue_fd(&q), &count, sizeof count), sizeof count);
     done_queue_woke(&q);
     assert_ptr_equal(done_queue_take(&q), &items[0]);
 
@@ -118,6 +119,31 @@ static void test_the_queue_keeps_order_and_wakes_only_a_sleeper(void **state)
     done_queue_push(&q, &items[2]);
     assert_int_equal(read(done_queue_fd(&q), &count, sizeof count), -1);
     assert_ptr_equal(done_queue_take(&q), &items[2]);
+    done_queue_deinit(&q);
+}
+
+/* A pusher may be preempted between taking `sleeping` and writing. Its write must be read at some
+ * later wake: one that stays readable would keep the loop from ever sleeping again. */
+static void test_a_late_write_is_read_later(void **state)
+{
+    (void)state;
+    struct done_queue q;
+    struct work item = { 0 };
+    uint64_t one = 1;
+    assert_int_equal(done_queue_init(&q, NULL), OK);
+    assert_true(done_queue_about_to_sleep(&q));
+    q.sleeping = 0; /* the first pusher took it and is preempted */
+    done_queue_woke(&q);
+
+    assert_true(done_queue_about_to_sleep(&q));
+    done_queue_push(&q, &item);
+    done_queue_woke(&q); /* reads the write of the second */
+    assert_ptr_equal(done_queue_take(&q), &item);
+
+    assert_int_equal(write(done_queue_fd(&q), &one, sizeof one), sizeof one); /* the first goes on */
+    assert_true(done_queue_about_to_sleep(&q));
+    done_queue_woke(&q);
+    assert_int_equal(read(done_queue_fd(&q), &one, sizeof one), -1);
     done_queue_deinit(&q);
 }
 
@@ -191,6 +217,7 @@ int main(void)
         cmocka_unit_test(test_every_job_comes_back_once),
         cmocka_unit_test(test_free_runs_what_was_submitted),
         cmocka_unit_test(test_the_queue_keeps_order_and_wakes_only_a_sleeper),
+        cmocka_unit_test(test_a_late_write_is_read_later),
         cmocka_unit_test(test_a_ring_is_not_lost),
         cmocka_unit_test(test_manual_workers_run_a_job_a_step),
     };

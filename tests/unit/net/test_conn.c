@@ -654,6 +654,78 @@ static void test_flush_now(void **state)
     owner_deinit(&o);
 }
 
+struct between {
+    struct owner owners[3];
+    size_t call_count;
+    bool answer;
+};
+
+/* Writes to all, those whose turn in the flush is over and those whose is not. */
+static bool write_to_all(void *ctx)
+{
+    struct between *b = ctx;
+    b->call_count++;
+    if (!b->answer) return false;
+    b->answer = false;
+    for (size_t i = 0; i < 3; i++) {
+        chain_append(conn_out(b->owners[i].conn), "!", 1);
+        conn_dirty(b->owners[i].conn);
+    }
+    return true;
+}
+
+static bool answer_true(void *ctx)
+{
+    (void)ctx;
+    return true;
+}
+
+static int64_t sleep_long(void *ctx)
+{
+    (void)ctx;
+    return 60000000;
+}
+
+static void test_between_writes(void **state)
+{
+    (void)state;
+    static struct between b;
+    struct loop_cfg cfg = { .hooks = { .ctx = &b, .between_writes = write_to_all, .sleep_us = sleep_long } };
+    struct loop *loop;
+    struct errmsg em;
+    assert_int_equal(loop_new(&cfg, &loop, &em), OK);
+    for (size_t i = 0; i < 3; i++) owner_init(&b.owners[i], loop, &plain);
+    loop_turn(loop, false);
+    assert_int_equal(b.call_count, 0); /* nothing to write */
+    for (size_t i = 0; i < 3; i++) {
+        chain_append(conn_out(b.owners[i].conn), "a", 1);
+        conn_dirty(b.owners[i].conn);
+    }
+    b.answer = true; /* to the first call, after the first was written */
+    loop_turn(loop, false);
+    assert_int_equal(b.call_count, 2);
+    peer_expect(&b.owners[0], "a");
+    peer_expect(&b.owners[1], "a!");
+    peer_expect(&b.owners[2], "a!");
+    loop_turn(loop, true);
+    peer_expect(&b.owners[0], "!");
+
+    /* Nothing was written by it, but there may be something for the hooks of a turn: no sleep. */
+    for (size_t i = 0; i < 2; i++) {
+        chain_append(conn_out(b.owners[i].conn), "b", 1);
+        conn_dirty(b.owners[i].conn);
+    }
+    loop->cfg.hooks.between_writes = answer_true;
+    loop_turn(loop, true);
+    uint64_t sleep_count = loop_stats(loop)->sleep_count;
+    assert_int_equal(loop->dirty.count, 0);
+    loop_turn(loop, true); /* would block for a minute */
+    assert_int_equal(loop_stats(loop)->sleep_count, sleep_count);
+    assert_false(loop->again); /* once */
+    loop_free(loop);
+    for (size_t i = 0; i < 3; i++) owner_deinit(&b.owners[i]);
+}
+
 static void resume_it(void *ctx)
 {
     struct owner *o = ctx;
@@ -813,6 +885,7 @@ int main(void)
         cmocka_unit_test(test_a_full_socket_is_waited_for),
         cmocka_unit_test(test_many_pieces),
         cmocka_unit_test(test_flush_now),
+        cmocka_unit_test(test_between_writes),
         cmocka_unit_test(test_resumed_in_turn_begin),
         cmocka_unit_test(test_broken_pipe),
         cmocka_unit_test(test_broken_pipe_while_the_socket_is_full),

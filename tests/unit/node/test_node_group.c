@@ -210,6 +210,21 @@ static struct member *by_id(struct lab *lab, uint64_t id)
     return NULL;
 }
 
+/* What had been sent before. */
+static void deliver(struct lab *lab)
+{
+    size_t end = lab->tail;
+    for (; lab->head != end; lab->head++) {
+        struct packet p = lab->queue[lab->head % QUEUE_MAX];
+        struct member *to = by_id(lab, p.to);
+        if (to != NULL && to->node != NULL && !to->cut) {
+            enum err e = node_receive(to->node, p.from, blob_slice(p.bytes));
+            assert_int_equal(e, OK);
+        }
+        blob_unref(p.bytes);
+    }
+}
+
 static void turn(struct lab *lab)
 {
     for (size_t i = 0; i < lab->count; i++) {
@@ -221,16 +236,7 @@ static void turn(struct lab *lab)
         for (int step = 0; step < DISK_STEPS_A_TURN && node_disk_step(m->node); step++) {
         }
     }
-    size_t end = lab->tail;
-    for (; lab->head != end; lab->head++) {
-        struct packet p = lab->queue[lab->head % QUEUE_MAX];
-        struct member *to = by_id(lab, p.to);
-        if (to != NULL && to->node != NULL && !to->cut) {
-            enum err e = node_receive(to->node, p.from, blob_slice(p.bytes));
-            assert_int_equal(e, OK);
-        }
-        blob_unref(p.bytes);
-    }
+    deliver(lab);
     if (!time_stands) now_us += TURN_US;
 }
 
@@ -589,6 +595,44 @@ static void test_entries_leave_before_they_are_written(void **arg)
     UNTIL(lab, m->done_ok == done_ok + 1 && level(lab));
 }
 
+/* What the log finishes while replies are written is acted on at once; the turn behind it tells the
+ * followers what was committed by it. */
+static void test_the_log_is_polled_between_turns(void **arg)
+{
+    struct lab *lab = *arg;
+    start_with_long_timeouts(lab);
+    struct member *m = leader(lab);
+    struct member *other = follower(lab);
+    UNTIL(lab, node_leads(m->node) && level(lab));
+    time_stands = true;
+    turn(lab);
+    UNTIL(lab, lab->head == lab->tail);
+    assert_false(node_log_poll(other->node));
+    uint64_t sent_count = other->sent_count;
+    put(m, "k", "v");
+    node_turn(m->node, mono_us(), 1700000000000);
+    deliver(lab);
+    node_turn(other->node, mono_us(), 1700000000000);
+    assert_int_equal(other->sent_count, sent_count);
+    while (node_disk_step(other->node)) {
+    }
+    assert_true(node_log_poll(other->node));
+    assert_int_equal(other->sent_count, sent_count + 1); /* its acknowledgement */
+    assert_false(node_log_poll(other->node));
+
+    deliver(lab);
+    uint64_t done_ok = m->done_ok;
+    while (node_disk_step(m->node)) {
+    }
+    assert_true(node_log_poll(m->node));
+    assert_int_equal(m->done_ok, done_ok + 1); /* committed: here and there */
+    sent_count = m->sent_count;
+    node_turn(m->node, mono_us(), 1700000000000);
+    assert_int_equal(m->sent_count, sent_count + NODES - 1);
+    time_stands = false;
+    UNTIL(lab, level(lab));
+}
+
 /* More operations than apply remembers of one member: the floor goes along with what is finished. */
 static void test_more_operations_than_the_window(void **arg)
 {
@@ -652,6 +696,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_pause_is_not_time, group_begin, group_end),
         cmocka_unit_test_setup_teardown(test_the_clock_of_an_older_term_is_forgotten, group_begin, group_end),
         cmocka_unit_test_setup_teardown(test_a_batch_fills_behind_a_larger_one, group_begin, group_end),
+        cmocka_unit_test_setup_teardown(test_the_log_is_polled_between_turns, group_begin, group_end),
         cmocka_unit_test_setup_teardown(test_entries_leave_before_they_are_written, group_begin,
                                         group_end),
         cmocka_unit_test_setup_teardown(test_more_operations_than_the_window, group_begin, group_end),
