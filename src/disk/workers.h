@@ -15,7 +15,7 @@
  *      At workers_abandon it may come there without having been run.
  *  I2  The eventfd is written only between done_queue_about_to_sleep (true) and done_queue_woke,
  *      at most once. It may be written after _woke, by who took `sleeping` before; then it is
- *      read at a later one.
+ *      read at a later call, which is due when it is readable.
  *  I3  Signals are blocked in the pool's threads.
  */
 #ifndef DISK_WORKERS_H
@@ -56,6 +56,7 @@ struct work *done_queue_take(struct done_queue *q);
 int done_queue_fd(const struct done_queue *q);
 /* False: something waits, do not sleep (and nothing needs to be undone). */
 bool done_queue_about_to_sleep(struct done_queue *q);
+/* After the sleep, and whenever the eventfd is readable. */
 void done_queue_woke(struct done_queue *q);
 
 /* count 0: manual. */

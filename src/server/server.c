@@ -302,7 +302,10 @@ static void woke(void *ctx)
 
 static void node_fd_ready(void *ctx)
 {
-    (void)ctx; /* the turn's end looks */
+    struct server *s = ctx;
+    /* The turn's end looks for the work. Here what made it readable is read: it may have been written
+     * after the sleep that it was for, and who spins since then does not sleep. */
+    if (s->node != NULL) node_woke(s->node);
 }
 
 /* They change when a snapshot puts another store in the place of the present one, which is closed

@@ -677,6 +677,52 @@ class SlowReader(Base):
         slow("KV", "WATCH", "w/", "PREFIX", "FROM", rev)
         self.assertEqual(slow.push()[2], rev)
 
+    def test_at_the_output_limit_it_is_closed_and_never_cut(self):
+        """What does not fit is left out, so the connection must end there: also where it was written,
+        and is below the limit again, before the turn's end looks."""
+        self.c("CONFIG", "SET", "client-output-max-bytes", 98304)
+        ended = threading.Event()
+        pad = "v" * 12000
+
+        def write(c, key):
+            while not ended.is_set():
+                for _ in range(4):
+                    c.send("SET", key, pad)
+                for _ in range(4):
+                    c.reply()
+
+        writers = [threading.Thread(target=write, args=(self.client(), "w/%d" % i)) for i in range(8)]
+        for writer in writers:
+            writer.start()
+        try:
+            closed, seen = self.subscribe_until_closed(time.monotonic() + 3)
+        finally:
+            ended.set()
+            for writer in writers:
+                writer.join()
+            self.c("CONFIG", "SET", "client-output-max-bytes", "64mb")
+        self.assertGreater(closed, 0)
+        self.assertGreater(seen, 0)
+
+    def subscribe_until_closed(self, deadline):
+        """Again and again. How often it was closed, and the messages: without a hole."""
+        closed = seen = 0
+        while time.monotonic() < deadline:
+            s = Client(self.server.ports[0], 2)
+            last = None
+            try:
+                s("SUBSCRIBE", "__watch@0__:w/")
+                while time.monotonic() < deadline:
+                    rev = json.loads(s.reply()[2])["rev"]
+                    self.assertIn(last, (None, rev - 1))
+                    last = rev
+                    seen += 1
+            except ConnectionError:
+                closed += 1
+            finally:
+                s.close()
+        return closed, seen
+
     def test_others_are_not_held_up(self):
         slow = self.client(receive_bytes=4096)
         slow("KV", "WATCH", "", "PREFIX")
