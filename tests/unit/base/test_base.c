@@ -330,6 +330,28 @@ static void test_crc32c_of_any_length_start_and_split(void **state)
     }
 }
 
+/* Long ones go in three lanes; around each length at which another way is taken. */
+static void test_crc32c_of_long_blocks(void **state)
+{
+    (void)state;
+    enum { BYTES_MAX = 9000 };
+    static uint8_t bytes[BYTES_MAX];
+    uint64_t draw = 7;
+    for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = (uint8_t)next_random(&draw);
+    for (size_t around = 192; around <= BYTES_MAX - 16; around += 192) {
+        for (size_t len = around - 9; len <= around + 9; len += 3) {
+            uint32_t want = crc32c_by_bits(bytes + 3, len);
+            assert_true(crc32c(0, bytes + 3, len) == want);
+            size_t cut = len / 3;
+            assert_true(crc32c(crc32c(0, bytes + 3, cut), bytes + 3 + cut, len - cut) == want);
+        }
+    }
+    bytes[4000] ^= 1; /* a bit in the middle of a lane */
+    uint32_t before = crc32c(0, bytes, BYTES_MAX);
+    bytes[4000] ^= 1;
+    assert_true(crc32c(0, bytes, BYTES_MAX) != before);
+}
+
 static void test_hash_depends_on_every_bit_the_length_and_the_seed(void **state)
 {
     (void)state;
@@ -444,6 +466,7 @@ int main(void)
         cmocka_unit_test(test_varints_that_are_too_long_are_refused),
         cmocka_unit_test(test_crc32c_gives_the_published_values),
         cmocka_unit_test(test_crc32c_of_any_length_start_and_split),
+        cmocka_unit_test(test_crc32c_of_long_blocks),
         cmocka_unit_test(test_hash_depends_on_every_bit_the_length_and_the_seed),
         cmocka_unit_test(test_mix_spreads_every_bit),
         cmocka_unit_test(test_memory_ahead_is_there_before_it_is_touched),
