@@ -77,6 +77,8 @@ void node_checkpoint_if_due(struct node *n, bool now)
     if (n->dirty_since_ms == 0 && n->clock_since_ms == 0) return;
     if (n->mark_count >= NODE_CHECKPOINTS_IN_FLIGHT) return;
     if (n->snapshot != NULL && node_snapshot_is_installing(n->snapshot)) return;
+    /* I3. A start that finishes an installation has its mark under way, for as long as the disk takes. */
+    if (state_applied_index(n->state) > wal_last_durable(n->wal).index) return;
     bool due = now || n->dirty_bytes >= n->cfg.checkpoint_bytes ||
                (n->dirty_entries >= n->cfg.snapshot_count && n->mark_count == 0) ||
                has_waited(n, n->dirty_since_ms, n->cfg.checkpoint_ms) ||
