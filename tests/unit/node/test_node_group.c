@@ -633,6 +633,64 @@ static void test_the_log_is_polled_between_turns(void **arg)
     UNTIL(lab, level(lab));
 }
 
+/* As a crash between the last two steps of installing a snapshot leaves it: the store is exchanged, the
+ * log says only that it was about to be. */
+static void unfinish_an_installation(struct member *m, uint64_t index, uint64_t term)
+{
+    const struct disk_io *io = disk_io_posix();
+    struct errmsg em = { "" };
+    struct db_current current = { .number = 0, .index = index, .term = term };
+    assert_int_equal(db_current_prepare(io, m->dir, &current, &em), OK);
+    assert_int_equal(db_current_replace(io, m->dir, &em), OK);
+    char dir[300];
+    snprintf(dir, sizeof dir, "%s/wal", m->dir);
+    struct wal_options options = {
+        .dir = dir, .cluster_id = 77, .member_id = m->id, .segment_bytes = 1 << 20, .salt = 5,
+        .backend = WAL_BACKEND_THREAD,
+    };
+    struct wal *wal;
+    assert_int_equal(wal_open(&options, &wal, &em), OK);
+    wal_submit(wal, &(struct wal_submission){ .snapshot_begin = { index, term } });
+    wal_close(wal);
+}
+
+/* The mark that finishes it is under way for as long as the disk takes, and a checkpoint is due. */
+static void test_a_slow_disk_at_the_end_of_an_installation(void **arg)
+{
+    struct lab *lab = *arg;
+    UNTIL(lab, leader(lab) != NULL && node_leads(leader(lab)->node));
+    struct member *m = follower(lab);
+    size_t at = (size_t)(m - lab->at);
+    char command[600];
+    UNTIL(lab, level(lab));
+    node_close(m->node);
+    snprintf(command, sizeof command, "cp -r '%s/wal' '%s/wal.before'", m->dir, m->dir);
+    assert_int_equal(system(command), 0);
+    member_open(lab, at, false);
+    for (int i = 0; i < 20; i++) put(m, "k", "v");
+    UNTIL(lab, m->done_ok == 20);
+    struct op compact = { .kind = OP_COMPACT, .number = 10, .fields = FIELD_NUMBER };
+    static const char row = 0;
+    assert_int_equal(node_propose(m->node, &compact, false, &(struct ticket){ .client_id = 1, .row = &row }), OK);
+    UNTIL(lab, m->done_ok == 21 && level(lab));
+    uint64_t index = applied(m);
+    uint64_t term = state_applied_term(node_state(m->node));
+    node_close(m->node); /* with a checkpoint */
+    snprintf(command, sizeof command, "cd '%s' && rm -r wal && mv wal.before wal", m->dir);
+    assert_int_equal(system(command), 0);
+    unfinish_an_installation(m, index, term);
+
+    member_open(lab, at, false);
+    assert_int_equal(applied(m), index);
+    for (int i = 0; i < 5; i++) { /* the disk does nothing */
+        node_turn(m->node, mono_us(), 1700000000000);
+        now_us += lab->checkpoint_ms * 1000;
+    }
+    assert_int_equal(m->node->stats.checkpoint_count, 0);
+    assert_true(wal_last_durable(m->node->wal).index < index);
+    UNTIL(lab, m->node->stats.checkpoint_count > 0 && level(lab));
+}
+
 /* More operations than apply remembers of one member: the floor goes along with what is finished. */
 static void test_more_operations_than_the_window(void **arg)
 {
@@ -696,6 +754,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_pause_is_not_time, group_begin, group_end),
         cmocka_unit_test_setup_teardown(test_the_clock_of_an_older_term_is_forgotten, group_begin, group_end),
         cmocka_unit_test_setup_teardown(test_a_batch_fills_behind_a_larger_one, group_begin, group_end),
+        cmocka_unit_test_setup_teardown(test_a_slow_disk_at_the_end_of_an_installation, group_begin,
+                                        group_end),
         cmocka_unit_test_setup_teardown(test_the_log_is_polled_between_turns, group_begin, group_end),
         cmocka_unit_test_setup_teardown(test_entries_leave_before_they_are_written, group_begin,
                                         group_end),
