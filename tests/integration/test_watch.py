@@ -67,6 +67,12 @@ class Client:
     def send(self, *args):
         self.socket.sendall(self.encoded(*args))
 
+    def bytes(self, count):
+        data = self.file.read(count + 2)
+        if len(data) != count + 2:
+            raise ConnectionError("closed in the middle")
+        return data[:-2]
+
     def value(self):
         line = self.file.readline()
         if not line.endswith(b"\r\n"):
@@ -79,7 +85,7 @@ class Client:
         if kind == b":":
             return int(rest)
         if kind in b"$=":
-            return None if rest == b"-1" else self.file.read(int(rest) + 2)[:-2]
+            return None if rest == b"-1" else self.bytes(int(rest))
         if kind == b"_":
             return None
         if kind in b"*~>":
