@@ -142,6 +142,8 @@ size_t cmd_feed(struct cmd_env *env, struct client *c, struct slice in, struct r
 void cmd_client_writable(struct cmd_env *env, struct client *c);
 /* Once a turn: timers of blocked clients, watchers that catch up. */
 void cmd_turn(struct cmd_env *env, int64_t now_us);
+/* Operations were applied behind cmd_turn, between the replies: their time is the turn's for LATENCY. */
+void cmd_applied_late(struct cmd_env *env);
 int64_t cmd_next_timer_ms(const struct cmd_env *env); /* loop time, INT64_MAX: none */
 
 /* --- what a handler gets ---------------------------------------------------------------- */

@@ -634,6 +634,11 @@ void cmd_turn(struct cmd_env *env, int64_t now_us)
     if (env->limits.latency_ms > 0) latency_turn(env);
 }
 
+void cmd_applied_late(struct cmd_env *env)
+{
+    if (env->limits.latency_ms > 0) latency_turn(env);
+}
+
 void cmd_client_writable(struct cmd_env *env, struct client *c)
 {
     if (!c->closing) cmd_hub_writable(env->hub, c);

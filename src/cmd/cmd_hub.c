@@ -48,6 +48,11 @@ void hub_touch(struct cmd_hub *hub, struct hub_peer *peer)
     hub->touched = peer;
 }
 
+void hub_flooded(struct cmd_hub *hub, const struct hub_peer *peer)
+{
+    if (!MUTANT(FLOODED_LIVES_ON)) client_close(hub->env, peer->client, false);
+}
+
 void hub_peer_drop(struct cmd_hub *hub, struct hub_peer *peer)
 {
     if (!peer->touched) return;

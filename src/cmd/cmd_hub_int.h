@@ -112,13 +112,14 @@ struct cmd_hub {
 /* --- cmd_hub.c ---------------------------------------------------------------------------- */
 
 void hub_touch(struct cmd_hub *hub, struct hub_peer *peer);
+void hub_flooded(struct cmd_hub *hub, const struct hub_peer *peer);
 /* More is unsent than a client may have: nothing is added to it, and it is closed here and now. At the
  * end of the turn some of it may have been written, and the client would live on with a hole. A single
  * revision can be that large, and it is never cut. */
 static inline bool hub_is_flooded(struct cmd_hub *hub, const struct hub_peer *peer)
 {
     if (LIKELY(chain_bytes(peer->client->out) <= hub->env->limits.output_bytes_max)) return false;
-    client_close(hub->env, peer->client, false);
+    hub_flooded(hub, peer);
     return true;
 }
 void hub_peer_drop(struct cmd_hub *hub, struct hub_peer *peer);

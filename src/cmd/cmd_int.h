@@ -171,7 +171,7 @@ void cmd_monitor_gone(struct cmd_env *env, struct client *c);
 struct latency *latency_new(size_t row_count);
 void latency_free(struct latency *l);
 void latency_command(struct cmd_env *env, const struct cmd_def *def, int64_t took_us);
-void latency_turn(struct cmd_env *env); /* at the end of each turn */
+void latency_turn(struct cmd_env *env); /* at the end of each turn, and of what is applied behind it */
 
 /* --- cmd_docs.c ------------------------------------------------------------------------------------------ */
 

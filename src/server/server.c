@@ -256,6 +256,7 @@ static bool between_writes(void *ctx)
     struct server *s = ctx;
     if (s->closing || s->failed != OK || s->node == NULL || !node_log_poll(s->node)) return false;
     peers_flush(s->peers);
+    cmd_applied_late(&s->env);
     return true;
 }
 
