@@ -83,7 +83,10 @@ static enum err life_prepare(const struct apply *cx, struct slice key, const str
     } else if (plan->form == LIFE_FORM_PRIVATE) {
         life_set_private(t, life, plan->deadline_ms, plan->unix_ms, index);
     } else {
-        enum err err = lease_attach(t, plan->lease_id, life, index, cx->s->settings.op_keys_max);
+        /* A transaction has asked for room before (allow_attach, allow_move); while its keys change one
+         * after the other, one may be attached before another one has left. */
+        uint64_t keys_max = cx->txn != NULL ? UINT64_MAX : cx->s->settings.op_keys_max;
+        enum err err = lease_attach(t, plan->lease_id, life, index, keys_max);
         if (err != OK) {
             if (present == NULL) life_free(t, life, key);
             return err;

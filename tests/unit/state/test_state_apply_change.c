@@ -108,6 +108,43 @@ static const char lease_room[] =
     "rename e x\n"
     "|@10 ERR_KEYS_LIMIT no\n";
 
+/* A full lease: the destination is attached before the source has left. With a copy back one key more
+ * than the limit stays; the next one is refused. */
+static const char full_lease_in_transactions[] =
+    "config op-max-keys 3\n"
+    "|@1 yes\n"
+    "grant 1000 id 2\n"
+    "|@1 yes n=1 id=2 ttl=1000\n"
+    "mput a=1 b=1 c=1 lease 2\n"
+    "|put a=1 @2.1 c2 v1 L2\n"
+    "|put b=1 @2.2 c2 v1 L2\n"
+    "|put c=1 @2.3 c2 v1 L2\n"
+    "|@2 yes n=1\n"
+    "txn redis { } { rename a e ; put a 2 } { }\n"
+    "| [0] @3 yes n=1\n"
+    "| [1] @3 yes n=1\n"
+    "|put e=1 @3.1 c3 v1 L2\n"
+    "|put a=2 @3.2 c3 v1 was2\n"
+    "|@3 yes\n"
+    "txn redis { } { rename b f ; copy f b } { }\n"
+    "| [0] @4 yes n=1\n"
+    "| [1] @4 yes n=1\n"
+    "|put f=1 @4.1 c4 v1 L2\n"
+    "|put b=1 @4.2 c4 v1 L2 was2\n"
+    "|@4 yes\n"
+    "txn redis { } { rename c g ; copy g c } { }\n"
+    "| [0] @4 ERR_LEASE_KEYS no\n"
+    "| [1] @4 no\n"
+    "|@4 yes\n"
+    "put d 1 lease 2\n"
+    "|@4 ERR_LEASE_KEYS no\n"
+    "revoke 2\n"
+    "|del b @5.1 L2 was4\n"
+    "|del c @5.2 L2 was2\n"
+    "|del e @5.3 L2 was3\n"
+    "|del f @5.4 L2 was4\n"
+    "|@5 yes n=4\n";
+
 static const char former_values_for_watchers[] =
     "prevs\n"
     "put a 1\n"
@@ -176,6 +213,12 @@ static void test_lease_room(void **unused)
     run_script("lease_room", lease_room);
 }
 
+static void test_full_lease_in_transactions(void **unused)
+{
+    (void)unused;
+    run_script("full_lease_in_transactions", full_lease_in_transactions);
+}
+
 static void test_former_values_for_watchers(void **unused)
 {
     (void)unused;
@@ -187,6 +230,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lifetimes_of_puts),
         cmocka_unit_test(test_lease_room),
+        cmocka_unit_test(test_full_lease_in_transactions),
         cmocka_unit_test(test_former_values_for_watchers),
     };
     return cmocka_run_group_tests_name("state/state_apply_change", tests, NULL, NULL);
