@@ -201,6 +201,7 @@ static enum err cmd_copy(struct cmd_ctx *cx)
 
 struct flush {
     uint8_t db, last_db;
+    bool begun; /* a step was applied */
     uint64_t steps_left;
 };
 
@@ -220,13 +221,14 @@ static enum err flush_step(struct cmd_ctx *cx, struct flush *f)
     return cmd_propose_range(cx, &op, true, &flush_finish, f, 0);
 }
 
-static void flush_end(struct cmd_done *dx, enum err e)
+/* Once keys are gone no answer says that nothing was done. */
+static void flush_end(struct cmd_done *dx, const struct flush *at, enum err e)
 {
     if (dx->client == NULL) return;
     if (e == OK) {
         reply_ok(dx->reply);
     } else {
-        reply_err(dx->reply, e);
+        reply_err(dx->reply, at->begun ? ERR_TIMEOUT : e);
     }
     client_unblock(dx->env, dx->client);
 }
@@ -252,7 +254,7 @@ static void flush_go_on(struct cmd_done *dx, struct flush at)
     enum err e = flush_step(&cx, f);
     if (e == OK) return;
     mem_free(f);
-    flush_end(dx, e);
+    flush_end(dx, &at, e);
 }
 
 static void flush_done(struct cmd_done *dx, const struct op *op, const struct op_result *res)
@@ -260,9 +262,10 @@ static void flush_done(struct cmd_done *dx, const struct op *op, const struct op
     (void)op;
     struct flush at = *(struct flush *)dx->data;
     if (res->err != OK) {
-        flush_end(dx, res->err);
+        flush_end(dx, &at, res->err);
         return;
     }
+    at.begun = true;
     if ((uint64_t)res->number >= flush_step_keys(&dx->view)) {
         flush_go_on(dx, at);
         return;
@@ -275,7 +278,7 @@ static void flush_done(struct cmd_done *dx, const struct op *op, const struct op
         flush_go_on(dx, at);
         return;
     }
-    flush_end(dx, OK);
+    flush_end(dx, &at, OK);
 }
 
 static enum err flush_any(struct cmd_ctx *cx, uint8_t from, uint8_t to)
@@ -286,7 +289,7 @@ static enum err flush_any(struct cmd_ctx *cx, uint8_t from, uint8_t to)
     struct flush *f = mem_alloc(sizeof *f);
     uint8_t bounds[] = { from, (uint8_t)(to + 1) };
     uint64_t keys = view_count(&cx->view, (struct slice){ &bounds[0], 1 }, (struct slice){ &bounds[1], 1 });
-    *f = (struct flush){ from, to, 2 * (keys / flush_step_keys(&cx->view)) + CMD_DATABASES + FLUSH_STEPS_SPARE };
+    *f = (struct flush){ from, to, false, 2 * (keys / flush_step_keys(&cx->view)) + CMD_DATABASES + FLUSH_STEPS_SPARE };
     enum err e = flush_step(cx, f);
     if (e != OK) {
         mem_free(f);

@@ -208,20 +208,18 @@ static void jobs_take(struct wal_maker *mk)
     *end = wal_mail_take(&mk->mail);
 }
 
-/* A MAKE goes before all others; the others keep their order. */
-static struct wal_mail_node **job_pick(struct wal_maker *mk)
+/* The first MAKE, or the first that is none; NULL: there is none of these. */
+static struct wal_mail_node **job_pick(struct wal_maker *mk, bool make)
 {
     for (struct wal_mail_node **at = &mk->jobs; *at != NULL; at = &(*at)->next) {
-        if (((struct wal_job *)(void *)*at)->kind == WAL_JOB_MAKE) return at;
+        if ((((struct wal_job *)(void *)*at)->kind == WAL_JOB_MAKE) == make) return at;
     }
-    return &mk->jobs;
+    return NULL;
 }
 
-bool wal_maker_step(struct wal_maker *mk)
+static bool job_do(struct wal_maker *mk, struct wal_mail_node **at)
 {
-    jobs_take(mk);
-    if (mk->jobs == NULL) return false;
-    struct wal_mail_node **at = job_pick(mk);
+    if (at == NULL) return false;
     struct wal_job *job = (struct wal_job *)(void *)*at;
     bool done = true;
     if (job->kind == WAL_JOB_MAKE) {
@@ -236,6 +234,14 @@ bool wal_maker_step(struct wal_maker *mk)
     *at = job->node.next;
     mem_free(job);
     return true;
+}
+
+/* A MAKE goes before all others, which keep their order. On a full disk it may be them that give it a
+ * file to use again. */
+bool wal_maker_step(struct wal_maker *mk)
+{
+    jobs_take(mk);
+    return job_do(mk, job_pick(mk, true)) || job_do(mk, job_pick(mk, false));
 }
 
 void wal_maker_post(struct wal_maker *mk, enum wal_job_kind kind, uint64_t seq, int fd)

@@ -41,7 +41,8 @@ struct run_ring {
 struct forward_in {
     uint64_t peer;
     uint64_t session;  /* of the peer's choosing, ascending in the life of its process */
-    uint64_t next_seq; /* the only sequence that may follow; 0: the session is broken */
+    uint64_t next_seq; /* the only sequence that may follow: what is below it was taken */
+    bool broken;       /* of this session nothing is taken any more */
 };
 
 /* A round that was answered, but not yet applied up to its index. */
@@ -196,6 +197,7 @@ struct node {
     int64_t clock_mono_ms;  /* when it was moved */
     uint64_t stamp_ms;      /* newest given to an entry */
     int64_t append_mono_ms; /* newest append */
+    int64_t too_large_told_ms; /* nothing is said of a run that is too large before that */
     int64_t logged_mono_ms; /* newest entries handed to the log, on any member */
     int64_t second_ms;      /* last time the once-a-second work ran */
     int64_t compacted_ms;   /* last time a compaction was proposed */

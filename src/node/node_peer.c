@@ -36,12 +36,28 @@ void node_send_raft(struct node *n, const struct raft_msg *m)
     node_payload_send(n, m->to, raft_msg_is_urgent(m) ? NODE_CHANNEL_URGENT : NODE_CHANNEL_MAIN);
 }
 
+/* A leader whose log takes more than this one's: to go on without the entry is not possible. */
+static bool log_takes(const struct node *n, const struct raft_msg *m)
+{
+    size_t entry_max = wal_entry_bytes_max(n->wal);
+    for (size_t i = 0; i < m->entry_count; i++) {
+        size_t bytes = m->entries[i].body == NULL ? 0 : m->entries[i].body->len;
+        if (LIKELY(bytes <= entry_max)) continue;
+        struct errmsg em;
+        errmsg_set(&em, "member %llu sends an entry of %zu bytes, and the log of this member takes %zu: give it the "
+                   "'wal-segment-bytes' of the others", (unsigned long long)m->from, bytes, entry_max);
+        node_fatal(n, em.text);
+        return false;
+    }
+    return true;
+}
+
 static enum err on_raft(struct node *n, uint64_t peer, struct slice in)
 {
     struct raft_msg m;
     TRY(raft_msg_decode((struct slice){ in.at + 1, in.len - 1 }, &m));
     enum err e = m.from == peer ? OK : ERR_PROTO;
-    if (e == OK) {
+    if (e == OK && log_takes(n, &m)) {
         struct raft_event ev = { .type = RAFT_EV_MESSAGE, .msg = &m };
         e = raft_step(n->raft, &ev);
     }

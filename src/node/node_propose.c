@@ -16,6 +16,7 @@
 #define PROPOSED_OPS_MAX (DEDUP_WINDOW - DEDUP_WINDOW / 8)
 #define REFUSED_RETRY_MS 20
 #define FORWARD_HEAD_BYTES 24
+#define TOO_LARGE_PAUSE_MS 60000 /* between two lines about it */
 #define FORWARD_BEGINS 1 /* flag: the first of its session */
 
 bool node_leads(const struct node *n)
@@ -290,10 +291,20 @@ static void refuse_forwards(struct node *n)
         enum err e = op_run_check((struct slice){ rest.at, bytes }, &run, NULL);
         ASSERT(e == OK);
         struct forward_in *in = forward_of(n, run.member);
-        if (in->next_seq != 0) refuse(n, run.member, raft_term(n->raft), in->session, run.first_seq);
-        in->next_seq = 0;
+        if (!in->broken) refuse(n, run.member, raft_term(n->raft), in->session, run.first_seq);
+        in->broken = true;
         rest = (struct slice){ rest.at + bytes, rest.len - bytes };
     }
+}
+
+/* Members whose logs differ in what they take: the origin's clients are told that it was not done. */
+static void run_too_large(struct node *n, uint64_t peer, size_t bytes)
+{
+    if (n->mono_us / 1000 < n->too_large_told_ms) return;
+    n->too_large_told_ms = n->mono_us / 1000 + TOO_LARGE_PAUSE_MS;
+    log_warning("forwarded operations refused peer=%llu bytes=%zu reason=\"an entry of this member's log takes "
+                "%zu: give all members the same 'wal-segment-bytes'\"", (unsigned long long)peer, bytes,
+                wal_entry_bytes_max(n->wal));
 }
 
 enum err node_on_forward(struct node *n, uint64_t peer, struct slice in)
@@ -315,16 +326,26 @@ enum err node_on_forward(struct node *n, uint64_t peer, struct slice in)
         return OK;
     }
     struct forward_in *f = forward_of(n, peer);
-    if ((in.at[1] & FORWARD_BEGINS) != 0 && session > f->session) {
+    if (session > f->session) {
         f->session = session;
         f->next_seq = run.first_seq;
+        f->broken = (in.at[1] & FORWARD_BEGINS) == 0;
     }
-    /* Out of order: something before it was lost or refused, and comes again in a new session. */
     if (session != f->session) return OK;
-    if (run.first_seq != f->next_seq && !MUTANT(FORWARD_WITH_GAP)) return OK;
-    if (n->foreign.len + n->batch.len + bytes.len > OP_BATCH_BYTES_MAX) {
+    if (run.first_seq < f->next_seq && !MUTANT(FORWARD_WITH_GAP)) return OK; /* taken before */
+    size_t entry_max = wal_entry_bytes_max(n->wal);
+    bool fits = bytes.len + OP_BATCH_HEAD_BYTES + OP_RUN_HEAD_BYTES <= entry_max;
+    if (!fits) run_too_large(n, peer, bytes.len);
+    /* Out of order: something before it was lost or refused, and comes again in a new session. It is
+     * said each time: what was said before may have been lost, too. */
+    f->broken = f->broken || !fits || (run.first_seq > f->next_seq && !MUTANT(FORWARD_WITH_GAP));
+    if (f->broken) {
+        refuse(n, peer, term, session, run.first_seq);
+        return OK;
+    }
+    if (n->foreign.len + n->batch.len + bytes.len > MIN((size_t)OP_BATCH_BYTES_MAX, entry_max)) {
         node_seal(n);
-        if (f->next_seq == 0) return OK;
+        if (f->broken) return OK;
     }
     buf_append_slice(&n->foreign, bytes);
     n->foreign_runs++;
@@ -424,9 +445,8 @@ static enum err append_op(struct node *n, const struct op *op, bool key2_to_end,
         n->batch.len = from;
         return ERR_UNSUPPORTED;
     }
-    if (UNLIKELY(n->batch.len + n->foreign.len > entry_max) && n->batch_ops > 0) {
-        move_to_next_batch(n, from);
-    }
+    bool is_alone = n->batch_ops + n->foreign_runs == 0;
+    if (UNLIKELY(n->batch.len + n->foreign.len > entry_max) && !is_alone) move_to_next_batch(n, from);
     if (n->batch_ops == 0) n->batch_first_seq = n->next_seq;
     n->batch_ops++;
     *seq = n->next_seq++;

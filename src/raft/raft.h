@@ -212,7 +212,8 @@ bool raft_own_term_committed(const struct raft *r); /* leader: its first entry i
 
 /* Whether a snapshot at (index, term) would bring this member forward. */
 bool raft_snapshot_is_wanted(const struct raft *r, uint64_t index, uint64_t term);
-/* A member that may not campaign votes and follows, but never leads. Allowed at first. */
+/* A member that may not campaign votes and follows, but never leads: who leads hands over. Allowed at
+ * first. */
 void raft_campaign_allow(struct raft *r, bool allowed);
 
 enum raft_peer_state {

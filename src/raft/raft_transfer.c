@@ -46,10 +46,12 @@ void transfer_step(struct raft *r)
     timeout_now_send(r, p->id);
 }
 
-/* Nothing can be promised while the own disk does not answer; another leader's may. */
+/* Nothing can be promised while the own disk does not answer, nor by who may not lead at all any more;
+ * another one may. */
 static void handover_tick(struct raft *r)
 {
-    if (!r->disk_slow || r->voter_count <= 1) return;
+    bool is_fit = !r->disk_slow && r->campaign_allowed;
+    if (is_fit || r->voter_count <= 1) return;
     if (!r->handover_tried) {
         r->handover_tried = true;
         if (r->transfer_to != 0 || transfer_start(r, 0) == OK) return;

@@ -40,6 +40,9 @@ struct member {
     uint64_t flush_count;
     uint64_t flushed_sent;    /* sent_count at the last flush */
     uint64_t flushed_pending; /* submissions to the log that were not durable then */
+    size_t segment_bytes;     /* 0: 1 MB */
+    char fatal[256];          /* why it would have ended */
+    bool loses_refusals;      /* of its own */
 };
 
 struct lab {
@@ -108,7 +111,7 @@ static void on_send(void *ctx, uint64_t peer, enum node_channel channel, struct 
     struct member *m = ctx;
     (void)channel;
     m->sent_count++;
-    if (m->cut) return;
+    if (m->cut || (m->loses_refusals && payload.at[0] == PAYLOAD_REFUSED)) return;
     struct lab *lab = m->lab;
     assert_true(lab->tail - lab->head < QUEUE_MAX);
     lab->queue[lab->tail++ % QUEUE_MAX] = (struct packet){ m->id, peer, blob_copy(payload) };
@@ -125,6 +128,12 @@ static void on_flush(void *ctx)
     m->flushed_pending = st.pending_count;
 }
 
+static void on_fatal(void *ctx, const char *line)
+{
+    struct member *m = ctx;
+    snprintf(m->fatal, sizeof m->fatal, "%s", line);
+}
+
 static void member_open(struct lab *lab, size_t i, bool waits)
 {
     struct member *m = &lab->at[i];
@@ -135,7 +144,8 @@ static void member_open(struct lab *lab, size_t i, bool waits)
         .random = { 1, 2 + i, 3 + i, 4 + i + (uint64_t)mono_us() }, .manual = true,
         .heartbeat_ms = 20, .election_timeout_ms = 200, .snapshot_count = 1000, .checkpoint_bytes = 1 << 20,
         .checkpoint_ms = lab->checkpoint_ms,
-        .wal_segment_bytes = 1 << 20,
+        .wal_segment_bytes = m->segment_bytes == 0 ? 1 << 20 : m->segment_bytes,
+        .on_fatal = on_fatal, .on_fatal_ctx = m,
         .store_buffer_bytes = 1 << 18, .store_backlog_bytes_max = 1 << 26, .uncommitted_bytes_max = 1 << 24,
         .request_timeout_ms = lab->request_timeout_ms, .mono_us = mono_us,
         .group = { .cluster_id = 77, .member_id = m->id, .directory_id = m->directory_id,
@@ -741,6 +751,119 @@ static void test_an_operation_inside_a_snapshot(void **arg)
     UNTIL(lab, m->done_ok == 2 && level(lab));
 }
 
+static char *value_of(size_t bytes)
+{
+    char *value = malloc(bytes + 1);
+    memset(value, 'v', bytes);
+    value[bytes] = 0;
+    return value;
+}
+
+/* What was forwarded and what the leader's own client asks for in the same turn: together they are too
+ * large for an entry. */
+static void test_an_entry_is_never_larger_than_the_log_takes(void **arg)
+{
+    struct lab *lab = *arg;
+    start_with_long_timeouts(lab);
+    struct member *from = leader(lab);
+    struct member *m = follower(lab);
+    put(m, "before", "1");
+    UNTIL(lab, m->done_ok == 1 && level(lab));
+    char *value = value_of(wal_entry_bytes_max(from->node->wal) * 6 / 10);
+    put(m, "theirs", value);
+    turn(lab); /* forwarded */
+    assert_int_equal(from->node->foreign_runs, 1);
+    put(from, "own", value);
+    UNTIL(lab, m->done_ok == 2 && from->done_ok == 1 && level(lab));
+    for (int i = 0; i < 4; i++) {
+        put(i % 2 == 0 ? m : from, "more", value);
+        put(&lab->at[0], "small", "1");
+    }
+    UNTIL(lab, lab->at[0].done_ok + lab->at[1].done_ok + lab->at[2].done_ok == 11 && level(lab));
+    free(value);
+}
+
+static void reopen_with_segments(struct lab *lab, struct member *m, size_t bytes)
+{
+    node_close(m->node);
+    m->segment_bytes = bytes;
+    member_open(lab, (size_t)(m - lab->at), false);
+}
+
+/* An operator's mistake is said in words, and costs nothing that was acknowledged. */
+static void test_logs_that_take_less_than_the_leaders(void **arg)
+{
+    struct lab *lab = *arg;
+    UNTIL(lab, leader(lab) != NULL);
+    struct member *m = follower(lab);
+    reopen_with_segments(lab, m, 64 << 10);
+    UNTIL(lab, leader(lab) != NULL && leader(lab) != m && level(lab));
+    char *value = value_of(300000);
+    put(leader(lab), "k", value);
+    UNTIL(lab, m->fatal[0] != 0);
+    assert_non_null(strstr(m->fatal, "'wal-segment-bytes'"));
+    UNTIL(lab, lab->at[0].done_ok + lab->at[1].done_ok + lab->at[2].done_ok == 1);
+    reopen_with_segments(lab, m, 1 << 20);
+    UNTIL(lab, level(lab));
+    free(value);
+}
+
+static void test_a_leader_whose_log_takes_less(void **arg)
+{
+    struct lab *lab = *arg;
+    UNTIL(lab, leader(lab) != NULL);
+    struct member *m = &lab->at[0];
+    for (size_t i = 1; i < NODES; i++) reopen_with_segments(lab, &lab->at[i], 64 << 10);
+    m->cut = true;
+    UNTIL(lab, leader(lab) != NULL && leader(lab) != m);
+    m->cut = false;
+    put(m, "small", "1");
+    UNTIL(lab, m->done_ok == 1 && level(lab));
+    char *value = value_of(300000);
+    put(m, "k", value);
+    UNTIL(lab, m->done_failed == 1);
+    assert_int_equal(m->last_err, ERR_CLUSTERDOWN); /* it was never taken */
+    put(m, "small", "2");
+    UNTIL(lab, m->done_ok == 2 && level(lab));
+    free(value);
+}
+
+/* A leader that takes nothing for a while leads on: it says each time that a session is broken, because
+ * what it said first was lost, and new operations keep coming. */
+static void test_a_lost_refusal_is_repeated(void **arg)
+{
+    struct lab *lab = *arg;
+    start_with_long_timeouts(lab);
+    struct member *from = leader(lab);
+    struct member *m = follower(lab);
+    put(m, "before", "1");
+    UNTIL(lab, m->done_ok == 1 && level(lab));
+    struct member *third = &lab->at[0];
+    while (third == from || third == m) third++;
+    third->cut = true;
+    put(from, "not at the third", "1");
+    UNTIL(lab, from->done_ok == 1);
+    uint64_t term = raft_term(from->node->raft);
+    struct raft_event ev = { .type = RAFT_EV_TRANSFER, .peer = third->id };
+    assert_int_equal(raft_step(from->node->raft, &ev), OK); /* cannot succeed */
+    from->loses_refusals = true;
+    put(m, "k", "0");
+    for (int i = 0; i < 10; i++) turn(lab);
+    assert_true(from->node->forwards[0].broken);
+    from->loses_refusals = false;
+    uint64_t given = 2;
+    for (int i = 0; i < 400 && m->done_ok < 2; i++) {
+        put(m, "k", "1");
+        given++;
+        turn(lab);
+    }
+    assert_true(m->done_ok >= 2);
+    assert_int_equal(raft_term(from->node->raft), term);
+    third->cut = false;
+    UNTIL(lab, m->done_ok == given && level(lab));
+    assert_int_equal(m->done_failed, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -761,6 +884,11 @@ int main(void)
                                         group_end),
         cmocka_unit_test_setup_teardown(test_more_operations_than_the_window, group_begin, group_end),
         cmocka_unit_test_setup_teardown(test_an_operation_inside_a_snapshot, group_begin, group_end),
+        cmocka_unit_test_setup_teardown(test_an_entry_is_never_larger_than_the_log_takes, group_begin,
+                                        group_end),
+        cmocka_unit_test_setup_teardown(test_logs_that_take_less_than_the_leaders, group_begin, group_end),
+        cmocka_unit_test_setup_teardown(test_a_leader_whose_log_takes_less, group_begin, group_end),
+        cmocka_unit_test_setup_teardown(test_a_lost_refusal_is_repeated, group_begin, group_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -123,6 +123,20 @@ static void test_stuck_disk_steps_down(void **state)
     lab_free(lab);
 }
 
+/* Who may not lead any more hands over, or steps down if there is nobody. */
+static void test_who_may_not_lead_hands_over(void **state)
+{
+    (void)state;
+    struct lab *lab = leader(3, 0);
+    raft_campaign_allow(lab->node[1].r, false);
+    lab_run(lab, 500);
+    assert_int_equal(raft_role(lab->node[1].r), RAFT_FOLLOWER);
+    assert_true(raft_role(lab->node[2].r) == RAFT_LEADER || raft_role(lab->node[3].r) == RAFT_LEADER);
+    lab_run(lab, 3000);
+    assert_int_equal(raft_role(lab->node[1].r), RAFT_FOLLOWER);
+    lab_free(lab);
+}
+
 /* A slow disk that does answer within the timeout is no reason. */
 static void test_slow_disk_is_borne(void **state)
 {
@@ -151,6 +165,7 @@ int main(void)
         cmocka_unit_test(test_stuck_disk_alone),
         cmocka_unit_test(test_stuck_disk_steps_down),
         cmocka_unit_test(test_slow_disk_is_borne),
+        cmocka_unit_test(test_who_may_not_lead_hands_over),
     };
     return cmocka_run_group_tests_name("raft/raft_transfer", tests, NULL, NULL);
 }
