@@ -49,7 +49,8 @@
 #define NODE_SNAPSHOT_SIGN_MS 1000        /* a receiver says at least so often that it is there */
 #define NODE_SNAPSHOT_REPEAT_MS 2000      /* BEGIN and END are said again after so long */
 #define NODE_SNAPSHOT_ANSWER_MS 10000     /* a sender gives up without an answer ... */
-#define NODE_SNAPSHOT_STALL_MS 60000      /* ... or without progress while the export is open */
+#define NODE_SNAPSHOT_STALL_MS 60000      /* ... or so long without progress, whatever the peer says */
+#define NODE_SNAPSHOT_CHUNK_MS 1000       /* ... for each chunk more, when it reads all of them back */
 #define NODE_SNAPSHOT_SILENCE_MS 15000    /* a receiver gives up without a word */
 #define NODE_SNAPSHOT_ORPHAN_MS 3000      /* ... or so long, when another leads since: it has one too */
 #define NODE_SNAPSHOT_HOLD_MS 30000       /* how long the log is kept for one who has a snapshot */

@@ -94,7 +94,7 @@ static void view_done(struct node_snapshot *ns)
     log_notice("snapshot send begins peer=%llu index=%llu", (unsigned long long)o->peer,
                (unsigned long long)o->view.applied_index);
     o->phase = OUT_BEGUN;
-    o->heard_ms = ns->now_ms;
+    o->heard_ms = o->progress_ms = ns->now_ms;
     say_begin(ns);
     next_chunk(o); /* while the answer is on its way */
 }
@@ -122,7 +122,7 @@ static void send_chunk(struct node_snapshot *ns)
     store_export_free(o->export);
     o->export = NULL;
     o->phase = OUT_ENDED;
-    o->heard_ms = ns->now_ms;
+    o->heard_ms = o->progress_ms = ns->now_ms;
     say_end(ns);
 }
 
@@ -144,6 +144,14 @@ bool out_take(struct node_snapshot *ns, const struct work *w)
     return true;
 }
 
+/* Who works says so as long as it lives, also when its disk hangs: meanwhile the log is kept for it and
+ * others wait for a snapshot of their own. */
+static int64_t stall_ms(const struct outgoing *o)
+{
+    if (o->phase != OUT_ENDED) return NODE_SNAPSHOT_STALL_MS;
+    return NODE_SNAPSHOT_STALL_MS + (int64_t)o->sent * NODE_SNAPSHOT_CHUNK_MS;
+}
+
 void out_turn(struct node_snapshot *ns)
 {
     struct outgoing *o = &ns->out;
@@ -156,7 +164,7 @@ void out_turn(struct node_snapshot *ns)
     if (!waits) return;
     if (now_ms - o->heard_ms >= NODE_SNAPSHOT_ANSWER_MS) {
         out_finish(ns, false, "the peer does not answer");
-    } else if (o->phase == OUT_SENDING && now_ms - o->progress_ms >= NODE_SNAPSHOT_STALL_MS) {
+    } else if (now_ms - o->progress_ms >= stall_ms(o)) {
         out_finish(ns, false, "the peer does not get on");
     } else if (asks && now_ms - MAX(o->said_ms, o->heard_ms) >= NODE_SNAPSHOT_REPEAT_MS) {
         if (o->phase == OUT_BEGUN) {

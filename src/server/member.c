@@ -194,7 +194,9 @@ enum err member_start(struct server *s, struct errmsg *em)
     struct identity id;
     TRY(identity_load(disk_io_posix(), s->cfg->dir, &id, em));
     struct peer_identity self = { node_cluster_id(s->node), node_member_id(s->node), id.directory_id,
-                                  SERVER_GROUP };
+                                  SERVER_GROUP, "", "" };
+    snprintf(self.name, sizeof self.name, "%s", s->cfg->name);
+    snprintf(self.address, sizeof self.address, "%s", s->peer_address);
     struct peer_hooks hooks = { s, admit, receive, unreachable };
     peers_start(s->peers, &self, &hooks);
     s->peers_started = true;

@@ -119,12 +119,22 @@ struct peer *peers_find(const struct peers *p, uint64_t id)
     return NULL;
 }
 
+static void strangers_count(struct peers *p)
+{
+    p->stranger_count = 0;
+    for (size_t i = 0; i < p->count; i++) p->stranger_count += p->at[i]->is_stranger;
+}
+
+/* Strangers stay if there is room for them beside the members. */
 static void drop_others(struct peers *p, const struct raft_members *members)
 {
     size_t kept = 0;
+    size_t room = RAFT_MEMBERS_MAX - MIN(members->count, (size_t)RAFT_MEMBERS_MAX);
     for (size_t i = 0; i < p->count; i++) {
         struct peer *peer = p->at[i];
-        if (raft_members_find(members, peer->id) != NULL) {
+        bool is_member = raft_members_find(members, peer->id) != NULL;
+        if (is_member || (peer->is_stranger && room > 0)) {
+            room -= !is_member;
             p->at[kept++] = peer;
             continue;
         }
@@ -133,6 +143,38 @@ static void drop_others(struct peers *p, const struct raft_members *members)
         peer_free(peer);
     }
     p->count = kept;
+}
+
+void peers_stranger(struct peers *p, uint64_t id, uint64_t directory_id, struct slice name,
+                    struct slice address)
+{
+    struct raft_member m = { .id = id, .directory_id = directory_id };
+    if (p->count == RAFT_MEMBERS_MAX || address.len == 0 || peers_find(p, id) != NULL) return;
+    ASSERT(name.len < sizeof m.name);
+    ASSERT(address.len < sizeof m.peer_address);
+    memcpy(m.name, name.at, name.len);
+    memcpy(m.peer_address, address.at, address.len);
+    struct peer *peer = peer_new(p, &m);
+    peer->is_stranger = true;
+    p->at[p->count++] = peer;
+    p->stranger_count++;
+    log_notice("peer speaks that this member does not know yet member=%llu address=%s", (unsigned long long)id,
+               peer->address);
+}
+
+static void strangers_forget(struct peers *p)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < p->count; i++) {
+        struct peer *peer = p->at[i];
+        if (!peer->is_stranger || peer_in_speaks(p, peer->id)) {
+            p->at[kept++] = peer;
+            continue;
+        }
+        peer_free(peer);
+    }
+    p->count = kept;
+    strangers_count(p);
 }
 
 void peers_members(struct peers *p, const struct raft_members *members)
@@ -147,11 +189,13 @@ void peers_members(struct peers *p, const struct raft_members *members)
             ASSERT(p->count < RAFT_MEMBERS_MAX);
             p->at[p->count++] = peer_new(p, m);
         } else {
+            peer->is_stranger = false;
             peer->directory_id = m->directory_id;
             peer_name(peer, m->name);
             peer_address(peer, m->peer_address);
         }
     }
+    strangers_count(p);
     peer_in_check(p);
 }
 
@@ -182,6 +226,7 @@ void peers_flush(struct peers *p)
 void peers_turn(struct peers *p, int64_t now_ms)
 {
     peer_in_turn(p, now_ms);
+    if (p->stranger_count > 0) strangers_forget(p);
     uint64_t lost[RAFT_MEMBERS_MAX]; /* the hook may change who is a member */
     size_t lost_count = 0;
     for (size_t i = 0; i < p->count; i++) {

@@ -15,7 +15,9 @@
  *
  * A connection carries one direction: who opened it sends. FORMAT: see peer_frame.h. MAIN is kept
  * open; so is URGENT, which is used only while MAIN is backed up; BULK is opened by the first
- * payload, which waits for it, and closed when it was idle.
+ * payload, which waits for it, and closed when it was idle. Who is admitted and was not named by
+ * peers_members is answered at the address that its hello gives, as long as it speaks: a leader that this
+ * member cannot know yet gets no further without an answer.
  *
  * With TLS (options.tls) both ends show a certificate of the CA, and both compare its names with the
  * member that is meant before anything is said or heard: the host of its address, or its name. One
@@ -49,6 +51,8 @@ struct peer_identity {
     uint64_t member_id;
     uint64_t directory_id;
     uint32_t group;
+    char name[RAFT_NAME_BYTES_MAX + 1];
+    char address[RAFT_ADDRESS_BYTES_MAX + 1]; /* where the others reach it */
 };
 
 struct peer_hooks {

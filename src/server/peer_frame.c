@@ -4,7 +4,7 @@
 #include "raft/raft_members.h"
 #include "raft/raft_msg.h"
 
-#define HELLO_BYTES 40
+#define HELLO_HEAD_BYTES 40
 #define WELCOME_BYTES 24
 #define FOUNDER_HEAD_BYTES 24
 #define FOUNDER_TEXT_COUNT 4
@@ -136,23 +136,47 @@ static bool is_zero(const uint8_t *at, size_t len)
     return true;
 }
 
+static bool is_printable(uint8_t c) { return c >= ' ' && c < 127 && c != '"' && c != '\\'; }
+
+static void text_put(struct buf *out, struct slice text)
+{
+    buf_append_u16(out, (uint16_t)text.len);
+    buf_append_slice(out, text);
+}
+
+static bool text_take(struct slice *rest, size_t bytes_max, bool text, struct slice *out)
+{
+    if (rest->len < 2) return false;
+    size_t len = u16_le(rest->at);
+    if (len > bytes_max || rest->len - 2 < len) return false;
+    for (size_t i = 0; text && i < len; i++) {
+        if (!is_printable(rest->at[2 + i])) return false;
+    }
+    *out = (struct slice){ rest->at + 2, len };
+    *rest = (struct slice){ rest->at + 2 + len, rest->len - 2 - len };
+    return true;
+}
+
 void peer_hello_put(struct chain *out, const struct peer_hello *hello)
 {
-    uint8_t bytes[HELLO_BYTES] = { 0 };
-    u16_le_put(bytes, PEER_PROTOCOL);
-    bytes[2] = hello->channel;
-    u32_le_put(bytes + 4, hello->group);
-    u64_le_put(bytes + 8, hello->cluster_id);
-    u64_le_put(bytes + 16, hello->from_id);
-    u64_le_put(bytes + 24, hello->directory_id);
-    u64_le_put(bytes + 32, hello->to_id);
-    peer_frame_put(out, PEER_HELLO, (struct slice){ bytes, sizeof bytes });
+    struct buf bytes CLEANUP(buf_deinit) = { 0 };
+    buf_append_u16(&bytes, PEER_PROTOCOL);
+    buf_append_u8(&bytes, hello->channel);
+    buf_append_u8(&bytes, 0);
+    buf_append_u32(&bytes, hello->group);
+    buf_append_u64(&bytes, hello->cluster_id);
+    buf_append_u64(&bytes, hello->from_id);
+    buf_append_u64(&bytes, hello->directory_id);
+    buf_append_u64(&bytes, hello->to_id);
+    text_put(&bytes, hello->name);
+    text_put(&bytes, hello->address);
+    peer_frame_put(out, PEER_HELLO, buf_slice(&bytes));
 }
 
 enum err peer_hello_decode(struct slice in, struct peer_hello *out, struct errmsg *em)
 {
     TRY(protocol_check(in, em));
-    if (in.len != HELLO_BYTES || in.at[3] != 0) return fail(em, "hello");
+    if (in.len < HELLO_HEAD_BYTES || in.at[3] != 0) return fail(em, "hello");
     struct peer_hello hello = {
         .channel = in.at[2],
         .group = u32_le(in.at + 4),
@@ -161,9 +185,12 @@ enum err peer_hello_decode(struct slice in, struct peer_hello *out, struct errms
         .directory_id = u64_le(in.at + 24),
         .to_id = u64_le(in.at + 32),
     };
+    struct slice rest = { in.at + HELLO_HEAD_BYTES, in.len - HELLO_HEAD_BYTES };
+    bool good = text_take(&rest, RAFT_NAME_BYTES_MAX, true, &hello.name) &&
+                text_take(&rest, RAFT_ADDRESS_BYTES_MAX, true, &hello.address) && rest.len == 0;
     bool named = hello.cluster_id != 0 && hello.from_id != 0 && hello.directory_id != 0 &&
                  hello.to_id != 0;
-    if (!named) return fail(em, "hello");
+    if (!good || !named) return fail(em, "hello");
     *out = hello;
     return OK;
 }
@@ -195,8 +222,6 @@ void peer_refusal_put(struct chain *out, bool final, const char *text)
     peer_frame_put(out, PEER_REFUSE, (struct slice){ bytes, 3 + len });
 }
 
-static bool is_printable(uint8_t c) { return c >= ' ' && c < 127 && c != '"' && c != '\\'; }
-
 enum err peer_refusal_decode(struct slice in, struct peer_refusal *out, struct errmsg *em)
 {
     if (in.len < 3 || in.at[0] > 1) return fail(em, "refusal");
@@ -220,24 +245,8 @@ void peer_founder_put(struct chain *out, const struct peer_founder *founder)
     buf_append_u64(&bytes, founder->directory_id);
     const struct slice texts[FOUNDER_TEXT_COUNT] = { founder->name, founder->client_address,
                                                      founder->list, founder->members };
-    for (size_t i = 0; i < FOUNDER_TEXT_COUNT; i++) {
-        buf_append_u16(&bytes, (uint16_t)texts[i].len);
-        buf_append_slice(&bytes, texts[i]);
-    }
+    for (size_t i = 0; i < FOUNDER_TEXT_COUNT; i++) text_put(&bytes, texts[i]);
     peer_frame_put(out, PEER_FOUNDER, buf_slice(&bytes));
-}
-
-static bool text_take(struct slice *rest, size_t bytes_max, bool text, struct slice *out)
-{
-    if (rest->len < 2) return false;
-    size_t len = u16_le(rest->at);
-    if (len > bytes_max || rest->len - 2 < len) return false;
-    for (size_t i = 0; text && i < len; i++) {
-        if (!is_printable(rest->at[2 + i])) return false;
-    }
-    *out = (struct slice){ rest->at + 2, len };
-    *rest = (struct slice){ rest->at + 2 + len, rest->len - 2 - len };
-    return true;
 }
 
 enum err peer_founder_decode(struct slice in, struct peer_founder *out, struct errmsg *em)

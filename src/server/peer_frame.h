@@ -21,7 +21,7 @@
  *          12  u32 checksum     CRC32C of bytes 0..11 and the payload
  *          Payloads. Every text is u16 length and bytes. More bytes than named are refused.
  *          HELLO      u16 protocol | u8 channel | u8 0 | u32 group | u64 cluster | u64 from |
- *                     u64 directory of from | u64 to
+ *                     u64 directory of from | u64 to | text name of from | text address of from
  *          WELCOME    u16 protocol | 6 bytes 0 | u64 member | u64 its directory
  *          REFUSE     u8 final (1: the same again will be refused again) | text
  *          PAYLOAD    node's
@@ -38,7 +38,7 @@
 #include "base/chain.h"
 
 #define PEER_FRAME_VERSION 1
-#define PEER_PROTOCOL 1 /* of what is inside of frames */
+#define PEER_PROTOCOL 2 /* of what is inside of frames */
 #define PEER_FRAME_HEAD_BYTES 16
 #define PEER_FRAME_BYTES_MAX (66u << 20) /* an append that the largest entry made too long */
 #define PEER_HANDSHAKE_BYTES_MAX 16384
@@ -73,6 +73,7 @@ struct peer_hello {
     uint8_t channel;
     uint32_t group;
     uint64_t cluster_id, from_id, directory_id, to_id;
+    struct slice name, address; /* of from_id, for who does not know it yet; borrowed when decoded */
 };
 void peer_hello_put(struct chain *out, const struct peer_hello *hello);
 /* ERR_UNSUPPORTED for another protocol, whatever else it says; em names both. Zero ids: ERR_PROTO. */

@@ -173,6 +173,7 @@ static void in_hello(struct peer_in *in, struct slice payload)
     in->admitted = true;
     replace_older(p, in);
     struct peer *peer = peers_find(p, h.from_id);
+    if (peer == NULL) peers_stranger(p, h.from_id, h.directory_id, h.name, h.address);
     if (peer != NULL) peer_is_there(peer); /* who comes back is not left waiting for the next attempt */
     peer_welcome_put(conn_out(in->conn),
                      &(struct peer_welcome){ p->self.member_id, p->self.directory_id });
@@ -205,6 +206,14 @@ static void in_founder(struct peer_in *in, struct slice payload)
     peer_founder_put(conn_out(in->conn), &answer);
     conn_dirty(in->conn);
     conn_close_after_flush(in->conn);
+}
+
+bool peer_in_speaks(const struct peers *p, uint64_t member_id)
+{
+    for (const struct peer_in *in = p->ins; in != NULL; in = in->next) {
+        if (in->admitted && !in->closed && in->member_id == member_id) return true;
+    }
+    return false;
 }
 
 void peer_in_check(struct peers *p)

@@ -33,6 +33,7 @@ struct peer {
     bool lost;         /* owes hooks.unreachable */
     bool was_up;       /* MAIN, and its loss was not logged yet */
     bool ever_up;
+    bool is_stranger;  /* peers_members did not name it: it is known by its hello alone */
     struct {
         uint64_t words; /* their hash */
         int64_t at_ms;
@@ -68,6 +69,7 @@ struct peers {
     struct loop_watch *watch;
     struct peer *at[RAFT_MEMBERS_MAX];
     size_t count;
+    size_t stranger_count; /* of these */
     struct peer_in *ins; /* newest first */
     size_t in_count;
     peer_meet_fn *meet;
@@ -78,11 +80,16 @@ struct peers {
 
 /* --- peer.c --- */
 struct peer *peers_find(const struct peers *p, uint64_t id); /* NULL: not known */
+/* Somebody speaks whom peers_members did not name: a leader may be newer than what this member has
+ * seen, and has to be answered. It is known as long as it speaks. */
+void peers_stranger(struct peers *p, uint64_t id, uint64_t directory_id, struct slice name,
+                    struct slice address);
 /* --- peer_in.c --- */
 void peer_in_accept(void *ctx, struct conn *conn);
 void peer_in_turn(struct peers *p, int64_t now_ms);
 int64_t peer_in_next_ms(const struct peers *p);
 void peer_in_drop_member(struct peers *p, uint64_t member_id);
+bool peer_in_speaks(const struct peers *p, uint64_t member_id); /* one is admitted */
 void peer_in_check(struct peers *p); /* I4, after members changed */
 void peer_in_free_all(struct peers *p);
 /* --- peer_out.c --- */

@@ -144,6 +144,7 @@ static void out_opened(void *user, struct conn *conn)
     peer_hello_put(conn_out(conn), &(struct peer_hello){
         .channel = (uint8_t)o->channel, .group = self->group, .cluster_id = self->cluster_id,
         .from_id = self->member_id, .directory_id = self->directory_id, .to_id = peer->id,
+        .name = slice_of(self->name), .address = slice_of(self->address),
     });
     conn_dirty(conn);
 }

@@ -174,6 +174,26 @@ class Change(GroupCase):
         self.assert_passing(load)
         group.assert_equal([*rest, fresh])
 
+    def test_who_comes_back_hears_a_leader_that_it_does_not_know(self):
+        """It has to answer before it has the entry that names the leader, and it gets none before."""
+        group = self.group(3).start()
+        away = group.followers()[0]
+        rest = group.others(away)
+        away.kill()
+        fresh = self.join(group, rest[0])
+        self.wait_roles(group, 3, 1, at=rest[0])
+        wait_until(lambda: rest[0].ask("MEMBER", "PROMOTE", fresh.id()) == "OK", "the promotion", GROUP_S_MAX)
+        self.wait_roles(group, 4, at=rest[0])
+        group.transfer(rest[0], fresh)
+        self.assertIs(group.wait_leader([*rest, fresh]), fresh)
+        away.launch()
+        self.assertTrue(away.started(GROUP_S_MAX), away.text())
+        group.wait_ready([away])
+        self.assertIn("does not know yet", away.text())
+        self.assertEqual(away.ask("SET", "through", "away"), "OK")
+        self.assertIs(group.wait_leader(), fresh)
+        group.assert_equal()
+
     def test_quorum_is_not_given_away(self):
         group = self.group(3).start()
         leader = group.wait_leader()

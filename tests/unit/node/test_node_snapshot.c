@@ -496,6 +496,41 @@ static void test_a_slow_start_is_waited_for(void **state)
     pair_end(&p);
 }
 
+/* Its disk hangs, but it lives and says that it works: the log is not kept for it for ever. */
+static void test_who_works_for_ever_is_given_up(void **state)
+{
+    (void)state;
+    struct pair p;
+    pair_begin(&p, 11);
+    fill(&p, 600000);
+    fake_serve(&p.a);
+    fake_serve(&p.b);
+    pair_wish(&p);
+    while (p.b.ns->in.phase != IN_OPENING) pair_step(&p);
+    wait_news(p.b.ns, true); /* it is open, and not taken yet */
+    int64_t begin_ms = p.now_ms;
+    while (p.a.sent_failed == 0) {
+        assert_true(p.now_ms < begin_ms + 2 * NODE_SNAPSHOT_STALL_MS);
+        p.now_ms += NODE_SNAPSHOT_SIGN_MS;
+        p.b.ns->now_ms = p.now_ms;
+        in_turn(p.b.ns);
+        while (p.post.count > 0) {
+            struct letter l = p.post.at[p.post.head++ % ARRAY_LEN(p.post.at)];
+            p.post.count--;
+            if (l.to == LAB_PEER_A) {
+                assert_int_equal(node_snapshot_receive(p.a.ns, l.from, buf_slice(&l.payload)), OK);
+            }
+            buf_deinit(&l.payload);
+        }
+        fake_turn(&p.a, p.now_ms);
+    }
+    assert_in_range(p.now_ms - begin_ms, NODE_SNAPSHOT_STALL_MS - NODE_SNAPSHOT_SIGN_MS,
+                    NODE_SNAPSHOT_STALL_MS + NODE_SNAPSHOT_SIGN_MS);
+    while (p.b.aborted == 0) pair_step(&p); /* it hears nothing more */
+    assert_true(node_snapshot_keep_index(p.a.ns, p.now_ms) == UINT64_MAX);
+    pair_end(&p);
+}
+
 /* Nothing arrives any more. For how long had the receiver not heard or taken anything when it gave up?
  * Chunks it has are taken first, in real time, which does not count. */
 static int64_t silence_until_given_up_ms(struct pair *p)
@@ -717,6 +752,7 @@ int main(void)
         cmocka_unit_test(test_an_unfinished_exchange_is_finished_at_the_start),
         cmocka_unit_test(test_closing_at_any_step),
         cmocka_unit_test(test_what_fails_here_fails_the_transfer_only),
+        cmocka_unit_test(test_who_works_for_ever_is_given_up),
         cmocka_unit_test(test_a_slow_start_is_waited_for),
         cmocka_unit_test(test_a_peer_that_falls_silent_is_given_up),
         cmocka_unit_test(test_the_snapshot_of_a_former_leader_is_given_up_soon),

@@ -112,6 +112,41 @@ static void test_a_full_queue_drops_and_tells_once_a_turn(void **state)
     kit_finish(&k);
 }
 
+/* A member that knows nobody is spoken to by one that knows it, and answers: as long as that one speaks. */
+static void test_who_is_not_known_is_answered(void **state)
+{
+    (void)state;
+    struct kit k;
+    kit_begin(&k);
+    struct end *one = kit_end(&k, NULL, true);
+    struct end *two = kit_end(&k, NULL, false);
+    snprintf(two->self.address, sizeof two->self.address, "127.0.0.1:%u", peers_port(two->peers));
+    kit_start(two);
+    struct raft_members m = { .count = 0 };
+    kit_member(&m, 1, 11, peers_port(one->peers));
+    peers_members(two->peers, &m);
+    KIT_UNTIL(&k, peers_connected(one->peers, 2));
+    peers_send(one->peers, 2, NODE_CHANNEL_MAIN, SLICE_LIT("answer"));
+    KIT_UNTIL(&k, two->got_count == 1);
+    /* Other members become known: it stays. It becomes known itself, too, and then goes. */
+    struct raft_members others = { .count = 0 };
+    kit_member(&others, 3, 13, 1);
+    peers_members(one->peers, &others);
+    assert_true(peers_connected(one->peers, 2));
+    kit_member(&others, 2, 12, peers_port(two->peers));
+    peers_members(one->peers, &others);
+    assert_true(peers_connected(one->peers, 2));
+    others.count = 0;
+    kit_member(&others, 3, 13, 1);
+    peers_members(one->peers, &others);
+    assert_null(peers_find(one->peers, 2));
+    KIT_UNTIL(&k, peers_find(one->peers, 2) != NULL); /* it speaks again */
+    peers_free(two->peers);
+    two->peers = NULL;
+    KIT_UNTIL(&k, peers_find(one->peers, 2) == NULL);
+    kit_finish(&k);
+}
+
 /* What is urgent does not stand behind a megabyte, and nothing is lost. */
 static void test_urgent_overtakes_a_backed_up_main(void **state)
 {
@@ -316,6 +351,7 @@ int main(void)
         cmocka_unit_test(test_the_largest_frame_passes_even_where_it_is_over_the_output_limit),
         cmocka_unit_test(test_a_frame_over_the_bound_is_dropped_and_told),
         cmocka_unit_test(test_a_full_queue_drops_and_tells_once_a_turn),
+        cmocka_unit_test(test_who_is_not_known_is_answered),
         cmocka_unit_test(test_urgent_overtakes_a_backed_up_main),
         cmocka_unit_test(test_bulk_opens_at_the_first_payload_and_closes_when_idle),
         cmocka_unit_test(test_bulk_to_nobody_is_told),

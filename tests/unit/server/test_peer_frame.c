@@ -164,7 +164,8 @@ static struct buf payload_of(struct chain *c)
 }
 
 static const struct peer_hello a_hello = { .channel = 2, .group = 1, .cluster_id = 3, .from_id = 4,
-                                           .directory_id = 5, .to_id = 6 };
+                                           .directory_id = 5, .to_id = 6, .name = { (const uint8_t *)"n4", 2 },
+                                           .address = { (const uint8_t *)"10.0.0.4:7380", 13 } };
 
 static void test_hello(void **state)
 {
@@ -182,10 +183,12 @@ static void test_hello(void **state)
     assert_int_equal(got.from_id, a_hello.from_id);
     assert_int_equal(got.directory_id, a_hello.directory_id);
     assert_int_equal(got.to_id, a_hello.to_id);
+    assert_true(slice_eq(got.name, a_hello.name));
+    assert_true(slice_eq(got.address, a_hello.address));
     for (size_t len = 0; len < b.len; len++) {
         assert_int_equal(peer_hello_decode((struct slice){ b.at, len }, &got, &em), ERR_PROTO);
     }
-    for (size_t at = 8; at < b.len; at += 8) { /* no id is 0 */
+    for (size_t at = 8; at < 40; at += 8) { /* no id is 0 */
         uint8_t was = b.at[at];
         b.at[at] = 0;
         assert_int_equal(peer_hello_decode(buf_slice(&b), &got, &em), ERR_PROTO);

@@ -29,7 +29,7 @@ static void meet(struct kit *k, struct host *h, const struct peer_options *optio
     kit_member(&m, 2, 12, listener_port(h->listener));
     peers_members(k->ends[0].peers, &m);
     dial_stop(&k->ends[0].peers->at[0]->outs[NODE_CHANNEL_URGENT].dial);
-    KIT_UNTIL(k, h->last.got.len >= PEER_FRAME_HEAD_BYTES + 40);
+    KIT_UNTIL(k, h->last.got.len >= PEER_FRAME_HEAD_BYTES + 44);
 }
 
 static void finish(struct kit *k, struct host *h)
@@ -60,12 +60,12 @@ static void test_says_who_it_is_and_nothing_before_the_welcome(void **state)
     assert_int_equal(hello.channel, NODE_CHANNEL_MAIN);
     peers_send(k.ends[0].peers, 2, NODE_CHANNEL_MAIN, SLICE_LIT("too early"));
     for (int i = 0; i < 5; i++) loop_turn(k.loop, true);
-    assert_int_equal(h.last.got.len, PEER_FRAME_HEAD_BYTES + 40);
+    assert_int_equal(h.last.got.len, PEER_FRAME_HEAD_BYTES + 44);
     assert_true(k.ends[0].unreachable_count > 0);
     welcome(&h, 2, 12);
     KIT_UNTIL(&k, peers_connected(k.ends[0].peers, 2));
     peers_send(k.ends[0].peers, 2, NODE_CHANNEL_MAIN, SLICE_LIT("in time"));
-    KIT_UNTIL(&k, h.last.got.len == PEER_FRAME_HEAD_BYTES + 40 + PEER_FRAME_HEAD_BYTES + 7);
+    KIT_UNTIL(&k, h.last.got.len == PEER_FRAME_HEAD_BYTES + 44 + PEER_FRAME_HEAD_BYTES + 7);
     finish(&k, &h);
 }
 
