@@ -138,6 +138,26 @@ static void test_no_room_for_the_next_segment(void **state)
     assert_int_equal(stats.next_segment_err, OK);
 }
 
+/* The disk is full: what a checkpoint makes superfluous is used again, without room. */
+static void test_a_full_disk_goes_on_with_segments_that_were_left(void **state)
+{
+    (void)state;
+    struct wal_done done = { 0 };
+    uint64_t seq = 0;
+    sim_disk_set_free_bytes(disk, 0);
+    for (uint64_t n = 1; n <= 40; n++) seq = kit_submit(wal, 1, n, n, 9000);
+    for (int i = 0; i < 2000 && done.seq < seq; i++) {
+        wal_step(wal);
+        wal_poll(wal, &done);
+        if (done.last.index > 0) wal_drop_below(wal, done.last.index);
+    }
+    assert_int_equal(done.seq, seq);
+    assert_string_equal(fatal_line, "");
+    struct wal_stats stats;
+    wal_stats_get(wal, &stats);
+    assert_true(stats.recycled_count >= 2);
+}
+
 /* The process dies anywhere in making the segment ahead, the next one finds that segment in the
  * kernel's cache, writes to it, reports, and then the power goes. */
 static void test_segment_found_by_name_has_its_name_for_good(void **state)
@@ -199,6 +219,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_one_is_made_ahead, begin, end),
         cmocka_unit_test_setup_teardown(test_old_segment_becomes_a_new_one, begin, end),
         cmocka_unit_test_setup_teardown(test_no_room_for_the_next_segment, begin, end),
+        cmocka_unit_test_setup_teardown(test_a_full_disk_goes_on_with_segments_that_were_left, begin, end),
         cmocka_unit_test(test_segment_found_by_name_has_its_name_for_good),
         cmocka_unit_test(test_creating_a_log_without_room_is_an_error),
     };
