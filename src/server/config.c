@@ -124,7 +124,8 @@ const struct option config_rows[] = {
     { "wal-backend", OPTION_ENUM, 0, AT(wal_backend), "auto", 0, 0, backends, "Disk",
       "How the log is written. auto: io_uring where a test at start works, else a thread." },
     { "wal-segment-bytes", OPTION_BYTES, 0, AT(wal_segment_bytes), "16mb", 64 << 10, GB, NULL, NULL,
-      "The size of one file of the log. One is in use and one is ready." },
+      "The size of one file of the log. One is in use and one is ready. The same on all members: a small one takes "
+      "no large entries." },
     { "wal-keep-bytes", OPTION_BYTES, 0, AT(wal_keep_bytes), "256mb", 0, 1LL << 40, NULL, NULL,
       "Log kept beyond what a restart needs, for followers that come back. A group of one keeps none." },
     { "snapshot-count", OPTION_INT, 0, AT(snapshot_count), "10000", 1, 1LL << 32, NULL, NULL,
