@@ -233,9 +233,12 @@ def not_ready(identity):
     return body + f"crc {crc32c(body.encode()):08x}\n"
 
 
+PROTOCOL = 2  # PEER_PROTOCOL
+
+
 def founder_frame(member, directory, name, client_address, text):
     """As in server/peer_frame.h."""
-    payload = struct.pack("<HHIQQ", 1, 0, 1, member, directory)
+    payload = struct.pack("<HHIQQ", PROTOCOL, 0, 1, member, directory)
     for word in (name, client_address, text, ""):
         payload += struct.pack("<H", len(word)) + word.encode()
     head = b"CRP" + struct.pack("<BIBB", 1, len(payload), 5, 0)
