@@ -334,7 +334,7 @@ enum err node_on_forward(struct node *n, uint64_t peer, struct slice in)
     if (session != f->session) return OK;
     if (run.first_seq < f->next_seq && !MUTANT(FORWARD_WITH_GAP)) return OK; /* taken before */
     size_t entry_max = wal_entry_bytes_max(n->wal);
-    bool fits = bytes.len + OP_BATCH_HEAD_BYTES + OP_RUN_HEAD_BYTES <= entry_max;
+    bool fits = OP_BATCH_HEAD_BYTES + bytes.len <= entry_max; /* alone in an entry */
     if (!fits) run_too_large(n, peer, bytes.len);
     /* Out of order: something before it was lost or refused, and comes again in a new session. It is
      * said each time: what was said before may have been lost, too. */

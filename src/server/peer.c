@@ -119,12 +119,6 @@ struct peer *peers_find(const struct peers *p, uint64_t id)
     return NULL;
 }
 
-static void strangers_count(struct peers *p)
-{
-    p->stranger_count = 0;
-    for (size_t i = 0; i < p->count; i++) p->stranger_count += p->at[i]->is_stranger;
-}
-
 /* Strangers stay if there is room for them beside the members. */
 static void drop_others(struct peers *p, const struct raft_members *members)
 {
@@ -157,7 +151,6 @@ void peers_stranger(struct peers *p, uint64_t id, uint64_t directory_id, struct 
     struct peer *peer = peer_new(p, &m);
     peer->is_stranger = true;
     p->at[p->count++] = peer;
-    p->stranger_count++;
     log_notice("peer speaks that this member does not know yet member=%llu address=%s", (unsigned long long)id,
                peer->address);
 }
@@ -174,7 +167,6 @@ static void strangers_forget(struct peers *p)
         peer_free(peer);
     }
     p->count = kept;
-    strangers_count(p);
 }
 
 void peers_members(struct peers *p, const struct raft_members *members)
@@ -195,7 +187,6 @@ void peers_members(struct peers *p, const struct raft_members *members)
             peer_address(peer, m->peer_address);
         }
     }
-    strangers_count(p);
     peer_in_check(p);
 }
 
@@ -226,7 +217,7 @@ void peers_flush(struct peers *p)
 void peers_turn(struct peers *p, int64_t now_ms)
 {
     peer_in_turn(p, now_ms);
-    if (p->stranger_count > 0) strangers_forget(p);
+    strangers_forget(p);
     uint64_t lost[RAFT_MEMBERS_MAX]; /* the hook may change who is a member */
     size_t lost_count = 0;
     for (size_t i = 0; i < p->count; i++) {

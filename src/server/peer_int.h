@@ -69,7 +69,6 @@ struct peers {
     struct loop_watch *watch;
     struct peer *at[RAFT_MEMBERS_MAX];
     size_t count;
-    size_t stranger_count; /* of these */
     struct peer_in *ins; /* newest first */
     size_t in_count;
     peer_meet_fn *meet;

@@ -783,6 +783,29 @@ static void test_an_entry_is_never_larger_than_the_log_takes(void **arg)
     free(value);
 }
 
+/* The largest operation that a member takes is one that its leader takes, too. */
+static void test_the_largest_operation_is_forwarded(void **arg)
+{
+    static const char row = 0;
+    struct lab *lab = *arg;
+    for (size_t i = 0; i < NODES; i++) lab->at[i].segment_bytes = 64 << 10; /* less than the settings take */
+    start_with_long_timeouts(lab);
+    struct member *m = follower(lab);
+    m->node->cfg.request_timeout_ms = 3000;
+    size_t bytes = wal_entry_bytes_max(m->node->wal);
+    char *value = value_of(bytes);
+    struct ticket t = { .client_id = 1, .row = &row };
+    struct op op = { .kind = OP_PUT, .key = SLICE_LIT("k"), .fields = FIELD_KEY | FIELD_VALUE };
+    do {
+        assert_true(bytes > 0);
+        op.value = (struct slice){ (const uint8_t *)value, bytes-- };
+    } while (node_propose(m->node, &op, false, &t) == ERR_REQUEST_LIMIT);
+    UNTIL(lab, m->done_ok + m->done_failed == 1);
+    assert_int_equal(m->done_ok, 1);
+    UNTIL(lab, level(lab));
+    free(value);
+}
+
 static void reopen_with_segments(struct lab *lab, struct member *m, size_t bytes)
 {
     node_close(m->node);
@@ -886,6 +909,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_an_operation_inside_a_snapshot, group_begin, group_end),
         cmocka_unit_test_setup_teardown(test_an_entry_is_never_larger_than_the_log_takes, group_begin,
                                         group_end),
+        cmocka_unit_test_setup_teardown(test_the_largest_operation_is_forwarded, group_begin, group_end),
         cmocka_unit_test_setup_teardown(test_logs_that_take_less_than_the_leaders, group_begin, group_end),
         cmocka_unit_test_setup_teardown(test_a_leader_whose_log_takes_less, group_begin, group_end),
         cmocka_unit_test_setup_teardown(test_a_lost_refusal_is_repeated, group_begin, group_end),
