@@ -17,7 +17,8 @@
  * open; so is URGENT, which is used only while MAIN is backed up; BULK is opened by the first
  * payload, which waits for it, and closed when it was idle. Who is admitted and was not named by
  * peers_members is answered at the address that its hello gives, as long as it speaks: a leader that this
- * member cannot know yet gets no further without an answer.
+ * member cannot know yet gets no further without an answer. For the same reason who speaks but does not
+ * answer at the address that peers_members gave is tried at its hello's, in turn with that one.
  *
  * With TLS (options.tls) both ends show a certificate of the CA, and both compare its names with the
  * member that is meant before anything is said or heard: the host of its address, or its name. One

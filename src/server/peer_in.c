@@ -174,7 +174,7 @@ static void in_hello(struct peer_in *in, struct slice payload)
     replace_older(p, in);
     struct peer *peer = peers_find(p, h.from_id);
     if (peer == NULL) peers_stranger(p, h.from_id, h.directory_id, h.name, h.address);
-    if (peer != NULL) peer_is_there(peer); /* who comes back is not left waiting for the next attempt */
+    if (peer != NULL) peer_is_there(peer, h.address); /* who comes back is not left waiting for the next attempt */
     peer_welcome_put(conn_out(in->conn),
                      &(struct peer_welcome){ p->self.member_id, p->self.directory_id });
     conn_dirty(in->conn);

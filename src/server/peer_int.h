@@ -23,6 +23,7 @@ struct peer_out {
     struct chain pending; /* BULK: waits for the connection */
     int64_t used_ms;      /* BULK: sent or acknowledged by the socket last */
     bool unflushed;
+    bool at_said; /* the attempt goes to peer->said */
 };
 
 struct peer {
@@ -39,6 +40,7 @@ struct peer {
         int64_t at_ms;
     } logged[PEER_LOG_REASONS]; /* attempts that failed */
     char address[RAFT_ADDRESS_BYTES_MAX + 1];
+    char said[RAFT_ADDRESS_BYTES_MAX + 1]; /* where its last hello says that it is; "": nothing yet */
     char name[RAFT_NAME_BYTES_MAX + 1];
 };
 
@@ -96,7 +98,7 @@ struct peer *peer_new(struct peers *p, const struct raft_member *m);
 void peer_free(struct peer *peer);
 void peer_address(struct peer *peer, const char *address);
 void peer_name(struct peer *peer, const char *name);
-void peer_is_there(struct peer *peer); /* it has just connected to this one */
+void peer_is_there(struct peer *peer, struct slice said); /* it has just connected to this one */
 bool peer_put(struct peer *peer, enum node_channel channel, struct slice payload);
 void peer_flush(struct peer *peer);
 void peer_turn(struct peer *peer, int64_t now_ms);

@@ -78,6 +78,7 @@ void peer_address(struct peer *peer, const char *address)
     for (size_t i = 0; i < NODE_CHANNEL_COUNT; i++) {
         struct dial *d = &peer->outs[i].dial;
         bool wanted = d->phase != DIAL_STOPPED;
+        peer->outs[i].at_said = false;
         dial_stop(d);
         dial_address(d, address);
         if (wanted) dial_start(d, now_ms_of(peer));
@@ -90,9 +91,22 @@ void peer_name(struct peer *peer, const char *name)
     memcpy(peer->name, name, strlen(name) + 1);
 }
 
-void peer_is_there(struct peer *peer)
+void peer_is_there(struct peer *peer, struct slice said)
 {
+    ASSERT(said.len < sizeof peer->said);
+    memcpy(peer->said, said.at, said.len);
+    peer->said[said.len] = '\0';
     for (size_t i = 0; i < NODE_CHANNEL_COUNT; i++) dial_soon(&peer->outs[i].dial, now_ms_of(peer));
+}
+
+/* Who speaks, but does not answer at its address, may be at another that this member's log does not
+ * say yet, and without an answer never will: then its own word is tried in turn with the log's. */
+static void address_turn(struct peer_out *o)
+{
+    const struct peer *peer = o->peer;
+    bool known = peer->said[0] != '\0' && strcmp(peer->said, peer->address) != 0;
+    o->at_said = !o->at_said && known && peer_in_speaks(peer->peers, peer->id);
+    dial_address(&o->dial, o->at_said ? peer->said : peer->address);
 }
 
 /* --- handshake ----------------------------------------------------------------------------------- */
@@ -116,6 +130,7 @@ static void out_closed(void *user, const char *why)
         log_failed(peer, LOG_WARNING, peer->was_up ? "peer lost" : "peer unreachable", why);
         peer->was_up = false;
     }
+    address_turn(o);
     bulk_give_up(o);
 }
 
@@ -127,6 +142,7 @@ static void out_end(struct peer_out *o, bool late, const char *event, const char
     o->peer->was_up = o->peer->was_up && o->channel != NODE_CHANNEL_MAIN;
     o->unflushed = false;
     dial_again(&o->dial, late, now_ms_of(o->peer));
+    address_turn(o);
     bulk_give_up(o);
 }
 
@@ -164,7 +180,7 @@ static void out_welcome(struct peer_out *o, const struct peer_welcome *w)
     dial_established(&o->dial, now_ms_of(peer));
     o->used_ms = now_ms_of(peer);
     if (o->channel == NODE_CHANNEL_MAIN) {
-        log_notice("peer connected member=%llu address=%s", (unsigned long long)peer->id, peer->address);
+        log_notice("peer connected member=%llu address=%s", (unsigned long long)peer->id, o->dial.address);
         if (peer->ever_up) peer->peers->stats.reconnects++;
         peer->ever_up = true;
         peer->was_up = true;

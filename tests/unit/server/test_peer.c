@@ -147,6 +147,33 @@ static void test_who_is_not_known_is_answered(void **state)
     kit_finish(&k);
 }
 
+/* Its address changed while this one was away: the log says the old one, its hello the new one. */
+static void test_who_moved_is_answered(void **state)
+{
+    (void)state;
+    struct kit k;
+    kit_begin(&k);
+    struct end *one = kit_end(&k, NULL, true);
+    struct end *two = kit_end(&k, NULL, false);
+    snprintf(two->self.address, sizeof two->self.address, "127.0.0.1:%u", peers_port(two->peers));
+    kit_start(two);
+    struct raft_members m = { .count = 0 };
+    kit_member(&m, 2, 12, 1); /* nobody listens there */
+    peers_members(one->peers, &m);
+    m.count = 0;
+    kit_member(&m, 1, 11, peers_port(one->peers));
+    peers_members(two->peers, &m);
+    KIT_UNTIL(&k, peers_connected(one->peers, 2));
+    peers_send(one->peers, 2, NODE_CHANNEL_MAIN, SLICE_LIT("answer"));
+    KIT_UNTIL(&k, two->got_count == 1);
+    /* The log's word is tried first again once nobody speaks. */
+    peers_free(two->peers);
+    two->peers = NULL;
+    struct peer_out *main = &peers_find(one->peers, 2)->outs[NODE_CHANNEL_MAIN];
+    KIT_UNTIL(&k, !peers_connected(one->peers, 2) && strcmp(main->dial.address, "127.0.0.1:1") == 0);
+    kit_finish(&k);
+}
+
 /* What is urgent does not stand behind a megabyte, and nothing is lost. */
 static void test_urgent_overtakes_a_backed_up_main(void **state)
 {
@@ -352,6 +379,7 @@ int main(void)
         cmocka_unit_test(test_a_frame_over_the_bound_is_dropped_and_told),
         cmocka_unit_test(test_a_full_queue_drops_and_tells_once_a_turn),
         cmocka_unit_test(test_who_is_not_known_is_answered),
+        cmocka_unit_test(test_who_moved_is_answered),
         cmocka_unit_test(test_urgent_overtakes_a_backed_up_main),
         cmocka_unit_test(test_bulk_opens_at_the_first_payload_and_closes_when_idle),
         cmocka_unit_test(test_bulk_to_nobody_is_told),
