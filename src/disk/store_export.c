@@ -4,9 +4,14 @@
 #include <inttypes.h>
 
 #include "disk/store_int.h"
+#include "mvcc/mvcc.h"
 
 #define META_HEAD_BYTES 9u
 #define PACK_HEAD_BYTES 17u
+#define ROW_HEADS_BYTES 256u /* in and around a pack, with room to spare */
+
+_Static_assert(STORE_RECORD_BYTES_MAX >= PACK_HEAD_BYTES + MVCC_VALUE_BYTES_MAX + MVCC_KEY_BYTES_MAX + ROW_HEADS_BYTES,
+               "every row that there can be is sent");
 
 enum export_phase { EXPORT_METAS, EXPORT_PACKS, EXPORT_END };
 

@@ -26,7 +26,7 @@
 
 #define STORE_EXPORT_FORMAT 2 /* members of the same one can exchange snapshots */
 #define STORE_EXPORT_CHUNK_BYTES (256u << 10)
-#define STORE_RECORD_BYTES_MAX (9u << 20) /* of a log entry's body, and some */
+#define STORE_RECORD_BYTES_MAX (9u << 20) /* the largest row, alone in its pack, and some */
 
 struct store_export;
 

@@ -29,7 +29,7 @@
 #include "mvcc/mvcc_row.h"
 
 #define MVCC_KEY_BYTES_MAX 65535 /* internal key: database byte + key */
-#define MVCC_VALUE_BYTES_MAX (64u << 20)
+#define MVCC_VALUE_BYTES_MAX (8u << 20) /* a row fits into one record of a snapshot: store_export.h */
 #define MVCC_RECENT_PACK_BYTES (1u << 20) /* rows already in the store that stay in memory, so that
                                              a watcher's hand-over from history to live is local */
 
