@@ -38,6 +38,7 @@
     X(ERR_KEY_LIMIT,      "ERR",         "key is too large") \
     X(ERR_VALUE_LIMIT,    "ERR",         "value is too large") \
     X(ERR_REQUEST_LIMIT,  "ERR",         "request is too large") \
+    X(ERR_TXN_LIMIT,      "ERR",         "the transaction writes too many bytes (txn-max-bytes)") \
     X(ERR_OPS_LIMIT,      "ERR",         "too many operations in txn request") \
     X(ERR_DUPLICATE,      "ERR",         "duplicate key given in txn request") \
     X(ERR_KEYS_LIMIT,     "ERR",         "operation changes too many keys") \

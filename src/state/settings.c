@@ -44,6 +44,8 @@ const struct setting_row setting_rows[] = {
       "The newest revisions, which automatic compaction never touches." },
     { "notify-keyspace-events", SETTING_NOTIFY, FIELD(notify_keyspace_events), 0, 0, 16383, "flags",
       "Which keyspace notifications are published, as Redis' letters." },
+    { "txn-max-bytes", SETTING_BYTES, FIELD(txn_bytes_max), 16 * MIB, 1, GIB, "bytes",
+      "Values that one transaction writes, in all." },
 };
 const size_t setting_row_count = ARRAY_LEN(setting_rows);
 

@@ -54,6 +54,7 @@ struct settings {
     uint64_t retain_history_bytes;   /* retain-history-bytes; 0: no such limit */
     uint64_t retain_revs_min;        /* retain-min-revs: never compacted automatically */
     uint64_t notify_keyspace_events; /* notify-keyspace-events: enum notify_flag */
+    uint64_t txn_bytes_max;          /* txn-max-bytes: values one transaction writes, computed or not */
 };
 
 enum setting_kind { SETTING_COUNT, SETTING_BYTES, SETTING_MS, SETTING_NOTIFY };

@@ -174,6 +174,15 @@ enum err change_allow_key(const struct apply *cx, struct slice key)
     return p != NULL && p->changed ? OK : change_allow(cx, 1);
 }
 
+enum err change_allow_value(const struct apply *cx, struct slice key, size_t value_bytes)
+{
+    if (cx->txn == NULL) return OK;
+    const struct pending *p = txn_find(cx->txn, mvcc_key_hash(cx->s->mvcc, key), key);
+    size_t counted = p != NULL ? p->value_bytes_max : 0;
+    uint64_t more = value_bytes > counted ? value_bytes - counted : 0;
+    return cx->txn->value_bytes + more <= cx->s->settings.txn_bytes_max ? OK : ERR_TXN_LIMIT;
+}
+
 /* In a transaction the lease must have room for all that it attaches: commit cannot fail. */
 static enum err allow_attach(const struct apply *cx, const struct pending *p,
                              const struct life_plan *plan)
@@ -195,6 +204,8 @@ static enum err put_pending(struct apply *cx, const struct change *c)
     struct txn *t = cx->txn;
     TRY(change_allow_key(cx, c->key));
     struct pending *p = txn_touch(t, c->key, c->key_is_short_lived);
+    struct slice value = c->value_is_former ? pending_value(p) : c->value;
+    TRY(change_allow_value(cx, c->key, value.len));
     TRY(allow_attach(cx, p, &c->plan));
     if (c->value_is_former) {
         txn_put_base(t, p);

@@ -108,6 +108,7 @@ static enum err allow_move(const struct apply *cx, const struct kv *source, stru
 {
     if (to.len - 1 > cx->s->settings.key_bytes_max) return ERR_KEY_LIMIT;
     TRY(change_allow(cx, 2));
+    TRY(change_allow_value(cx, to, source->value.len));
     if (source->lease_id == 0) return OK;
     const struct lease *lease = lease_find(cx->s->leases, source->lease_id);
     ASSERT(lease != NULL);

@@ -241,6 +241,7 @@ enum err apply_incr_float(struct apply *cx, const struct op *o, struct op_result
 static enum err put_patched(struct apply *cx, const struct op *o, const struct kv *kv, bool missing,
                             size_t offset, size_t bytes)
 {
+    TRY(change_allow_value(cx, o->key, bytes));
     if (cx->txn != NULL) {
         struct pending *p = txn_touch(cx->txn, o->key, false);
         uint8_t *at = txn_put_grown(cx->txn, p, bytes);

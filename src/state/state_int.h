@@ -150,13 +150,16 @@ struct change {
     bool keep_former;    /* the result shows the former version: it must outlive the change */
 };
 
-/* ERR_KEYS_LIMIT, ERR_LEASE_KEYS, ERR_NOSPACE: nothing changed. */
+/* ERR_KEYS_LIMIT, ERR_LEASE_KEYS, ERR_NOSPACE, ERR_TXN_LIMIT: nothing changed. */
 enum err change_put(struct apply *cx, const struct change *c);
 
 /* May this operation change so many keys more? ERR_KEYS_LIMIT */
 enum err change_allow(const struct apply *cx, uint64_t key_count);
 /* May it change this one? */
 enum err change_allow_key(const struct apply *cx, struct slice key);
+/* May it give the key a value of so many bytes? What a transaction writes is one revision, which every
+ * member makes at once and no watch may cut. ERR_TXN_LIMIT; outside of a transaction always OK. */
+enum err change_allow_value(const struct apply *cx, struct slice key, size_t value_bytes);
 /* Deletes a key that exists. */
 void change_delete(struct apply *cx, struct slice key, enum row_op row_op, bool keep_former,
                    bool key_is_short_lived);

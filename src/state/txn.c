@@ -82,6 +82,7 @@ void txn_end(struct txn *t)
     t->changed_count = 0;
     t->attach_count = 0;
     t->copied_bytes = 0;
+    t->value_bytes = 0;
     t->mvcc = NULL;
     t->active = false;
 }
@@ -208,6 +209,11 @@ static void mark_put(struct txn *t, struct pending *p, enum value_from from, enu
     p->live = true;
     p->from = from;
     p->type = type;
+    size_t bytes = pending_value(p).len;
+    if (bytes > p->value_bytes_max) {
+        t->value_bytes += bytes - p->value_bytes_max;
+        p->value_bytes_max = bytes;
+    }
     mark_changed(t, p);
 }
 
@@ -364,6 +370,7 @@ void txn_save(struct txn *t)
     t->save_log_count = t->log_count;
     t->save_changed_count = t->changed_count;
     t->save_attach_count = t->attach_count;
+    t->save_value_bytes = t->value_bytes;
 }
 
 void txn_release(struct txn *t)
@@ -391,6 +398,7 @@ void txn_restore(struct txn *t)
     t->log_count = t->save_log_count;
     t->changed_count = t->save_changed_count;
     t->attach_count = t->save_attach_count;
+    t->value_bytes = t->save_value_bytes;
     t->saved_count = 0;
     t->saving = false;
 }
@@ -398,6 +406,7 @@ void txn_restore(struct txn *t)
 void txn_check(const struct txn *t)
 {
     uint32_t changed = 0, attached = 0;
+    uint64_t value_bytes = 0;
     for (uint32_t i = 0; i < t->pending_count; i++) {
         const struct pending *p = txn_at(t, i);
         ASSERT(t->slots[p->slot] == i + 1);
@@ -410,10 +419,13 @@ void txn_check(const struct txn *t)
         ASSERT(!p->frozen || t->saving); /* I4 */
         changed += p->changed;
         attached += p->attached;
+        value_bytes += p->value_bytes_max;
+        ASSERT(!p->changed || !p->live || pending_value(p).len <= p->value_bytes_max);
     }
     for (uint32_t i = 1; i < t->sorted->count; i++) { /* I3 */
         ASSERT(slice_cmp(txn_sorted_at(t, i - 1)->key, txn_sorted_at(t, i)->key) < 0);
     }
     ASSERT(changed == t->changed_count);
     ASSERT(attached == t->attach_count);
+    ASSERT(value_bytes == t->value_bytes);
 }

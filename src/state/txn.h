@@ -67,6 +67,7 @@ struct pending {
     uint32_t order;           /* place in the log of the last put or delete */
     uint32_t slot;            /* place in the table */
     uint32_t saved_at;        /* save point that has a copy of this */
+    size_t value_bytes_max;   /* of the values it was given so far; see txn.value_bytes */
 };
 
 #define PENDING_BLOCK 64u
@@ -98,12 +99,14 @@ struct txn {
     uint32_t changed_count;      /* keys put or deleted so far, net effect or not */
     uint32_t attach_count;       /* keys that are to hang on a lease they were not on */
     uint64_t copied_bytes;       /* values copied from key to key */
+    uint64_t value_bytes;        /* of all values put, a key's largest; deleting gives none back */
 
     struct txn_saved *saved;     /* versions to go back to */
     uint32_t saved_count, saved_cap;
     uint32_t save_point;         /* number of the last one */
     bool saving;
     uint32_t save_log_count, save_changed_count, save_attach_count;
+    uint64_t save_value_bytes;
     bool active;
 };
 

@@ -67,7 +67,8 @@ static const struct {
     { "key-max-bytes", "0", ERR_CONFIG, "4096" },
     { "key-max-bytes", "4kb", OK, "4096" },
     { "key-max-bytes", "4K", OK, "4000" },
-    { "value-max-bytes", "64mb", OK, "67108864" },
+    { "value-max-bytes", "8mb", OK, "8388608" },
+    { "value-max-bytes", "8388609", ERR_CONFIG, "1048576" },
     { "value-max-bytes", "1gb", ERR_CONFIG, "1048576" },
     { "quota-bytes", "2GB", OK, "2147483648" },
     { "quota-bytes", "0", OK, "0" },
@@ -145,7 +146,7 @@ static void test_bytes_round_trip(void **state)
 static void test_bytes_are_pinned(void **state)
 {
     (void)state;
-    static const char want[] = "\1\15"
+    static const char want[] = "\1\16"
                                "\15key-max-bytes\4" "4096"
                                "\17value-max-bytes\7" "1048576";
     struct settings s;

@@ -179,6 +179,52 @@ static const char limits[] =
     "| [0] @10 yes\n"
     "|@10 yes\n";
 
+/* What a transaction writes is counted however it comes about; a key counts with its largest value. */
+static const char txn_bytes[] =
+    "config txn-max-bytes 10\n"
+    "|@1 yes\n"
+    "put big 123456\n"
+    "|put big=123456 @2.1 c2 v1\n"
+    "|@2 yes n=1\n"
+    "append long 12345678901234\n" /* one operation writes what a value may be */
+    "|put long=12345678901234 @3.1 c3 v1\n"
+    "|@3 yes n=14\n"
+    "txn redis { } { setrange a 5 x ; setrange b 4 x ; append c 12345 ; append c 1234 ; append c 1 } { }\n"
+    "| [0] @4 yes n=6\n"
+    "| [1] @4 ERR_TXN_LIMIT no\n"
+    "| [2] @4 ERR_TXN_LIMIT no\n"
+    "| [3] @4 yes n=4\n"
+    "| [4] @4 ERR_TXN_LIMIT no\n"
+    "|put a=\\00\\00\\00\\00\\00x @4.1 c4 v1\n"
+    "|put c=1234 @4.2 c4 v1\n"
+    "|@4 yes\n"
+    "txn redis { } { copy big d ; copy big e ; rename big f ; put g 1234 ; put g 123 ; incr h 1 } { }\n"
+    "| [0] @5 yes n=1\n"
+    "| [1] @5 ERR_TXN_LIMIT no\n"
+    "| [2] @5 ERR_TXN_LIMIT no\n"
+    "| [3] @5 yes n=1\n"
+    "| [4] @5 yes n=1\n"
+    "| [5] @5 ERR_TXN_LIMIT no\n"
+    "|put d=123456 @5.1 c5 v1\n"
+    "|put g=123 @5.2 c5 v1\n"
+    "|@5 yes\n"
+    "txn redis { } { put i 1234567890 ; del i ; put j 1 ; put i 1 } { }\n" /* deleting gives nothing back */
+    "| [0] @6 yes n=1\n"
+    "| [1] @6 yes n=1\n"
+    "| [2] @6 ERR_TXN_LIMIT no\n"
+    "| [3] @6 yes n=1\n"
+    "|put i=1 @6.1 c6 v1\n"
+    "|@6 yes\n"
+    "txn redis { } { txn { } { put k 12345678 ; put l 1234 } { } ; put m 1234567890 } { }\n" /* undone */
+    "| [1] @7 yes n=1\n"
+    "| [0] @6 ERR_TXN_LIMIT no\n"
+    "| [3] @7 yes n=1\n"
+    "|put m=1234567890 @7.1 c7 v1\n"
+    "|@7 yes\n"
+    "txn { } { put n 123456 ; put o 123456 } { }\n"
+    "| [0] @8 yes n=1\n"
+    "|@7 ERR_TXN_LIMIT no\n";
+
 static const char quota[] =
     "config quota-bytes 1000\n"
     "|@1 yes\n"
@@ -253,6 +299,12 @@ static void test_limits(void **unused)
 {
     (void)unused;
     run_script("limits", limits);
+}
+
+static void test_txn_bytes(void **unused)
+{
+    (void)unused;
+    run_script("txn bytes", txn_bytes);
 }
 
 static void test_quota(void **unused)
@@ -438,6 +490,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_admin),
         cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_txn_bytes),
         cmocka_unit_test(test_quota),
         cmocka_unit_test(test_each_operation_is_applied_once),
         cmocka_unit_test(test_what_was_given_up_is_never_applied),
