@@ -122,7 +122,8 @@ void wal_batch_encode(struct wal_batch *b, const struct wal_record *records, uin
     u32_le_put(out + 4, b->crc);
 }
 
-/* The lengths are checked before the CRC only as far as reading the CRC's own range needs. */
+/* The lengths are checked before the CRC only as far as reading the CRC's own range needs. Recycled
+ * space may hold what a client chose: each block that looks like a head costs the heads it claims. */
 enum err wal_batch_decode_head(struct slice in, uint32_t seed, uint32_t block_bytes,
                                uint64_t bytes_max, struct wal_batch *out, struct errmsg *em)
 {
@@ -136,7 +137,8 @@ enum err wal_batch_decode_head(struct slice in, uint32_t seed, uint32_t block_by
     uint32_t record_count = u32_le(p + 12);
     size_t heads_bytes = (size_t)record_count * WAL_RECORD_HEAD_BYTES;
     if (bytes == 0 || bytes % block_bytes != 0 || bytes > bytes_max ||
-        bytes > WAL_BATCH_BYTES_MAX || heads_bytes > bytes - WAL_BATCH_HEAD_BYTES) {
+        bytes > WAL_BATCH_BYTES_MAX || record_count > WAL_RECORDS_MAX ||
+        heads_bytes > bytes - WAL_BATCH_HEAD_BYTES) {
         errmsg_set(em, "the batch's length %u or record count %u is impossible", bytes,
                    record_count);
         return ERR_CORRUPT;

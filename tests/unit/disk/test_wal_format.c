@@ -238,6 +238,27 @@ static void test_effects(void **state)
     }
 }
 
+/* A block of a client's that looks like a head: what it claims is read, so it may not claim much. */
+static void test_record_count_is_bounded_before_the_heads_are_read(void **state)
+{
+    (void)state;
+    uint8_t bytes[BLOCK] = "CWB1";
+    u32_le_put(bytes + 8, WAL_BATCH_BYTES_MAX / BLOCK * BLOCK);
+    static const struct {
+        uint32_t record_count;
+        enum err want;
+    } cases[] = { { 1, ERR_CORRUPT },
+                  { WAL_RECORDS_MAX, ERR_AGAIN },
+                  { WAL_RECORDS_MAX + 1, ERR_CORRUPT },
+                  { UINT32_MAX, ERR_CORRUPT } };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct wal_batch b;
+        u32_le_put(bytes + 12, cases[i].record_count);
+        enum err got = wal_batch_decode_head((struct slice){ bytes, BLOCK }, 1, BLOCK, UINT64_MAX, &b, &em);
+        if (got != cases[i].want) fail_msg("row %zu", i);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -246,6 +267,7 @@ int main(void)
         cmocka_unit_test(test_batch_round_trip_and_pinned_bytes),
         cmocka_unit_test(test_seeds_differ),
         cmocka_unit_test(test_effects),
+        cmocka_unit_test(test_record_count_is_bounded_before_the_heads_are_read),
     };
     return cmocka_run_group_tests_name("disk/wal_format", tests, NULL, NULL);
 }
