@@ -5,11 +5,12 @@
 
 void wal_wait(struct wal *wal, int max_ms)
 {
-    if (!wal_about_to_sleep(wal)) return;
-    struct pollfd p = { .fd = wal_fd(wal), .events = POLLIN };
-    int ready = poll(&p, 1, max_ms);
-    (void)ready; /* a signal or the time: the caller asks wal_poll in any case */
-    wal_woke(wal);
+    if (wal_about_to_sleep(wal)) {
+        struct pollfd p = { .fd = wal_fd(wal), .events = POLLIN };
+        int ready = poll(&p, 1, max_ms);
+        (void)ready; /* a signal or the time: the caller asks wal_poll in any case */
+    }
+    wal_woke(wal); /* also if it did not sleep: what it said is taken back */
 }
 
 void done_queue_wait(struct done_queue *q, int max_ms)
