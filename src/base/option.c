@@ -93,8 +93,26 @@ static enum err set_enum(const struct option *o, struct slice value, int *out, s
     return ERR_CONFIG;
 }
 
+static void print_value(struct buf *out, struct slice value);
+
+/* CONFIG REWRITE must be able to write it as a line that is read back. */
+static bool fits_a_line(const struct option *o, struct slice value)
+{
+    struct buf text CLEANUP(buf_deinit) = { 0 };
+    print_value(&text, value);
+    return strlen(o->name) + 1 + text.len <= OPTION_LINE_BYTES_MAX;
+}
+
 static enum err set_text(const struct option *o, struct slice value, char **out, struct errmsg *em)
 {
+    if (o->max != 0 && value.len > (size_t)o->max) {
+        errmsg_set(em, "argument of '%s' must be at most %lld bytes long", o->name, (long long)o->max);
+        return ERR_CONFIG;
+    }
+    if (!fits_a_line(o, value)) {
+        errmsg_set(em, "argument of '%s' is too long", o->name);
+        return ERR_CONFIG;
+    }
     if (value.len > 0 && memchr(value.at, '\0', value.len) != NULL) {
         errmsg_set(em, "argument of '%s' must not contain a zero byte", o->name);
         return ERR_CONFIG;
@@ -272,6 +290,9 @@ static enum err line_parse(struct slice line, struct slice *name, struct buf *va
     }
     size_t end = line.len;
     while (end > at && is_blank(line.at[end - 1])) end--;
+    for (size_t i = at + 1; i < end; i++) {
+        if (line.at[i] == '#' && is_blank(line.at[i - 1])) return ERR_SYNTAX; /* meant as a comment? */
+    }
     buf_append(value, line.at + at, end - at);
     return OK;
 }
@@ -293,7 +314,8 @@ static enum err line_apply(const struct option_set *set, struct slice line, stru
     struct buf value CLEANUP(buf_deinit) = { 0 };
     struct slice name;
     if (line_parse(line, &name, &value) != OK) {
-        errmsg_set(em, "unbalanced quotes or text behind a quoted value");
+        errmsg_set(em, "unbalanced quotes, text behind a quoted value, or a comment behind a value: it needs a "
+                   "line of its own, and a value with ' #' quotes");
         return ERR_CONFIG;
     }
     if (name.len == 0) return OK;

@@ -7,7 +7,7 @@
  * LIMITS   OPTION_LINE_BYTES_MAX a line, OPTION_FILE_BYTES_MAX a file.
  * ERRORS   ERR_CONFIG with the option, the value and what would be right in errmsg; ERR_IO.
  *
- * FORMAT   A file has lines `name value`; '#' begins a comment; a value may be in double quotes with
+ * FORMAT   A file has lines `name value`; '#' begins a comment, on a line of its own; a value may be in double quotes with
  *          \" \\ \n \xHH. Bytes take k, kb, m, mb, g, gb (kb = 1024); durations ms, s, m, h, d.
  */
 #ifndef BASE_OPTION_H
@@ -35,7 +35,7 @@ struct option {
     unsigned flags;
     size_t offset;
     const char *preset;      /* default, as it would be typed */
-    int64_t min, max;        /* for numbers */
+    int64_t min, max;        /* for numbers; TEXT: max is of its length, 0 none but a line's */
     const char *const *choices; /* ENUM: NULL-terminated */
     const char *section;     /* a heading before the first option of a section, else NULL */
     const char *help;        /* one or more sentences; wrapped in the generated file */

@@ -28,6 +28,7 @@
 #include "state/state.h"
 
 #define CMD_DATABASES 16
+#define CMD_PASSWORD_BYTES_MAX 512
 #define CMD_SCAN_STEP_MAX 10000        /* entries one command looks at in one turn */
 
 struct cmd_env;

@@ -1,15 +1,13 @@
 /* cmd/cmd_conn.c - commands about the connection: who is there, in which protocol, in which database. */
 #include "cmd/cmd_int.h"
 
-#define PASSWORD_BYTES_MAX 512
-
 /* --- AUTH and HELLO ---------------------------------------------------------------------- */
 
 /* The same time for any two texts of these lengths. */
 static bool same_secret(struct slice a, struct slice b)
 {
     unsigned differ = a.len != b.len;
-    for (size_t i = 0; i < PASSWORD_BYTES_MAX; i++) {
+    for (size_t i = 0; i < CMD_PASSWORD_BYTES_MAX; i++) {
         uint8_t x = i < a.len ? a.at[i] : 0;
         uint8_t y = i < b.len ? b.at[i] : 0;
         differ |= (unsigned)(x ^ y);
@@ -20,7 +18,7 @@ static bool same_secret(struct slice a, struct slice b)
 static bool password_is_right(const struct cmd_env *env, struct slice user, struct slice password)
 {
     bool right_user = slice_eq(user, SLICE_LIT("default"));
-    if (password.len > PASSWORD_BYTES_MAX) return false;
+    if (password.len > CMD_PASSWORD_BYTES_MAX) return false;
     bool right_password = same_secret(password, slice_of(env->password));
     return (right_user && right_password) || (right_user && env->password[0] == '\0');
 }

@@ -1,6 +1,7 @@
 /* server/config.c - see config.h. */
 #include "server/config.h"
 
+#include "cmd/cmd.h"
 #include "resp/resp.h"
 
 static const char *const backends[] = { "auto", "thread", "uring", NULL };
@@ -38,7 +39,7 @@ const struct option config_rows[] = {
       "Poll so many microseconds for the next request of a busy client before sleeping. 0: never. In a "
       "group 40 at most while there are writes: a follower would do nothing else." },
 
-    { "requirepass", OPTION_TEXT, OPTION_RUNTIME | OPTION_SECRET, AT(requirepass), "", 0, 0, NULL, "Clients",
+    { "requirepass", OPTION_TEXT, OPTION_RUNTIME | OPTION_SECRET, AT(requirepass), "", 0, CMD_PASSWORD_BYTES_MAX, NULL, "Clients",
       "The password clients must give with AUTH or HELLO. Empty: none." },
     { "proto-max-bulk-len", OPTION_BYTES, OPTION_RUNTIME, AT(proto_max_bulk_bytes), "1536kb", 1024,
       RESP_BYTES_MAX, NULL, NULL, "The longest argument of a request." },

@@ -6,6 +6,7 @@
 #include "disk/store.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
@@ -125,6 +126,21 @@ static void io_config_get(void *ctx, struct slice pattern, struct buf *pairs)
     }
 }
 
+/* Asks for as many descriptors as so many clients need beside everything else. Returns how many
+ * clients there can be: fewer if there is not enough. */
+static int64_t raise_fd_limit(const struct server *s, int64_t clients)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return clients;
+    rlim_t reserve = FD_RESERVE + STORE_FILES_MAX + (rlim_t)s->cfg->peer_connections_max;
+    rlim_t want = (rlim_t)clients + reserve;
+    if (limit.rlim_cur >= want) return clients;
+    limit.rlim_cur = MIN(want, limit.rlim_max);
+    if (setrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur == want) return clients;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    return limit.rlim_cur > reserve ? (int64_t)(limit.rlim_cur - reserve) : 1;
+}
+
 static enum err io_config_check(void *ctx, struct slice name, struct slice value, struct errmsg *em)
 {
     struct server *s = ctx;
@@ -135,7 +151,14 @@ static enum err io_config_check(void *ctx, struct slice name, struct slice value
         errmsg_set(em, "can't set immutable config");
         return ERR_CONFIG;
     }
-    return option_check_value(o, value, em);
+    TRY(option_check_value(o, value, em));
+    int64_t clients = 0;
+    if (strcmp(o->name, "maxclients") != 0 || i64_parse(value, &clients) != OK) return OK;
+    int64_t possible = raise_fd_limit(s, clients);
+    if (possible >= clients) return OK;
+    errmsg_set(em, "The operating system is not able to handle the specified number of clients, try with %lld",
+               (long long)possible);
+    return ERR_CONFIG;
 }
 
 static void io_config_set(void *ctx, struct slice name, struct slice value)
@@ -165,6 +188,20 @@ static enum err file_text(const char *path, struct buf *out, struct errmsg *em)
     return failed ? ERR_IO : OK;
 }
 
+/* The directory that the file is in. */
+static bool dir_sync(const char *path)
+{
+    char dir[4096];
+    snprintf(dir, sizeof dir, "%s", path);
+    char *slash = strrchr(dir, '/');
+    if (slash == NULL) snprintf(dir, sizeof dir, ".");
+    else slash[slash == dir] = '\0';
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool done = fd >= 0 && fsync(fd) == 0;
+    if (fd >= 0) close(fd);
+    return done;
+}
+
 /* Beside the old file, synced, then renamed over it: a crash leaves one of the two. */
 static enum err file_replace(const char *path, struct slice text, struct errmsg *em)
 {
@@ -173,7 +210,7 @@ static enum err file_replace(const char *path, struct slice text, struct errmsg 
     FILE *f = fopen(fresh, "we");
     bool done = f != NULL && fwrite(text.at, 1, text.len, f) == text.len && fflush(f) == 0 && fsync(fileno(f)) == 0;
     if (f != NULL) done = fclose(f) == 0 && done;
-    if (done && rename(fresh, path) == 0) return OK;
+    if (done && rename(fresh, path) == 0 && dir_sync(path)) return OK;
     errmsg_set(em, "cannot write '%s': %s", path, strerror(errno));
     return ERR_IO;
 }
@@ -353,28 +390,25 @@ static enum err listen_all(struct server *s, struct errmsg *em)
     if (s->listener_count == SERVER_LISTENERS_MAX) return ERR_CONFIG;
     char octal[16];
     snprintf(octal, sizeof octal, "%lld", (long long)s->cfg->unixsocketperm);
-    uint32_t mode = (uint32_t)strtoul(octal, NULL, 8);
+    char *end = NULL;
+    uint32_t mode = (uint32_t)strtoul(octal, &end, 8);
+    if (*end != '\0') {
+        errmsg_set(em, "argument of 'unixsocketperm' must be octal digits, like 700");
+        return ERR_CONFIG;
+    }
     TRY(net_listen_unix(s->loop, s->cfg->unixsocket, mode, (int)s->cfg->tcp_backlog, link_accept, s,
                         &s->listeners[s->listener_count], em));
     s->listener_count++;
     return OK;
 }
 
-/* As many descriptors as maxclients needs, or fewer clients, said in the log. */
-static void raise_fd_limit(struct server *s)
+static void clients_limit(struct server *s)
 {
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-    rlim_t reserve = FD_RESERVE + STORE_FILES_MAX + (rlim_t)s->cfg->peer_connections_max;
-    rlim_t want = (rlim_t)s->cfg->maxclients + reserve;
-    if (limit.rlim_cur >= want) return;
-    limit.rlim_cur = MIN(want, limit.rlim_max);
-    if (setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < want) {
-        getrlimit(RLIMIT_NOFILE, &limit);
-        s->cfg->maxclients = MAX((int64_t)limit.rlim_cur - (int64_t)reserve, 1);
-        log_warning("descriptors limit=%llu maxclients=%lld", (unsigned long long)limit.rlim_cur,
-                    (long long)s->cfg->maxclients);
-    }
+    int64_t possible = raise_fd_limit(s, s->cfg->maxclients);
+    if (possible >= s->cfg->maxclients) return;
+    log_warning("fewer descriptors than 'maxclients' needs wanted=%lld maxclients=%lld",
+                (long long)s->cfg->maxclients, (long long)possible);
+    s->cfg->maxclients = possible;
 }
 
 /* The settings that the configuration gives, checked as an operation would check them. */
@@ -490,7 +524,7 @@ static enum err open_all(struct server *s, struct errmsg *em)
         errmsg_set(em, "'election-timeout' must be at least 5 times 'heartbeat-interval'");
         return ERR_CONFIG;
     }
-    raise_fd_limit(s);
+    clients_limit(s);
     TRY(open_loop(s, em));
     env_fill(s);
     cmd_env_init(&s->env);

@@ -586,6 +586,46 @@ class Limits(Shared):
         self.assertEqual(self.client.cmd("PING"), "PONG")
 
 
+class Configured(TestCase):
+    def test_maxclients_is_what_the_descriptors_allow(self):
+        server = self.server(maxclients=100).start()
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (700, 700))
+        with server.client() as client:
+            answer = client.cmd("CONFIG", "SET", "maxclients", 5000)
+            self.assertIn("not able to handle the specified number of clients, try with ", str(answer))
+            self.assertEqual(client.cmd("CONFIG", "GET", "maxclients"), [b"maxclients", b"100"])
+            possible = int(str(answer).split("try with ")[1].split()[0].rstrip("')"))
+            self.assertGreater(possible, 100)
+            self.assertEqual(client.cmd("CONFIG", "SET", "maxclients", possible), "OK")
+            others = [server.client() for _ in range(possible + 20)]
+            refused = 0
+            for other in others:
+                try:
+                    other.send("PING")
+                    refused += other.read() != "PONG"
+                except (Closed, OSError):
+                    refused += 1
+            self.assertEqual(refused, 21)
+            for i in range(20):
+                self.assertEqual(client.cmd("SET", "k%d" % i, "x" * 900000), "OK")
+            for other in others:
+                other.close()
+
+    def test_longest_password(self):
+        server = self.server().start()
+        with server.client() as client:
+            self.assertIn("at most 512 bytes", str(client.cmd("CONFIG", "SET", "requirepass", "p" * 513)))
+            self.assertEqual(client.cmd("CONFIG", "SET", "requirepass", "p" * 512), "OK")
+        with server.client() as client:
+            self.assertEqual(client.cmd("AUTH", "p" * 512), "OK")
+
+    def test_socket_permissions_are_octal(self):
+        server = self.server(unixsocket="/nonexistent/socket", unixsocketperm=708)
+        server.launch()
+        self.assertNotEqual(server.wait(), 0)
+        self.assertIn("'unixsocketperm' must be octal digits", server.text())
+
+
 class Local(TestCase):
     def test_other_loopback_address_is_local(self):
         server = self.server(bind="127.0.0.1 127.0.0.2").start()

@@ -22,6 +22,7 @@ struct settings {
     char *secret;
     int colour;
     int64_t hidden;
+    char *brief;
 };
 
 #define AT(field) offsetof(struct settings, field)
@@ -36,6 +37,7 @@ static const struct option rows[] = {
     { "text", OPTION_TEXT, 0, AT(text), "", 0, 0, NULL, "Second part", "Words." },
     { "secret", OPTION_TEXT, OPTION_SECRET, AT(secret), "none yet", 0, 0, NULL, NULL, "A secret." },
     { "colour", OPTION_ENUM, 0, AT(colour), "green", 0, 0, colours, NULL, "A choice." },
+    { "short", OPTION_TEXT, 0, AT(brief), "", 0, 8, NULL, NULL, "A word." },
     { "hidden", OPTION_INT, OPTION_HIDDEN, AT(hidden), "1", 0, 9, NULL, NULL, "For tests." },
 };
 
@@ -239,12 +241,17 @@ static const struct {
     { "text \"\\xc3\\xA4\"\n", "\xc3\xa4", NULL },
     { "text a\"b\n", "a\"b", NULL }, /* a quote inside is itself */
     { "text a\\nb\n", "a\\nb", NULL }, /* without quotes, nothing is special */
-    { "text a # b\n", "a # b", NULL },
+    { "text a#b\n", "a#b", NULL },
+    { "text \"a # b\"\n", "a # b", NULL },
+    { "text a # b\n", NULL, ":1: unbalanced quotes, text behind a quoted value, or a comment" },
+    { "number 5 # five\n", NULL, ":1: unbalanced quotes, text behind a quoted value, or a comment" },
+    { "short 12345678\n", "", NULL },
+    { "short 123456789\n", NULL, ":1: argument of 'short' must be at most 8 bytes long" },
     { "text \"open\n", NULL, ":1: unbalanced quotes" },
     { "text \"open\\\"\n", NULL, ":1: unbalanced quotes" },
     { "text \"open\\\n", NULL, ":1: unbalanced quotes" },
-    { "text \"a\"b\n", NULL, ":1: unbalanced quotes or text behind" },
-    { "text \"a\" \"b\"\n", NULL, ":1: unbalanced quotes or text behind" },
+    { "text \"a\"b\n", NULL, ":1: unbalanced quotes, text behind" },
+    { "text \"a\" \"b\"\n", NULL, ":1: unbalanced quotes, text behind" },
     { "text \"\\q\"\n", NULL, ":1: unbalanced" },
     { "text \"\\x4\"\n", NULL, ":1: unbalanced" },
     { "text \"\\xg0\"\n", NULL, ":1: unbalanced" },
@@ -435,6 +442,25 @@ static void test_rewriting_twice_changes_nothing(void **state)
 }
 
 /* Whatever a text holds, a rewritten file gives it back. */
+/* A value that a rewritten file could not hold is refused. */
+static void test_a_value_fits_a_line(void **state)
+{
+    struct fixture *f = *state;
+    char text[OPTION_LINE_BYTES_MAX];
+    memset(text, 'x', sizeof text);
+    text[OPTION_LINE_BYTES_MAX - strlen("text ")] = '\0';
+    assert_int_equal(set_one(f, "text", text, NULL), OK);
+    struct buf out CLEANUP(buf_deinit) = { 0 };
+    options_rewrite(&f->set, SLICE_NONE, &out);
+    file_write(f, buf_slice(&out));
+    assert_int_equal(options_load(&f->set, f->path, NULL), OK);
+    check_value(f, "text", text);
+    text[0] = '"'; /* takes quotes and a backslash */
+    struct errmsg em = { "" };
+    assert_int_equal(set_one(f, "text", text, &em), ERR_CONFIG);
+    assert_non_null(strstr(em.text, "too long"));
+}
+
 static void test_every_byte_survives_a_rewrite(void **state)
 {
     struct fixture *f = *state;
@@ -468,6 +494,7 @@ int main(void)
         TEST(test_help_has_a_line_for_each_option),
         TEST(test_rewriting_keeps_the_users_file),
         TEST(test_rewriting_twice_changes_nothing),
+        TEST(test_a_value_fits_a_line),
         TEST(test_every_byte_survives_a_rewrite),
     };
     return cmocka_run_group_tests_name("base/option", tests, NULL, NULL);
