@@ -212,7 +212,7 @@ const struct cmd_def cmd_config_defs[] = {
     { .name = "config|rewrite", .run = cmd_config_rewrite, .arity = 2, .flags = CMD_CONN | CMD_ADMIN, SERVER,
       .since = "2.8.0", .args = "", .summary = "Writes the options into the configuration file." },
     { .name = "config|resetstat", .run = cmd_config_resetstat, .arity = 2, .flags = CMD_CONN | CMD_ADMIN, SERVER,
-      .since = "2.0.0", .args = "", .summary = "Sets the counters of INFO to zero." },
+      .since = "2.0.0", .args = "", .summary = "Sets the counters of commands and connections in INFO to zero." },
     { .name = "config|help", .run = cmd_config_help, .arity = 2, .flags = CMD_CONN, SERVER, .since = "5.0.0",
       .args = "", .summary = "Shows the subcommands." },
     CMD_DEF_END,

@@ -184,7 +184,6 @@ static enum outcome execute(struct cmd_env *env, struct client *c, const struct 
     struct reply r = reply_to(captures ? &env->capture : reply_target(env, c), c->proto);
     if (UNLIKELY(refused(env, c, def, container, argc, argv, &r))) {
         cmd_multi_spoil(c);
-        env->stats.errors++;
     } else if (UNLIKELY(env->pause_until_ms != 0) && cmd_pause_holds(env, c, def)) {
         c->paused = true;
         return WAITS;

@@ -106,7 +106,7 @@ static void line_print(struct cmd_env *env, struct client *c, const struct cmd_d
     char peer[CLIENT_ADDRESS_BYTES_MAX];
     int64_t wall_ms = node_wall_ms(env->node);
     buf_printf(b, "+%lld.%06lld [%u %s]", (long long)(wall_ms / 1000),
-               (long long)(wall_ms % 1000 * 1000 + env->now_us % 1000), c->db, client_address(env, c, true, peer));
+               (long long)(wall_ms % 1000 * 1000), c->db, client_address(env, c, true, peer));
     for (size_t i = 0; i < argc; i++) {
         if (b->len >= MONITOR_LINE_BYTES_MAX) {
             buf_printf(b, " ... (%zu more arguments)", argc - i);

@@ -285,8 +285,7 @@ static void output_write(struct conn *conn)
         return;
     }
     size_t done = sent < 0 ? 0 : (size_t)sent;
-    loop_of(conn)->stats.write_count++;
-    loop_of(conn)->stats.write_bytes += done;
+    conn_written(conn, done);
     chain_consume(&conn->out, done);
     if (done < offered) {
         set(conn, CONN_WAIT_WRITE);

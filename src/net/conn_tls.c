@@ -52,8 +52,7 @@ static int socket_bio_write(BIO *bio, const char *at, int bytes)
     BIO_clear_retry_flags(bio);
     ssize_t sent = send(conn_fd(conn), at, (size_t)bytes, MSG_NOSIGNAL);
     if (sent >= 0) {
-        loop_of(conn)->stats.write_count++;
-        loop_of(conn)->stats.write_bytes += (uint64_t)sent;
+        conn_written(conn, (size_t)sent);
         return (int)sent;
     }
     if (errno == EAGAIN || errno == EINTR) {

@@ -160,6 +160,8 @@ struct conn_callbacks {
     void (*on_eof)(void *user, struct conn *conn);
     /* A connection of conn_open is established. May be NULL. */
     void (*on_open)(void *user, struct conn *conn);
+    /* So much was given to the socket, for counting. May be NULL. */
+    void (*on_written)(void *user, size_t bytes);
 };
 
 /* Gives a connection its callbacks (which must outlive it) and starts reading. Once. */

@@ -164,6 +164,13 @@ static inline struct loop *loop_of(const struct conn *conn)
     return CONTAINER_OF(conn->out.pool, struct loop, pool);
 }
 
+static inline void conn_written(const struct conn *conn, size_t bytes)
+{
+    loop_of(conn)->stats.write_count++;
+    loop_of(conn)->stats.write_bytes += bytes;
+    if (conn->callbacks->on_written != NULL) conn->callbacks->on_written(conn->user, bytes);
+}
+
 /* --- loop.c --- */
 void loop_wake_slow(struct loop *loop);
 /* First thing in every callback from libevent. May close what the callback is for. */

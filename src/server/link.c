@@ -143,10 +143,17 @@ static void link_on_writable(void *user, struct conn *conn)
     cmd_client_writable(&l->server->env, l->client);
 }
 
+static void link_on_written(void *user, size_t bytes)
+{
+    const struct link *l = user;
+    l->server->env.stats.net_output_bytes += bytes;
+}
+
 static const struct conn_callbacks link_callbacks = {
     .on_bytes = link_on_bytes,
     .on_close = link_on_close,
     .on_writable = link_on_writable,
+    .on_written = link_on_written,
     .on_eof = link_on_eof,
 };
 

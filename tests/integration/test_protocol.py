@@ -626,6 +626,37 @@ class Configured(TestCase):
         self.assertIn("'unixsocketperm' must be octal digits", server.text())
 
 
+class Counted(TestCase):
+    """INFO says what happened."""
+
+    def test_info_stats(self):
+        server = self.server().start()
+        with server.client() as client, server.client() as other:
+            def stats():
+                lines = client.cmd("INFO", "stats").decode().split("\r\n")
+                return {k: int(v) for k, v in (line.split(":") for line in lines if ":" in line)}
+            before = stats()
+            for words in (("NOSUCH",), ("GET",), ("SET", "k"), ("INCR", "s")):
+                other.cmd("SET", "s", "x")
+                self.assertIsInstance(other.cmd(*words), Error)
+            other.cmd("SET", "big", "x" * 100000)
+            other.cmd("GET", "big")
+            after = stats()
+            self.assertEqual(after["total_error_replies"] - before["total_error_replies"], 4)
+            sent = after["total_net_output_bytes"] - before["total_net_output_bytes"]
+            self.assertTrue(100000 < sent < 110000, sent)
+            self.assertEqual(client.cmd("CONFIG", "RESETSTAT"), "OK")
+            self.assertLess(stats()["total_net_output_bytes"], 10000)
+
+    def test_time_does_not_go_back(self):
+        server = self.server().start()
+        with server.client() as client:
+            client.raw(encode("TIME") * 5000)
+            times = [tuple(map(int, client.read())) for _ in range(5000)]
+            self.assertEqual(times, sorted(times))
+            self.assertLess(abs(times[-1][0] - time.time()), 5)
+
+
 class Local(TestCase):
     def test_other_loopback_address_is_local(self):
         server = self.server(bind="127.0.0.1 127.0.0.2").start()
