@@ -60,7 +60,7 @@ struct cmd_io {
 struct cmd_limits {
     struct resp_limits resp;
     uint64_t output_bytes_max;       /* a client with more unsent is closed */
-    uint64_t reply_bytes_max;        /* KV RANGE and the like stop here with more :1 */
+    uint64_t reply_bytes_max;        /* of KV RANGE, KV READ, XREAD: the rest when asked again */
     uint64_t watch_bytes_max;        /* unsent pushes of a connection; beyond: falls back to history */
     uint32_t watches_per_client_max;
     uint32_t subscriptions_per_client_max;

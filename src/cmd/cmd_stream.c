@@ -3,7 +3,9 @@
  *
  * A reader passes over its streams one after the other, up to the revision there was when the pass
  * began: from memory where the rows are there, else by a worker. If nothing was found it passes over
- * what came in the meantime, and then waits in the hub's set, in the same call: no gap. */
+ * what came in the meantime, and then waits in the hub's set, in the same call: no gap. All streams
+ * together fill one reply: those behind the one that filled it are left out, and their turn comes in a
+ * later call. */
 #include "cmd/cmd_hub_int.h"
 
 #include <stdio.h>
@@ -38,6 +40,7 @@ struct stream_reader {
     int64_t block_ms;
     uint64_t to_rev;   /* of this pass */
     size_t at;         /* source that is being read */
+    size_t entry_bytes; /* of all sources: a reply is bounded, not a stream */
     struct hub_scan scan;
     uint64_t client_handle;
     uint8_t *text;     /* names */
@@ -175,6 +178,12 @@ static uint64_t entry_count(const struct stream_reader *rd)
 
 /* --- passes ----------------------------------------------------------------------------------------- */
 
+static bool source_is_full(const struct stream_source *s)
+{
+    const struct stream_reader *rd = s->reader;
+    return s->entry_count >= rd->count_max || rd->entry_bytes >= rd->hub->env->limits.reply_bytes_max;
+}
+
 static bool take_entry(void *ctx, const struct store_item *item)
 {
     struct stream_source *s = ctx;
@@ -182,16 +191,12 @@ static bool take_entry(void *ctx, const struct store_item *item)
     if (item->row.rev == s->given_rev && item->row.n <= s->skip_n) return true;
     struct hub_event e;
     hub_event_of_item(item, &e);
+    size_t bytes_before = s->entries.len;
     if (rd->is_kv) hub_encode_map(&s->entries, &e, rd->with_prev, rd->proto);
     else hub_encode_entry(&s->entries, &e);
+    rd->entry_bytes += s->entries.len - bytes_before;
     s->entry_count++;
-    return s->entry_count < rd->count_max && s->entries.len < rd->hub->env->limits.reply_bytes_max;
-}
-
-static bool source_is_full(const struct stream_source *s)
-{
-    const struct stream_reader *rd = s->reader;
-    return s->entry_count >= rd->count_max || s->entries.len >= rd->hub->env->limits.reply_bytes_max;
+    return !source_is_full(s);
 }
 
 enum pass { PASS_DONE, PASS_HISTORY, PASS_COMPACTED };

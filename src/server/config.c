@@ -54,7 +54,8 @@ const struct option config_rows[] = {
     { "client-output-soft-time", OPTION_MS, OPTION_RUNTIME, AT(client_output_soft_ms), "30s", 100, 86400000,
       NULL, NULL, "See client-output-soft-bytes." },
     { "reply-max-bytes", OPTION_BYTES, OPTION_RUNTIME, AT(reply_bytes_max), "4mb", 4096, GB, NULL, NULL,
-      "KV RANGE and KV READ stop at about so many bytes and say that there is more." },
+      "KV RANGE, KV READ and XREAD (over all its streams) stop at about so many bytes; who asks again gets "
+      "the rest." },
     { "watch-buffer-bytes", OPTION_BYTES, OPTION_RUNTIME, AT(watch_buffer_bytes), "4mb", 4096, GB, NULL, NULL,
       "Unsent watch events of a connection; beyond it the watches go on from history when it reads again." },
     { "max-watches-per-client", OPTION_INT, OPTION_RUNTIME, AT(watches_per_client), "10000", 1, 1 << 24, NULL,

@@ -230,6 +230,17 @@ class Base(unittest.TestCase):
         self.assertTrue(str(raised.exception).startswith(prefix), str(raised.exception))
         return str(raised.exception)
 
+    def set_option(self, name, value):
+        """Until the end of the test."""
+        before = self.c("CONFIG", "GET", name)[name.encode()]
+        self.c("CONFIG", "SET", name, value)
+        self.addCleanup(self.reset_option, name, before)
+
+    def reset_option(self, name, value):
+        c = Client(self.server.ports[0])
+        c("CONFIG", "SET", name, value)
+        c.close()
+
     def push_history_out(self):
         """Writes more than stays in memory, and waits until the store has it."""
         w = self.client()
@@ -880,6 +891,32 @@ class Streams(Base):
         time.sleep(0.05)
         self.c("SET", "y/2", 1)
         self.assertEqual(list(reader.reply()), [b"__watch__:y/"])
+
+    def test_all_streams_share_one_reply(self):
+        """What a reply has no room for comes with a later one: the ids of those streams do not move."""
+        reply_max, value = 262144, "v" * 20000
+        bytes_max = 2 * reply_max + len(value)
+        self.set_option("reply-max-bytes", reply_max)
+        rev = self.c("KV", "REVISION") + 1
+        names = [b"__watch__:s%d/" % i for i in range(20)]
+        for i in range(10):
+            for k in range(20):
+                self.c("SET", "s%d/%d" % (k, i), value)
+        two = self.client(2)
+        for _ in range(2):
+            streams = two("XREAD", "STREAMS", *([names[0]] * 100), *([rev] * 100))
+            self.assertLess(sum(len(value) * len(entries) for _, entries in streams), bytes_max)
+            ids = {name: rev for name in names}
+            seen = {name: [] for name in names}
+            while any(len(keys) < 10 for keys in seen.values()):
+                got = self.read(self.c, "STREAMS", *names, *[ids[name] for name in names])
+                self.assertLess(sum(len(value) * len(entries) for entries in got.values()), bytes_max)
+                for name, entries in got.items():
+                    ids[name] = entries[-1][0]
+                    seen[name] += [v[b"key"] for _, v in entries]
+            for k, name in enumerate(names):
+                self.assertEqual(seen[name], [b"s%d/%d" % (k, i) for i in range(10)])
+            self.push_history_out()
 
     def test_compacted_and_zero(self):
         for i in range(10):
