@@ -41,6 +41,7 @@ struct stream_reader {
     uint64_t to_rev;   /* of this pass */
     size_t at;         /* source that is being read */
     size_t entry_bytes; /* of all sources: a reply is bounded, not a stream */
+    uint64_t large_rev; /* more events than a reply may have; 0: none */
     struct hub_scan scan;
     uint64_t client_handle;
     uint8_t *text;     /* names */
@@ -151,8 +152,14 @@ static void reply_xread(struct stream_reader *rd, struct reply *r)
 
 static void reader_reply(struct stream_reader *rd, struct reply *r)
 {
-    if (rd->is_kv) reply_kv_read(rd, r);
-    else reply_xread(rd, r);
+    if (rd->large_rev != 0) {
+        reply_error(r, "ERR", "the events of revision %llu are too many for one reply; use XRANGE with COUNT",
+                    (unsigned long long)rd->large_rev);
+    } else if (rd->is_kv) {
+        reply_kv_read(rd, r);
+    } else {
+        reply_xread(rd, r);
+    }
 }
 
 /* The wait was in vain. An XREAD that began far behind, or has waited for long, is told how far it
@@ -178,10 +185,13 @@ static uint64_t entry_count(const struct stream_reader *rd)
 
 /* --- passes ----------------------------------------------------------------------------------------- */
 
+/* Ends well below what is too much, so that many revisions never are: it takes a single one. */
 static bool source_is_full(const struct stream_source *s)
 {
     const struct stream_reader *rd = s->reader;
-    return s->entry_count >= rd->count_max || rd->entry_bytes >= rd->hub->env->limits.reply_bytes_max;
+    const struct cmd_limits *limits = &rd->hub->env->limits;
+    size_t bytes_max = MIN(limits->reply_bytes_max, limits->output_bytes_max / 4);
+    return s->entry_count >= rd->count_max || rd->entry_bytes >= bytes_max;
 }
 
 static bool take_entry(void *ctx, const struct store_item *item)
@@ -189,6 +199,7 @@ static bool take_entry(void *ctx, const struct store_item *item)
     struct stream_source *s = ctx;
     struct stream_reader *rd = s->reader;
     if (item->row.rev == s->given_rev && item->row.n <= s->skip_n) return true;
+    if (rd->large_rev != 0) return false;
     struct hub_event e;
     hub_event_of_item(item, &e);
     size_t bytes_before = s->entries.len;
@@ -196,6 +207,7 @@ static bool take_entry(void *ctx, const struct store_item *item)
     else hub_encode_entry(&s->entries, &e);
     rd->entry_bytes += s->entries.len - bytes_before;
     s->entry_count++;
+    if (rd->entry_bytes > rd->hub->env->limits.output_bytes_max / 2) rd->large_rev = item->row.rev;
     return !source_is_full(s);
 }
 

@@ -828,6 +828,11 @@ class Streams(Base):
             return {k: [fields(e) for e in v] for k, v in reply.items()}
         return {k: [fields(e) for e in v] for k, v in reply}
 
+    def wait_blocked(self, count):
+        deadline = time.monotonic() + SECONDS_MAX
+        while self.info(self.c, "blocked_clients") != count:
+            self.assertLess(time.monotonic(), deadline)
+
     def test_entries_in_both_protocols(self):
         rev = self.c("KV", "REVISION")
         self.c("SET", "a/1", "x")
@@ -916,6 +921,41 @@ class Streams(Base):
                     seen[name] += [v[b"key"] for _, v in entries]
             for k, name in enumerate(names):
                 self.assertEqual(seen[name], [b"s%d/%d" % (k, i) for i in range(10)])
+            self.push_history_out()
+
+    def test_a_revision_too_large_for_a_reply_is_said(self):
+        """Not a closed connection. XRANGE reads it in parts."""
+        self.set_option("client-output-max-bytes", 1 << 20)
+        reader = self.client()
+        rev = self.c("KV", "REVISION") + 1
+        error = "ERR the events of revision %d are too many for one reply; use XRANGE with COUNT"
+        reader.send("XREAD", "BLOCK", 20000, "STREAMS", "__watch__:big/", "$")
+        self.wait_blocked(1)
+        for _ in range(2):
+            self.c("MSET", *[x for i in range(13) for x in ("big/%02d" % i, "v" * 100000)])
+        self.assertEqual(str(reader.reply()), error % rev)
+        for _ in range(2):
+            self.fails(error % (rev + 1), self.c, "XREAD", "STREAMS", "__watch__:", "__watch__:big/", rev + 1, rev + 1)
+            self.fails(error % rev, self.c, "KV", "READ", "big/", "PREFIX", "FROM", rev)
+            got, after = [], rev
+            while len(got) < 26:
+                part = [fields(e) for e in self.c("XRANGE", "__watch__:big/", after, "+", "COUNT", 4)]
+                got += [(i, v[b"key"]) for i, v in part]
+                after = "(" + got[-1][0]
+            self.assertEqual(got, [("%d-%d" % (r, i + 1), b"big/%02d" % i) for r in (rev, rev + 1) for i in range(13)])
+            self.push_history_out()
+
+    def test_many_revisions_are_never_too_large_for_a_reply(self):
+        self.set_option("client-output-max-bytes", 1 << 20)
+        rev = self.c("KV", "REVISION") + 1
+        for i in range(200):
+            self.c("SET", "m/%d" % i, "v" * 20000)
+        for _ in range(2):
+            got, after = [], rev
+            while len(got) < 200:
+                got += self.read(self.c, "STREAMS", "__watch__:m/", after)[b"__watch__:m/"]
+                after = got[-1][0]
+            self.assertEqual([v[b"key"] for _, v in got], [b"m/%d" % i for i in range(200)])
             self.push_history_out()
 
     def test_compacted_and_zero(self):
