@@ -42,7 +42,8 @@ struct cmd_io {
     void *ctx;
     void (*dirty)(void *ctx, void *link);
     void (*close)(void *ctx, void *link, bool after_flush);
-    void (*resume)(void *ctx, void *link); /* deliver input again, from the next turn on */
+    /* Deliver input again, from the next turn on; if it has ended and nothing is left, close. */
+    void (*resume)(void *ctx, void *link);
     /* "address:port" of either end; returns out. */
     const char *(*address)(void *ctx, void *link, bool peer, char *out, size_t out_bytes);
     struct chain_pool *pool;

@@ -230,7 +230,7 @@ void client_block_more(struct cmd_env *env, struct client *c, int64_t until_ms,
     c->block->timeout = timeout;
     c->block->cancel = cancel;
     c->block->data = data;
-    c->block->can_unblock = cancel != NULL;
+    c->block->can_unblock = false;
     c->block->token = 0;
     if (until_ms != INT64_MAX) c->block->token = timer_add(env, until_ms, c->handle);
 }
@@ -245,6 +245,19 @@ void client_block(struct cmd_env *env, struct client *c, int64_t until_ms,
     c->block->quiet = quiet;
     c->blocked = true;
     client_block_more(env, c, until_ms, timeout, cancel, data);
+}
+
+void client_wait_events(struct cmd_env *env, struct client *c)
+{
+    ASSERT(c->blocked && c->block->cancel != NULL);
+    c->block->can_unblock = true;
+    env->io.resume(env->io.ctx, c->link); /* looks whether its input has ended; nothing is executed */
+}
+
+void client_wait_events_end(struct client *c)
+{
+    ASSERT(c->blocked);
+    c->block->can_unblock = false;
 }
 
 void client_unblock(struct cmd_env *env, struct client *c)

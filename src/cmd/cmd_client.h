@@ -47,12 +47,12 @@ struct client_names {
 /* What a blocked client waits for. */
 struct client_block {
     uint64_t token;   /* 0: no timer; matches the timer's, else that one is stale */
-    /* Ends the wait as a timeout (also CLIENT UNBLOCK): must reply and client_unblock. */
+    /* Ends the wait as a timeout (also CLIENT UNBLOCK, if can_unblock): must reply and client_unblock. */
     void (*timeout)(struct cmd_env *env, struct client *c);
     /* The client goes: release data, write nothing. */
     void (*cancel)(struct cmd_env *env, struct client *c);
     void *data;
-    bool can_unblock; /* CLIENT UNBLOCK may end it: waits for events, not for history reads */
+    bool can_unblock; /* by CLIENT UNBLOCK: waits for events, that is client_wait_events */
     bool quiet;       /* CLIENT REPLY: the reply that is waited for goes to nobody */
 };
 
@@ -112,6 +112,11 @@ void client_block(struct cmd_env *env, struct client *c, int64_t until_ms,
 void client_block_more(struct cmd_env *env, struct client *c, int64_t until_ms,
                        void (*timeout)(struct cmd_env *, struct client *),
                        void (*cancel)(struct cmd_env *, struct client *), void *data);
+/* What a blocked one waits for now may never come: CLIENT UNBLOCK may end it, and if it sends no more
+ * it is closed. Until it is blocked for something else. */
+void client_wait_events(struct cmd_env *env, struct client *c);
+/* A blocked one no longer waits for events, but for what ends by itself. */
+void client_wait_events_end(struct client *c);
 /* The reply was written: goes on with the client's next commands. block.data is the caller's to free. */
 void client_unblock(struct cmd_env *env, struct client *c);
 /* Calls visit for every client; visit may close it. */

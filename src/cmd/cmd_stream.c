@@ -249,7 +249,7 @@ static void reader_finish(struct stream_reader *rd, struct client *c, enum finis
     client_unblock(env, c);
 }
 
-static void reader_wait(struct stream_reader *rd)
+static void reader_wait(struct stream_reader *rd, struct client *c)
 {
     ASSERT(!rd->is_waiting && rd->to_rev == now_rev(rd));
     rd->is_waiting = true;
@@ -257,6 +257,7 @@ static void reader_wait(struct stream_reader *rd)
         struct stream_source *s = &rd->sources[i];
         hub_listen(rd->hub, rd->hub->live, &s->listener, &s->range);
     }
+    client_wait_events(rd->hub->env, c);
 }
 
 /* The client is blocked. Goes on until there is something to say, to read, or to wait for. */
@@ -282,7 +283,7 @@ static void reader_go_on(struct stream_reader *rd, struct client *c)
     if (rd->blocks && !rd->timed_out && hub_is_leaderless(rd->hub)) {
         reader_finish(rd, c, FINISH_LEADERLESS);
     } else if (rd->blocks && !rd->timed_out) {
-        reader_wait(rd);
+        reader_wait(rd, c);
     } else {
         timeout_entries(rd);
         reader_finish(rd, c, FINISH_REPLY);
@@ -384,6 +385,7 @@ void hub_reader_turn(struct cmd_hub *hub)
         ASSERT(c != NULL && c->blocked && c->block->data == rd); /* reader_cancel ends the wait */
         wait_end(rd);
         if (c->closing) continue;
+        client_wait_events_end(c);
         for (size_t i = 0; i < rd->source_count; i++) {
             struct stream_source *s = &rd->sources[i];
             s->next_rev = MAX(s->next_rev, rd->wake_rev);

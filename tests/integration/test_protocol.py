@@ -345,6 +345,40 @@ class Order(Shared):
                     self.fail(f"closed before answer {i} of {len(commands)} ({command[:2]})")
                 self.assert_closed(client)
 
+    def test_half_close_while_history_is_read(self):
+        """What reads the disk ends by itself and is answered; what then waits for events is closed."""
+        for i in range(200):
+            self.client.cmd("SET", "old", i)
+        self.served.stop()
+        self.served.start()
+        oldest = "1"
+        cases = [
+            (["XREAD", "STREAMS", "__watch__:old", oldest], True),
+            (["XREAD", "BLOCK", "0", "STREAMS", "__watch__:old", oldest], True),
+            (["KV", "READ", "old", "FROM", oldest], True),
+            (["KV", "READ", "old", "FROM", oldest, "BLOCK", "0"], True),
+            (["XRANGE", "__watch__:old", "-", "+", "COUNT", "1"], True),
+            (["XREVRANGE", "__watch__:old", "+", "-", "COUNT", "1"], True),
+            (["XREAD", "STREAMS", "__watch__:none", oldest], True),
+            (["XREAD", "BLOCK", "0", "STREAMS", "__watch__:none", oldest], False),
+            (["KV", "READ", "none", "FROM", oldest, "BLOCK", "0"], False),
+        ]
+        for command, answered in cases * 10:
+            for behind in ([], [["PING"]]):
+                with self.subTest(command=command, behind=behind):
+                    client = self.connect()
+                    client.raw(b"".join(encode(*c) for c in [["ECHO", "first"], command, *behind]))
+                    client.sock.shutdown(socket.SHUT_WR)
+                    self.assertEqual(client.read(), b"first")
+                    try:
+                        if answered:
+                            self.assertNotIsInstance(client.read(), Error)
+                            for _ in behind:
+                                self.assertEqual(client.read(), "PONG")
+                    except Closed:
+                        self.fail("closed before the answer")
+                    self.assert_closed(client)
+
     def test_close_without_reading(self):
         """Clients that go in the middle of an answer hurt nobody."""
         linger = b"\1\0\0\0\0\0\0\0"

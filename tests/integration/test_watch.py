@@ -1034,6 +1034,22 @@ class Streams(Base):
         self.c("SET", "u/1", 1)
         self.assertEqual(reader("PING"), b"PONG")
 
+    def test_a_read_of_history_is_not_unblocked(self):
+        """It ends by itself: there is no wait to end."""
+        rev = self.c("KV", "REVISION") + 1
+        for i in range(100):
+            self.c("SET", "h/%d" % i, i)
+        self.push_history_out()
+        reader = self.client()
+        reader_id = reader("CLIENT", "ID")
+        for command in (["XRANGE", "__watch__:h/", rev, "+"], ["XREVRANGE", "__watch__:h/", "+", rev],
+                        ["XREAD", "STREAMS", "__watch__:h/", rev]) * 20:
+            reader.send(*command)
+            unblocked = [self.c("CLIENT", "UNBLOCK", reader_id, "ERROR") for _ in range(5)]
+            reply = reader.reply()
+            self.assertNotIsInstance(reply, ReplyError)
+            self.assertEqual(unblocked, [0] * 5)
+
     def test_kv_read(self):
         rev = self.c("KV", "REVISION") + 1
         self.c("SET", "r/1", "a")
