@@ -86,15 +86,28 @@ static size_t place_at(const struct range_reader *rr, uint64_t at)
     return at < place_count(rr) ? (size_t)u64_le(rr->places.at + at * sizeof(uint64_t)) : rr->entries.len;
 }
 
-/* Backwards only the last ones of a window can be wanted. */
-static void front_drop(struct range_reader *rr)
+static size_t bytes_max(const struct range_reader *rr)
+{
+    return rr->hub->env->limits.output_bytes_max / 2;
+}
+
+/* Backwards only the last ones of a window can be wanted: how many are not. */
+static uint64_t front_count(const struct range_reader *rr)
 {
     uint64_t want = rr->count_max - rr->done_count;
     uint64_t have = place_count(rr);
-    if (have / 2 <= want) return;
-    size_t bytes = place_at(rr, have - want);
+    return rr->backwards && have > want ? have - want : 0;
+}
+
+/* Drops them when they are as many, or the whole as large, that moving the rest is worth it. */
+static void front_drop(struct range_reader *rr)
+{
+    uint64_t front = front_count(rr);
+    uint64_t want = place_count(rr) - front;
+    if (front == 0 || (front <= want && rr->entries.len / 2 <= bytes_max(rr))) return;
+    size_t bytes = place_at(rr, front);
     buf_consume(&rr->entries, bytes);
-    buf_consume(&rr->places, (size_t)(have - want) * sizeof(uint64_t));
+    buf_consume(&rr->places, (size_t)front * sizeof(uint64_t));
     for (uint64_t i = 0; i < want; i++) {
         uint8_t *at = rr->places.at + i * sizeof(uint64_t);
         u64_le_put(at, u64_le(at) - bytes);
@@ -116,8 +129,9 @@ static bool take_entry(void *ctx, const struct store_item *item)
     hub_event_of_item(item, &e);
     buf_append_u64(&rr->places, rr->entries.len);
     hub_encode_entry(&rr->entries, &e);
-    if (rr->backwards) front_drop(rr);
-    rr->too_large = rr->entries.len + rr->done.len > rr->hub->env->limits.output_bytes_max / 2;
+    size_t wanted_bytes = rr->entries.len - place_at(rr, front_count(rr)) + rr->done.len;
+    rr->too_large = wanted_bytes > bytes_max(rr);
+    front_drop(rr);
     return !range_is_complete(rr);
 }
 

@@ -1034,6 +1034,20 @@ class Streams(Base):
         self.c("SET", "u/1", 1)
         self.assertEqual(reader("PING"), b"PONG")
 
+    def test_backwards_as_much_as_forwards(self):
+        """A reply may be as large in either direction: what is read and not wanted does not count."""
+        self.set_option("client-output-max-bytes", 1 << 20)
+        rev = self.c("KV", "REVISION") + 1
+        for i in range(80):
+            self.c("SET", "w/%d" % i, "v" * 20000)
+        for count in (1, 9, 13, 17, 24):
+            newest = self.c("XRANGE", "__watch__:w/", rev + 80 - count, "+", "COUNT", count)
+            self.assertEqual(len(newest), count)
+            self.assertEqual(self.c("XREVRANGE", "__watch__:w/", "+", rev, "COUNT", count), newest[::-1])
+        for command in (["XRANGE", "__watch__:w/", rev, "+"], ["XREVRANGE", "__watch__:w/", "+", rev]):
+            for count in ([], ["COUNT", 30]):
+                self.fails("ERR too many entries for one reply; use COUNT", self.c, *command, *count)
+
     def test_a_read_of_history_is_not_unblocked(self):
         """It ends by itself: there is no wait to end."""
         rev = self.c("KV", "REVISION") + 1
