@@ -65,6 +65,7 @@ struct cmd_limits {
     uint64_t watch_bytes_max;        /* unsent pushes of a connection; beyond: falls back to history */
     uint32_t watches_per_client_max;
     uint32_t subscriptions_per_client_max;
+    uint64_t subscription_names_bytes_max; /* of a client, together */
     uint32_t waiting_reads_max;       /* of a group, that wait for a barrier: then TRYAGAIN */
     uint64_t waiting_reads_bytes_max; /* likewise, with what queues behind them */
     uint32_t slowlog_count_max;

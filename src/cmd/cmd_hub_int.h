@@ -107,6 +107,7 @@ struct cmd_hub {
     struct topic *patterns; /* all of them, linked */
     struct subscription **subscription_buckets;
     size_t subscription_bucket_count, subscription_count;
+    uint64_t name_bytes; /* of all subscriptions */
 };
 
 /* --- cmd_hub.c ---------------------------------------------------------------------------- */
@@ -233,7 +234,7 @@ void hub_notify_event(struct cmd_hub *hub, const struct mvcc_event *ev);
 void hub_notify_life(struct cmd_hub *hub, struct slice key, const char *what);
 void hub_pubsub_gone(struct cmd_hub *hub, struct client *c);
 void hub_pubsub_free(struct cmd_hub *hub);
-/* False: the client has as many as it may. */
+/* False: the client has as many as it may, or their names are as long. */
 bool hub_subscribe(struct cmd_hub *hub, struct client *c, enum topic_kind kind, struct slice name);
 void hub_unsubscribe(struct cmd_hub *hub, struct client *c, enum topic_kind kind, struct slice name);
 size_t hub_subscribed_count(const struct client *c, enum topic_kind kind);

@@ -29,6 +29,7 @@ struct topic {
 struct subscriber {
     struct hub_peer peer; /* first */
     uint64_t serial;
+    uint64_t name_bytes; /* of all its subscriptions */
     struct subscription **subscriptions[TOPIC_KINDS];
     size_t count[TOPIC_KINDS], cap[TOPIC_KINDS];
 };
@@ -218,6 +219,8 @@ static void pair_add(struct cmd_hub *hub, struct topic *t, struct subscriber *s)
     s->subscriptions[kind] = room_for_one(s->subscriptions[kind], s->count[kind], &s->cap[kind]);
     s->subscriptions[kind][s->count[kind]++] = sub;
     s->peer.client->sub_count++;
+    s->name_bytes += t->name_len;
+    hub->name_bytes += t->name_len;
     hub->subscription_count++;
     hub->listener_count++;
 }
@@ -236,6 +239,8 @@ static void pair_drop(struct cmd_hub *hub, struct subscription *sub)
     s->subscriptions[t->kind][sub->subscriber_at] = last;
     last->subscriber_at = sub->subscriber_at;
     s->peer.client->sub_count--;
+    s->name_bytes -= t->name_len;
+    hub->name_bytes -= t->name_len;
     hub->subscription_count--;
     hub->listener_count--;
     mem_free(sub);
@@ -258,7 +263,9 @@ bool hub_subscribe(struct cmd_hub *hub, struct client *c, enum topic_kind kind, 
     struct subscriber *s = subscriber_of(hub, c);
     struct topic *t = topic_find(hub, kind, name);
     if (t != NULL && pair_find(hub, t, s) != NULL) return true;
-    if (c->sub_count >= hub->env->limits.subscriptions_per_client_max) return false;
+    const struct cmd_limits *limits = &hub->env->limits;
+    if (c->sub_count >= limits->subscriptions_per_client_max) return false;
+    if (s->name_bytes + name.len > limits->subscription_names_bytes_max) return false;
     if (t == NULL) t = topic_new(hub, kind, name);
     pair_add(hub, t, s);
     return true;
@@ -279,7 +286,7 @@ void hub_pubsub_gone(struct cmd_hub *hub, struct client *c)
         while (s->count[kind] > 0) pair_drop(hub, s->subscriptions[kind][s->count[kind] - 1]);
         mem_free(s->subscriptions[kind]);
     }
-    ASSERT(c->sub_count == 0);
+    ASSERT(c->sub_count == 0 && s->name_bytes == 0);
     hub_peer_drop(hub, &s->peer);
     mem_free(s);
     c->subs = NULL;
@@ -303,6 +310,11 @@ struct slice hub_subscribed_at(const struct client *c, enum topic_kind kind, siz
     const struct subscriber *s = c->subs;
     ASSERT(s != NULL && at < s->count[kind]);
     return topic_name(s->subscriptions[kind][at]->topic);
+}
+
+uint64_t cmd_hub_name_bytes(const struct cmd_hub *hub)
+{
+    return hub->name_bytes;
 }
 
 size_t hub_topic_count(const struct cmd_hub *hub, enum topic_kind kind)

@@ -156,6 +156,7 @@ void cmd_hub_turn(struct cmd_hub *hub); /* once a turn, after apply */
 int64_t cmd_hub_next_ms(const struct cmd_hub *hub); /* when it has to be called: loop time, INT64_MAX: no need */
 void cmd_hub_writable(struct cmd_hub *hub, struct client *c); /* its output has drained */
 void cmd_hub_client_gone(struct cmd_hub *hub, struct client *c); /* drop subs, watches */
+uint64_t cmd_hub_name_bytes(const struct cmd_hub *hub); /* of all subscriptions */
 
 /* --- cmd_pause.c: CLIENT PAUSE, MONITOR ---------------------------------------------------------------- */
 

@@ -37,7 +37,9 @@ static enum err subscribe_any(struct cmd_ctx *cx, enum topic_kind kind)
             reply_error(cx->reply, "ERR", "pattern is too long");
         } else if (!hub_subscribe(hub, cx->client, kind, cx->argv[i])) {
             reply_error(cx->reply, "ERR", "too many subscriptions on this connection "
-                        "(max-subscriptions-per-client %u)", cx->env->limits.subscriptions_per_client_max);
+                        "(max-subscriptions-per-client %u, subscription-names-max-bytes %llu)",
+                        cx->env->limits.subscriptions_per_client_max,
+                        (unsigned long long)cx->env->limits.subscription_names_bytes_max);
         } else {
             reply_change(cx, words[kind].on, kind, cx->argv[i]);
             continue;

@@ -72,9 +72,10 @@ static void info_clients(struct cmd_env *env, struct buf *b)
 {
     struct client_counts n = { .blocked = 0 };
     client_each(env, count_client, &n);
-    buf_printf(b, "connected_clients:%zu\r\nblocked_clients:%zu\r\npubsub_clients:%zu\r\nwatching_clients:%zu\r\n"
-               "tracking_clients:0\r\npaused_clients:%zu\r\nmonitors:%zu\r\n", client_count(env), n.blocked, n.pubsub,
-               n.watching, n.paused, env->monitor_count);
+    buf_printf(b, "connected_clients:%zu\r\nblocked_clients:%zu\r\npubsub_clients:%zu\r\n"
+               "subscription_name_bytes:%llu\r\nwatching_clients:%zu\r\ntracking_clients:0\r\npaused_clients:%zu\r\n"
+               "monitors:%zu\r\n", client_count(env), n.blocked, n.pubsub,
+               (unsigned long long)cmd_hub_name_bytes(env->hub), n.watching, n.paused, env->monitor_count);
 }
 
 static void info_memory(struct cmd_env *env, struct buf *b)

@@ -62,6 +62,8 @@ const struct option config_rows[] = {
       NULL, "How many KV WATCH a connection may have." },
     { "max-subscriptions-per-client", OPTION_INT, OPTION_RUNTIME, AT(subscriptions_per_client), "10000", 1,
       1 << 24, NULL, NULL, "How many channels and patterns a connection may subscribe to." },
+    { "subscription-names-max-bytes", OPTION_BYTES, OPTION_RUNTIME, AT(subscription_names_bytes), "4mb", 4096, GB,
+      NULL, NULL, "The names of the channels and patterns of a connection, together." },
     { "max-waiting-reads", OPTION_INT, OPTION_RUNTIME, AT(waiting_reads), "100000", 1, 1 << 24, NULL, NULL,
       "How many reads of a group may wait for the leader to confirm that they see everything; more are "
       "refused with TRYAGAIN." },

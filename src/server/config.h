@@ -39,6 +39,7 @@ struct config {
     int64_t watch_buffer_bytes;
     int64_t watches_per_client;
     int64_t subscriptions_per_client;
+    int64_t subscription_names_bytes;
     int64_t waiting_reads;
     int64_t waiting_reads_bytes;
     int64_t slowlog_slower_than_us;

@@ -102,6 +102,7 @@ static void limits_take(struct server *s)
     l->watch_bytes_max = (uint64_t)c->watch_buffer_bytes;
     l->watches_per_client_max = (uint32_t)c->watches_per_client;
     l->subscriptions_per_client_max = (uint32_t)c->subscriptions_per_client;
+    l->subscription_names_bytes_max = (uint64_t)c->subscription_names_bytes;
     l->waiting_reads_max = (uint32_t)c->waiting_reads;
     l->waiting_reads_bytes_max = (uint64_t)c->waiting_reads_bytes;
     l->slowlog_us = c->slowlog_slower_than_us;

@@ -262,6 +262,11 @@ class Base(unittest.TestCase):
         self.fail("INFO has no " + name)
         return 0
 
+    def wait_info(self, name, value):
+        deadline = time.monotonic() + SECONDS_MAX
+        while self.info(self.c, name) != value:
+            self.assertLess(time.monotonic(), deadline)
+
 
 class KvWatch(Base):
     def test_reply_and_frame(self):
@@ -828,11 +833,6 @@ class Streams(Base):
             return {k: [fields(e) for e in v] for k, v in reply.items()}
         return {k: [fields(e) for e in v] for k, v in reply}
 
-    def wait_blocked(self, count):
-        deadline = time.monotonic() + SECONDS_MAX
-        while self.info(self.c, "blocked_clients") != count:
-            self.assertLess(time.monotonic(), deadline)
-
     def test_entries_in_both_protocols(self):
         rev = self.c("KV", "REVISION")
         self.c("SET", "a/1", "x")
@@ -930,7 +930,7 @@ class Streams(Base):
         rev = self.c("KV", "REVISION") + 1
         error = "ERR the events of revision %d are too many for one reply; use XRANGE with COUNT"
         reader.send("XREAD", "BLOCK", 20000, "STREAMS", "__watch__:big/", "$")
-        self.wait_blocked(1)
+        self.wait_info("blocked_clients", 1)
         for _ in range(2):
             self.c("MSET", *[x for i in range(13) for x in ("big/%02d" % i, "v" * 100000)])
         self.assertEqual(str(reader.reply()), error % rev)
@@ -1162,6 +1162,22 @@ class PubSub(Base):
                 s("UNSUBSCRIBE", "all")
         self.assertEqual(self.c("PUBLISH", "all", "y"), 10)
         self.assertEqual(self.c("PUBLISH", "one7", "z"), 1)
+
+    def test_names_are_bounded_together(self):
+        """Those of one connection, by subscription-names-max-bytes (4 MiB)."""
+        error = "ERR too many subscriptions on this connection (max-subscriptions-per-client"
+        names = [c * 1000000 for c in "abcd"]
+        self.wait_info("subscription_name_bytes", 0)
+        s = self.client(2)
+        for i, name in enumerate(names):
+            self.assertEqual(s("SUBSCRIBE" if i % 2 else "SSUBSCRIBE", name)[2], i // 2 + 1)
+        self.fails(error, s, "SUBSCRIBE", "e" * 1000000)
+        self.assertEqual(s("SUBSCRIBE", names[1])[2], 2)
+        self.assertEqual(s("PSUBSCRIBE", "e*")[2], 3)
+        self.assertEqual(self.info(self.c, "subscription_name_bytes"), 4000002)
+        s("UNSUBSCRIBE", names[1])
+        self.assertEqual(s("SUBSCRIBE", "e" * 1000000)[2], 3)
+        self.assertEqual(self.client(2)("SUBSCRIBE", names[1])[2], 1)
 
     def test_watch_channels(self):
         s = self.client(2)

@@ -289,6 +289,7 @@ static void env_open(struct sim_node *n)
     l->watch_bytes_max = 64u << 10;
     l->watches_per_client_max = 1000;
     l->subscriptions_per_client_max = 1000;
+    l->subscription_names_bytes_max = 1u << 20;
     l->waiting_reads_max = 1000;
     l->waiting_reads_bytes_max = 1u << 20;
     l->slowlog_us = -1;
