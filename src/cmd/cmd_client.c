@@ -49,6 +49,7 @@ void client_free(struct cmd_env *env, struct client *c)
 {
     struct client_table *t = env->clients;
     c->closing = true;
+    c->flushing = false;
     if (c->blocked && c->block->cancel != NULL) c->block->cancel(env, c);
     cmd_hub_client_gone(env->hub, c);
     cmd_monitor_gone(env, c);
@@ -115,12 +116,13 @@ void client_wrote(struct cmd_env *env, struct client *c)
 
 void client_close(struct cmd_env *env, struct client *c, bool after_flush)
 {
-    if (c->closing) return;
+    if (client_is_gone(c) || (c->closing && after_flush)) return;
     if (after_flush && c->pending > 0) {
         c->close_asked = true;
         return;
     }
     c->closing = true;
+    c->flushing = after_flush;
     env->io.close(env->io.ctx, c->link, after_flush);
 }
 

@@ -70,6 +70,7 @@ struct client {
     bool is_monitor;
     bool close_asked;    /* close after what is queued was answered */
     bool closing;        /* the connection is going: write nothing */
+    bool flushing;       /* it goes when what was written is sent */
     bool is_unix;        /* came by the Unix socket: counts as local */
     bool readonly;
     uint8_t reply_mode;  /* CLIENT REPLY: 0 on, 1 off, 3 skip, not yet; 2 skip this one */
@@ -125,7 +126,9 @@ size_t client_count(const struct cmd_env *env);
 #define CLIENT_ADDRESS_BYTES_MAX 128
 const char *client_address(const struct cmd_env *env, const struct client *c, bool peer,
                            char out[CLIENT_ADDRESS_BYTES_MAX]);
-/* Closes at once, or after its output was sent. */
+/* Closed, and not only when its output is sent: nobody is there any more. */
+static inline bool client_is_gone(const struct client *c) { return c->closing && !c->flushing; }
+/* Closes at once, or after its output was sent; the first may follow the second. */
 void client_close(struct cmd_env *env, struct client *c, bool after_flush);
 
 #endif

@@ -11,7 +11,8 @@ static void describe(const struct cmd_env *env, const struct client *c, struct b
     char local[CLIENT_ADDRESS_BYTES_MAX];
     client_address(env, c, true, peer);
     client_address(env, c, false, local);
-    const char *flags = c->is_monitor ? "O" : c->multi != NULL ? "x" : c->blocked ? "b" : c->sub_count > 0 ? "P" : "N";
+    const char *flags = c->closing ? "c" : c->is_monitor ? "O" : c->multi != NULL ? "x" : c->blocked ? "b"
+                        : c->sub_count > 0 ? "P" : "N";
     buf_printf(out,
                "id=%llu addr=%s laddr=%s fd=0 name=%s age=%lld idle=%lld flags=%s%s db=%u sub=%u psub=0 ssub=0 "
                "multi=%lld qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=%zu tot-mem=%zu "
@@ -68,7 +69,7 @@ static bool id_is_listed(const struct cmd_ctx *cx, uint64_t id)
 static void list_one(void *ctx, struct client *c)
 {
     struct list_ctx *l = ctx;
-    if (c->closing) return;
+    if (client_is_gone(c)) return;
     if (l->by_id && !id_is_listed(l->cx, client_id(c))) return;
     if (!type_hit(c, l->type)) return;
     describe(l->cx->env, c, &l->text);
@@ -152,7 +153,7 @@ struct kill_ctx {
 static void kill_one(void *ctx, struct client *c)
 {
     struct kill_ctx *k = ctx;
-    if (c->closing || !k->any) return;
+    if (client_is_gone(c) || !k->any) return;
     if (k->id != 0 && client_id(c) != k->id) return;
     if (!type_hit(c, k->type)) return;
     char text[CLIENT_ADDRESS_BYTES_MAX];

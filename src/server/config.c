@@ -52,7 +52,8 @@ const struct option config_rows[] = {
     { "client-output-soft-bytes", OPTION_BYTES, OPTION_RUNTIME, AT(client_output_soft_bytes), "16mb", 65536,
       64 * GB, NULL, NULL, "A client with more unread output than this for client-output-soft-time is disconnected." },
     { "client-output-soft-time", OPTION_MS, OPTION_RUNTIME, AT(client_output_soft_ms), "30s", 100, 86400000,
-      NULL, NULL, "See client-output-soft-bytes." },
+      NULL, NULL, "See client-output-soft-bytes. One that is closing and takes nothing of its output for so long is "
+      "disconnected, too." },
     { "reply-max-bytes", OPTION_BYTES, OPTION_RUNTIME, AT(reply_bytes_max), "4mb", 4096, GB, NULL, NULL,
       "KV RANGE, KV READ and XREAD (over all its streams) stop at about so many bytes; who asks again gets "
       "the rest." },

@@ -229,17 +229,27 @@ static bool is_waiting(const struct client *c)
     return c->blocked || c->paused || c->is_monitor || c->pending > 0 || c->sub_count > 0 || c->watches != NULL;
 }
 
-static const char *overdue(const struct server *s, struct link *l, int64_t now_ms)
+/* By what it sends. */
+static const char *input_overdue(const struct server *s, const struct link *l, int64_t now_ms)
 {
     const struct config *cfg = s->cfg;
     const struct client *c = l->client;
-    size_t unsent = chain_bytes(conn_out(l->conn));
     if (!c->authenticated && now_ms - c->created_ms > cfg->handshake_timeout_ms) return "not authenticated in time";
     if (l->partial_since_ms != 0 && !is_waiting(c) && now_ms - l->partial_since_ms > cfg->request_deadline_ms) {
         return "request not complete in time";
     }
     if (cfg->timeout_s > 0 && !is_waiting(c) && now_ms - c->active_ms > cfg->timeout_s * 1000) return "idle";
-    if (unsent <= (size_t)cfg->client_output_soft_bytes) {
+    return NULL;
+}
+
+/* By what it reads. One that closes has as long as it goes on reading: nothing else ends it. */
+static const char *output_overdue(const struct server *s, struct link *l, int64_t now_ms)
+{
+    const struct config *cfg = s->cfg;
+    size_t unsent = chain_bytes(conn_out(l->conn));
+    bool stuck = l->client->closing && unsent >= l->unsent_bytes;
+    l->unsent_bytes = unsent;
+    if (unsent <= (size_t)cfg->client_output_soft_bytes && !stuck) {
         l->over_soft_since_ms = 0;
     } else if (l->over_soft_since_ms == 0) {
         l->over_soft_since_ms = now_ms;
@@ -254,8 +264,10 @@ void links_check(struct server *s, int64_t now_ms)
     struct link *next = NULL;
     for (struct link *l = s->links; l != NULL; l = next) {
         next = l->next;
-        const char *why = overdue(s, l, now_ms);
-        if (why == NULL || l->client->closing) continue;
+        if (client_is_gone(l->client)) continue;
+        const char *why = l->client->closing ? NULL : input_overdue(s, l, now_ms);
+        if (why == NULL) why = output_overdue(s, l, now_ms);
+        if (why == NULL) continue;
         char peer[NET_ADDRESS_TEXT_BYTES_MAX];
         log_info("client disconnected id=%llu peer=%s reason=\"%s\"", (unsigned long long)client_id(l->client),
                  conn_peer_text(l->conn, peer, sizeof peer), why);

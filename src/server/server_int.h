@@ -19,7 +19,8 @@ struct link {
     struct link *prev, *next;
     int64_t partial_since_ms;   /* a request has begun and is not complete; 0: none */
     bool eof;                   /* the peer sends no more */
-    int64_t over_soft_since_ms; /* output beyond the soft limit; 0: no */
+    int64_t over_soft_since_ms; /* output beyond the soft limit, or closing and stuck; 0: no */
+    size_t unsent_bytes;        /* at the last look */
 };
 
 struct server {

@@ -1,10 +1,11 @@
 """What one connection does to itself, to others, and to the server: replies that nobody wants, series
 that outlive their client, CONFIG, and junk."""
 
+import socket
 import time
 import unittest
 
-from harness import Error, Status, TestCase, as_map, rounds, wait_until
+from harness import Error, Status, TestCase, as_map, encode, rounds, wait_until
 
 OK = Status("OK")
 
@@ -248,6 +249,36 @@ class Kill(Connection):
         other.pipeline([("MULTI",), ("PING",), ("PING",)])
         self.assertIn(b" multi=2 ", self.c.cmd("CLIENT", "LIST"))
         self.assertEqual(other.cmd("EXEC"), [Status("PONG"), Status("PONG")])
+
+
+class Closing(Connection):
+    """Connections that ask for nothing more and do not read what they are owed."""
+
+    def owed(self, *last, close=False):
+        """Megabytes that nobody reads, more than the system takes; then the last command."""
+        self.c.cmd("SET", "big", b"x" * 1000000)
+        client = self.one.client(receive_bytes=4096)
+        self.addCleanup(client.close)
+        ident = client.cmd("CLIENT", "ID")
+        client.raw(encode("GET", "big") * 30 + (encode(*last) if last else b""))
+        if close:
+            client.sock.shutdown(socket.SHUT_WR)
+        wait_until(lambda: b" flags=c " in self.c.cmd("CLIENT", "LIST", "ID", ident), "it to be closing")
+        return ident
+
+    def alone(self):
+        return b"connected_clients:1\r" in self.c.cmd("INFO", "clients")
+
+    def test_one_that_takes_nothing_is_disconnected(self):
+        self.owed("QUIT")
+        self.owed(close=True)
+        self.c.cmd("CONFIG", "SET", "client-output-soft-bytes", "64mb", "client-output-soft-time", "1s")
+        wait_until(self.alone, "those that close to be gone")
+
+    def test_one_is_killed(self):
+        ident = self.owed("QUIT")
+        self.assertEqual(self.c.pipeline([("CLIENT", "KILL", "ID", ident)] * 2), [1, 0])
+        wait_until(self.alone, "the killed one to be gone")
 
 
 class Looking(Connection):
