@@ -63,6 +63,7 @@ struct client {
     uint8_t proto;       /* 2 or 3 */
     uint8_t db;
     bool authenticated;
+    bool was_authenticated; /* before a RESET */
     bool blocked;        /* I3 */
     bool draining;       /* a command waits until pending is 0 */
     bool congested;      /* input waits until the node takes more */
@@ -90,6 +91,8 @@ struct client {
 _Static_assert(sizeof(struct client) <= 128, "an idle connection stays small");
 
 static inline uint64_t client_id(const struct client *c) { return c->handle >> CLIENT_SLOT_BITS; }
+/* The limits for those that never gave the password are for it. */
+static inline bool client_is_stranger(const struct client *c) { return !c->authenticated && !c->was_authenticated; }
 /* Never NULL: "" if unset. */
 const char *client_name(const struct client *c, enum client_name which);
 /* Empty: unset. */

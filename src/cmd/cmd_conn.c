@@ -203,6 +203,7 @@ static enum err cmd_reset(struct cmd_ctx *cx)
     c->proto = 2;
     c->reply_mode = 0;
     c->readonly = false;
+    if (c->authenticated) c->was_authenticated = true;
     c->authenticated = cx->env->password[0] == '\0';
     struct reply r = reply_to(cx->reply->out, 2);
     reply_simple(&r, SLICE_LIT("RESET"));

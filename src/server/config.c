@@ -32,7 +32,8 @@ const struct option config_rows[] = {
       "Close a client that has been idle for so many seconds. 0: never. Clients that wait or watch "
       "are not idle." },
     { "handshake-timeout", OPTION_MS, OPTION_RUNTIME, AT(handshake_timeout_ms), "10000", 100, 3600000,
-      NULL, NULL, "With a password set: close a client that has not authenticated for so long." },
+      NULL, NULL, "With a password set: close a client that has not authenticated so long after it connected. One "
+      "that did and then sent RESET may stay." },
     { "request-deadline", OPTION_MS, OPTION_RUNTIME, AT(request_deadline_ms), "30000", 100, 3600000, NULL,
       NULL, "Close a client whose request has begun and is not complete after so long." },
     { "loop-spin-us", OPTION_INT, 0, AT(loop_spin_us), "200", 0, 1000, NULL, NULL,

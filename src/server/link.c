@@ -234,7 +234,7 @@ static const char *input_overdue(const struct server *s, const struct link *l, i
 {
     const struct config *cfg = s->cfg;
     const struct client *c = l->client;
-    if (!c->authenticated && now_ms - c->created_ms > cfg->handshake_timeout_ms) return "not authenticated in time";
+    if (client_is_stranger(c) && now_ms - c->created_ms > cfg->handshake_timeout_ms) return "not authenticated in time";
     if (l->partial_since_ms != 0 && !is_waiting(c) && now_ms - l->partial_since_ms > cfg->request_deadline_ms) {
         return "request not complete in time";
     }

@@ -525,6 +525,14 @@ class Password(Shared):
             pass
         self.assertEqual(good.cmd("PING"), "PONG")
 
+    def test_handshake_timeout_is_not_for_one_that_was_authenticated(self):
+        """A pool may RESET what it keeps, and authenticate when it is needed."""
+        good = self.client
+        self.assertEqual(good.cmd("AUTH", PASSWORD), "OK")
+        self.assertEqual(good.cmd("RESET"), "RESET")
+        self.assert_closed(self.connect())
+        self.assertEqual(good.cmd("GET", "a"), NOAUTH)
+
 
 class Limits(Shared):
     options = {"client-output-max-bytes": "1mb", "client-output-soft-bytes": "256kb", "client-output-soft-time": "1s",
