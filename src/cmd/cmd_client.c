@@ -106,7 +106,7 @@ void client_each(struct cmd_env *env, void (*visit)(void *ctx, struct client *c)
 void client_wrote(struct cmd_env *env, struct client *c)
 {
     if (c->closing) return;
-    size_t max = c->authenticated ? (size_t)env->limits.output_bytes_max : CLIENT_UNAUTH_OUTPUT_BYTES_MAX;
+    size_t max = client_is_stranger(c) ? CLIENT_UNAUTH_OUTPUT_BYTES_MAX : (size_t)env->limits.output_bytes_max;
     if (UNLIKELY(chain_bytes(c->out) > max)) {
         client_close(env, c, false);
         return;

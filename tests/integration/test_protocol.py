@@ -533,6 +533,11 @@ class Password(Shared):
         self.assert_closed(self.connect())
         self.assertEqual(good.cmd("GET", "a"), NOAUTH)
 
+    def test_output_from_before_a_reset_is_sent(self):
+        self.client.cmd("AUTH", PASSWORD)
+        self.client.cmd("SET", "big", "x" * 100000)
+        self.assertEqual(self.client.pipeline([("GET", "big"), ("RESET",), ("PING",)]), [b"x" * 100000, "RESET", NOAUTH])
+
 
 class Limits(Shared):
     options = {"client-output-max-bytes": "1mb", "client-output-soft-bytes": "256kb", "client-output-soft-time": "1s",
