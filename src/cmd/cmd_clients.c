@@ -275,7 +275,7 @@ static enum err cmd_client_reply(struct cmd_ctx *cx)
     } else if (arg_is(cx->argv[2], "OFF")) {
         cx->client->reply_mode = 1;
     } else if (arg_is(cx->argv[2], "SKIP")) {
-        if (cx->client->reply_mode == 0) cx->client->reply_mode = 3; /* from the next command on: 2 */
+        if (cx->client->reply_mode != 1) cx->client->reply_mode = 3; /* from the next command on: 2 */
     } else {
         return ERR_SYNTAX;
     }

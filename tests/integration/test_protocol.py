@@ -308,6 +308,10 @@ class Order(Shared):
             client.send(*command)
         self.assertEqual([client.read() for _ in range(5)], ["OK", b"2", b"3", "OK", b"end"])
 
+    def test_reply_skip_twice(self):
+        self.client.raw(encode("CLIENT", "REPLY", "SKIP") * 2 + encode("ECHO", "one") + encode("ECHO", "two"))
+        self.assertEqual(self.client.read(), b"two")
+
     def test_multi_with_reply_off(self):
         client = self.client
         for command in (("CLIENT", "REPLY", "OFF"), ("MULTI",), ("SET", "m", "1"), ("EXEC",),
