@@ -122,6 +122,30 @@ class PublishTest(GroupTestCase):
         self.assertEqual(sub.read(), [b"message", b"news", message])
 
 
+class GoneTest(GroupTestCase):
+    def test_one_that_goes_while_its_read_waits_for_the_leader(self):
+        """It had gone before it was blocked: nobody comes to say so later."""
+        member = self.followers[0]
+        looking = self.client(member)
+        others = [other for other in self.members if other is not member]
+        for other in others:
+            other.process.send_signal(signal.SIGSTOP)
+        try:
+            for command in (["XREAD", "BLOCK", 0, "STREAMS", "__watch__:none", "$"],
+                            ["KV", "READ", "none", "BLOCK", 0]):
+                for behind in ([], ["PING"]):
+                    gone = self.client(member)
+                    gone.send(*command)
+                    if behind:
+                        gone.send(*behind)
+                    gone.close()
+            wait_until(lambda: info(looking, "cluster")["waiting_reads"] == "4", "the reads to wait")
+        finally:
+            for other in others:
+                other.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: info(looking, "clients")["connected_clients"] == "1", "those that went to be gone")
+
+
 class WithoutLeaderTest(GroupTestCase):
     def test_what_one_member_answers_alone(self):
         member = self.followers[0]
