@@ -31,7 +31,8 @@
 #define HUB_READS_MAX 8            /* history reads of watches at the same time */
 #define HUB_TURN_ROWS 20000        /* rows looked at a turn for watches that catch up */
 #define HUB_SNAPSHOT_QUERIES 256   /* former versions one page of a SNAPSHOT asks for */
-#define HUB_PROGRESS_MS_MIN 100
+#define HUB_PROGRESS_MS_MIN 100    /* PROGRESS is brought into these bounds */
+#define HUB_PROGRESS_MS_MAX (24 * 3600 * 1000)
 #define HUB_SWEEP_MS 1000          /* parked watches are looked at anyway */
 #define HUB_WATCH_ID_MAX ((1ULL << 53) - 1)
 #define HUB_STREAM_ENTRIES 1000    /* of XREAD and KV READ without COUNT */

@@ -317,7 +317,7 @@ static enum err watch_parse(struct cmd_ctx *cx, struct watch_args *a)
         }
     }
     if (a->has_from && a->snapshot) return ERR_SYNTAX;
-    if (a->progress_ms > 0) a->progress_ms = MAX(a->progress_ms, HUB_PROGRESS_MS_MIN);
+    if (a->progress_ms > 0) a->progress_ms = MIN(MAX(a->progress_ms, HUB_PROGRESS_MS_MIN), HUB_PROGRESS_MS_MAX);
     return OK;
 }
 

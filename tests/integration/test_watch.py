@@ -538,6 +538,12 @@ class KvWatch(Base):
         self.assertEqual(w("KV", "PROGRESS", 1), rev + 1)
         self.fails("ERR no such watch", w, "KV", "PROGRESS", 7)
 
+    def test_progress_at_the_end_of_time(self):
+        w = self.client()
+        w("KV", "WATCH", "k", "PROGRESS", 2**63 - 1)
+        self.assertEqual(self.c("SET", "k", "1"), b"OK")
+        self.assertEqual(w.push()[3:5], [b"put", b"k"])
+
     def test_progress_is_asked_before_history_was_sent(self):
         rev = self.c("KV", "REVISION")
         for i in range(20):
