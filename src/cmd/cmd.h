@@ -147,7 +147,9 @@ void cmd_client_writable(struct cmd_env *env, struct client *c);
 void cmd_turn(struct cmd_env *env, int64_t now_us);
 /* Operations were applied behind cmd_turn, between the replies: their time is the turn's for LATENCY. */
 void cmd_applied_late(struct cmd_env *env);
-int64_t cmd_next_timer_ms(const struct cmd_env *env); /* loop time, INT64_MAX: none */
+#define CMD_TIMER_MS_MAX (INT64_MAX / 1000)
+/* Loop time, at most CMD_TIMER_MS_MAX; INT64_MAX: none. */
+int64_t cmd_next_timer_ms(const struct cmd_env *env);
 
 /* --- what a handler gets ---------------------------------------------------------------- */
 

@@ -210,12 +210,14 @@ void cmd_timers_run(struct cmd_env *env)
     }
 }
 
+/* Clients choose times, and the loop counts in microseconds: what overflows there is never. */
 int64_t cmd_next_timer_ms(const struct cmd_env *env)
 {
-    int64_t hub_ms = cmd_hub_next_ms(env->hub);
-    hub_ms = MIN(hub_ms, cmd_barrier_next_ms(env));
-    if (env->pause_until_ms != 0) hub_ms = MIN(hub_ms, env->pause_until_ms);
-    return env->timers->count == 0 ? hub_ms : MIN(hub_ms, env->timers->at[0].at_ms);
+    int64_t next_ms = cmd_hub_next_ms(env->hub);
+    next_ms = MIN(next_ms, cmd_barrier_next_ms(env));
+    if (env->pause_until_ms != 0) next_ms = MIN(next_ms, env->pause_until_ms);
+    if (env->timers->count > 0) next_ms = MIN(next_ms, env->timers->at[0].at_ms);
+    return next_ms > CMD_TIMER_MS_MAX ? INT64_MAX : next_ms;
 }
 
 struct reply client_reply(struct cmd_env *env, const struct client *c)

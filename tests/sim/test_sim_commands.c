@@ -327,6 +327,41 @@ static void test_transactions_that_read_take_no_log_entry(void **arg)
     sim_free(s);
 }
 
+/* --- time ------------------------------------------------------------------------------------- */
+
+static uint64_t turns_in(struct sim *s, int64_t us)
+{
+    uint64_t before = sim_stats(s)->turns;
+    run_for(s, us);
+    return sim_stats(s)->turns - before;
+}
+
+/* Times whose microseconds do not fit into 64 bits. */
+static void test_the_loop_sleeps_until_a_time_that_never_comes(void **arg)
+{
+    (void)arg;
+    struct sim *s = group_new(8, 1);
+    struct talk read, kv_read, pause;
+    talk_open(&read, s, 0);
+    talk_open(&kv_read, s, 0);
+    talk_open(&pause, s, 0);
+    uint64_t idle = turns_in(s, S);
+    say(&read, "XREAD BLOCK 10000000000000000 STREAMS __watch__: $\r\n");
+    say(&kv_read, "KV READ a FROM 4 BLOCK 9223372036854775807\r\n");
+    run_for(s, S);
+    assert_in_range(turns_in(s, S), 0, 2 * idle + 10);
+    talk_close(&read); /* its timer stays behind */
+    talk_close(&kv_read);
+    run_for(s, S);
+    assert_in_range(turns_in(s, S), 0, 2 * idle + 10);
+    ask(&pause, "CLIENT PAUSE 2000000000000000000 WRITE\r\n", "+OK\r\n");
+    run_for(s, S);
+    assert_in_range(turns_in(s, S), 0, 2 * idle + 10);
+    ask(&pause, "CLIENT UNPAUSE\r\n", "+OK\r\n");
+    talk_close(&pause);
+    sim_free(s);
+}
+
 /* --- a snapshot ------------------------------------------------------------------------------------- */
 
 #define GAP_KEYS 300        /* more than a leader keeps in memory for a follower */
@@ -421,6 +456,7 @@ int main(void)
         cmocka_unit_test(test_watches_and_readers_end_without_a_leader),
         cmocka_unit_test(test_waiting_reads_are_bounded),
         cmocka_unit_test(test_transactions_that_read_take_no_log_entry),
+        cmocka_unit_test(test_the_loop_sleeps_until_a_time_that_never_comes),
         cmocka_unit_test(test_a_snapshot_leaves_no_gap_in_watches),
         cmocka_unit_test(test_a_snapshot_beyond_the_compaction_ends_watches),
     };
