@@ -270,7 +270,7 @@ void cmd_barrier_reached(struct cmd_env *env, uint64_t barrier)
 {
     struct cmd_barriers *b = env->barriers;
     while (b->head != b->tail && b->at[b->head & (b->cap - 1)].barrier <= barrier) {
-        run_item(env, take_first(b), OK);
+        run_item(env, take_first(b), node_read_check(env->node));
     }
 }
 

@@ -403,8 +403,9 @@ void cmd_ticket_finished(struct cmd_env *env, struct client *c)
 static void local_done(struct cmd_env *env, struct client *c, struct cmd_copy *copy,
                        struct reply *r, const struct op_result *res, const struct view *v)
 {
-    if (c != NULL && res != NULL) {
-        reply_err(r, res->err);
+    enum err e = res != NULL ? res->err : (copy->def->flags & CMD_READ) != 0 ? node_read_check(env->node) : OK;
+    if (c != NULL && e != OK) {
+        reply_err(r, e);
     } else if (c != NULL) {
         struct cmd_ctx cx = {
             .env = env, .client = c, .def = copy->def, .argc = copy->argc, .argv = copy->argv,
@@ -525,6 +526,12 @@ static void hook_leader_known(void *ctx, bool known)
     cmd_hub_leader_known(env->hub, known);
 }
 
+static void hook_diverged(void *ctx)
+{
+    struct cmd_env *env = ctx;
+    cmd_hub_diverged(env->hub);
+}
+
 static void hook_published(void *ctx, uint8_t kind, struct slice channel, struct slice message)
 {
     cmd_published(ctx, kind, channel, message);
@@ -544,6 +551,7 @@ void cmd_env_hooks(struct cmd_env *env, struct node_hooks *out)
         .barrier = hook_barrier,
         .state_replaced = hook_state_replaced,
         .leader_known = hook_leader_known,
+        .diverged = hook_diverged,
         .published = hook_published,
     };
 }

@@ -243,14 +243,30 @@ void cmd_hub_replaced(struct cmd_hub *hub, uint64_t old_rev, uint64_t new_rev)
 static void leaderless_for(void *ctx, struct client *c)
 {
     struct cmd_hub *hub = ctx;
-    hub_watch_cancel_all(hub, c);
-    hub_reader_leaderless(hub, c);
+    hub_watch_cancel_all(hub, c, ERR_CLUSTERDOWN);
+    hub_reader_refuse(hub, c, ERR_CLUSTERDOWN);
 }
 
 void cmd_hub_leader_known(struct cmd_hub *hub, bool known)
 {
     hub->is_leaderless = !known;
     if (!known) client_each(hub->env, leaderless_for, hub);
+}
+
+/* Whom it cannot be said (channels; watches of a connection that takes no pushes now) is closed. */
+static void diverged_for(void *ctx, struct client *c)
+{
+    struct cmd_hub *hub = ctx;
+    hub_watch_cancel_all(hub, c, ERR_DIVERGED);
+    hub_reader_refuse(hub, c, ERR_DIVERGED);
+    if (c->watches == NULL && c->sub_count == 0) return;
+    cmd_hub_client_gone(hub, c);
+    client_close(hub->env, c, true);
+}
+
+void cmd_hub_diverged(struct cmd_hub *hub)
+{
+    client_each(hub->env, diverged_for, hub);
 }
 
 /* --- the turn ------------------------------------------------------------------------------------------- */

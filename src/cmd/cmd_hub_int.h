@@ -16,6 +16,7 @@
  *  H5  listener_count = watchers in both sets + subscriptions; 0 means that an event costs one load.
  *  H6  While nobody leads (cmd_hub_leader_known) no KV WATCH begins and no reader waits: who is told
  *      nothing must not take that for "nothing happens".
+ *  H7  Once this member's state is known to differ (cmd_hub_diverged) nobody listens any more.
  */
 #ifndef CMD_HUB_INT_H
 #define CMD_HUB_INT_H
@@ -209,14 +210,14 @@ void hub_watch_writable(struct cmd_hub *hub, struct client *c);
 void hub_watch_gone(struct cmd_hub *hub, struct client *c);
 /* Revisions (old_rev, new_rev] had no events: what is live goes on from history. */
 void hub_watch_replaced(struct cmd_hub *hub, struct client *c, uint64_t old_rev, uint64_t new_rev);
-void hub_watch_cancel_all(struct cmd_hub *hub, struct client *c); /* nobody leads */
+void hub_watch_cancel_all(struct cmd_hub *hub, struct client *c, enum err why);
 
 /* --- cmd_stream.c, cmd_hub_range.c ------------------------------------------------------------------- */
 
 void hub_reader_event(struct cmd_hub *hub, struct listener *l, const struct mvcc_event *ev);
 void hub_reader_turn(struct cmd_hub *hub);
 void hub_reader_replaced(struct cmd_hub *hub, struct client *c, uint64_t old_rev);
-void hub_reader_leaderless(struct cmd_hub *hub, struct client *c); /* answers what waits with CLUSTERDOWN */
+void hub_reader_refuse(struct cmd_hub *hub, struct client *c, enum err why); /* answers what waits */
 enum err cmd_kv_read(struct cmd_ctx *cx);
 enum err cmd_xrange(struct cmd_ctx *cx);
 enum err cmd_xrevrange(struct cmd_ctx *cx);

@@ -150,6 +150,7 @@ void cmd_hub_life(struct cmd_hub *hub, struct slice key, const char *what);
 /* The state was replaced: revisions (old_rev, new_rev] have no events. */
 void cmd_hub_replaced(struct cmd_hub *hub, uint64_t old_rev, uint64_t new_rev);
 void cmd_hub_leader_known(struct cmd_hub *hub, bool known);
+void cmd_hub_diverged(struct cmd_hub *hub); /* this member's state is not the group's */
 /* Another member's PUBLISH. */
 void cmd_published(struct cmd_env *env, uint8_t kind, struct slice channel, struct slice message);
 void cmd_hub_turn(struct cmd_hub *hub); /* once a turn, after apply */

@@ -32,6 +32,7 @@ static void reply_change(struct cmd_ctx *cx, const char *word, enum topic_kind k
 static enum err subscribe_any(struct cmd_ctx *cx, enum topic_kind kind)
 {
     struct cmd_hub *hub = cx->env->hub;
+    TRY(node_read_check(cx->env->node));
     for (size_t i = 1; i < cx->argc; i++) {
         if (kind == TOPIC_PATTERN && cx->argv[i].len > GLOB_PATTERN_BYTES_MAX) {
             reply_error(cx->reply, "ERR", "pattern is too long");

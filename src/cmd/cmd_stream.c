@@ -212,7 +212,7 @@ static bool take_entry(void *ctx, const struct store_item *item)
 }
 
 enum pass { PASS_DONE, PASS_HISTORY, PASS_COMPACTED };
-enum finish { FINISH_REPLY, FINISH_COMPACTED, FINISH_LEADERLESS };
+enum finish { FINISH_REPLY, FINISH_COMPACTED, FINISH_LEADERLESS, FINISH_DIVERGED };
 
 /* Goes on with the pass as far as memory reaches. PASS_HISTORY: rd->scan is to be read. */
 static enum pass reader_pass(struct stream_reader *rd)
@@ -242,6 +242,7 @@ static void reader_finish(struct stream_reader *rd, struct client *c, enum finis
     case FINISH_REPLY: reader_reply(rd, &r); break;
     case FINISH_COMPACTED: hub_reply_compacted(rd->hub, &r, rd->sources[rd->at].next_rev); break;
     case FINISH_LEADERLESS: reply_err(&r, ERR_CLUSTERDOWN); break;
+    case FINISH_DIVERGED: reply_err(&r, ERR_DIVERGED); break;
     }
     struct cmd_env *env = rd->hub->env;
     env->stats.errors += r.error_count;
@@ -293,13 +294,16 @@ static void reader_go_on(struct stream_reader *rd, struct client *c)
 static void pass_read(struct cmd_env *env, struct client *c, const struct store_read *read, void *data)
 {
     struct stream_reader *rd = data;
-    (void)env;
     rd->is_reading = false;
     if (rd->is_gone) {
         reader_free(rd);
         return;
     }
     if (c == NULL || read == NULL) return; /* it is closing: reader_cancel comes */
+    if (node_read_check(env->node) != OK) {
+        reader_finish(rd, c, FINISH_DIVERGED);
+        return;
+    }
     struct stream_source *s = &rd->sources[rd->at];
     enum hub_scan_end end = hub_read_take(rd->hub, read, &rd->scan, take_entry, s);
     s->next_rev = rd->scan.next_rev;
@@ -368,12 +372,14 @@ void hub_reader_replaced(struct cmd_hub *hub, struct client *c, uint64_t old_rev
     if (rd != NULL) reader_wake(rd, old_rev + 1);
 }
 
-/* One that is to be told of an event in this turn gets that. */
-void hub_reader_leaderless(struct cmd_hub *hub, struct client *c)
+/* One that is to be told of an event in this turn gets that, if the event is the group's. */
+void hub_reader_refuse(struct cmd_hub *hub, struct client *c, enum err why)
 {
     struct stream_reader *rd = reader_of(c);
+    bool diverged = why == ERR_DIVERGED;
     (void)hub;
-    if (rd != NULL && !rd->is_ready) reader_finish(rd, c, FINISH_LEADERLESS);
+    if (rd == NULL || (rd->is_ready && !diverged)) return;
+    reader_finish(rd, c, diverged ? FINISH_DIVERGED : FINISH_LEADERLESS);
 }
 
 /* All sources were waiting, so none has missed anything before wake_rev. */

@@ -248,13 +248,13 @@ static uint64_t watch_resume_rev(const struct kv_watch *w, uint64_t now_rev)
 }
 
 /* One whose connection does not take pushes now (HELLO 2) cannot be told: it goes on when it does. */
-void hub_watch_cancel_all(struct cmd_hub *hub, struct client *c)
+void hub_watch_cancel_all(struct cmd_hub *hub, struct client *c, enum err why)
 {
     struct watch_conn *conn = c->watches;
     if (conn == NULL || c->closing || c->proto < 3) return;
     uint64_t now_rev = mvcc_rev(state_mvcc(node_state(hub->env->node)));
-    char reason[64];
-    snprintf(reason, sizeof reason, "%s %s", err_prefix(ERR_CLUSTERDOWN), err_text(ERR_CLUSTERDOWN));
+    char reason[128];
+    snprintf(reason, sizeof reason, "%s %s", err_prefix(why), err_text(why));
     for (size_t i = 0; i < conn->count; i++) {
         const struct kv_watch *w = conn->watches[i];
         watch_push_note(hub, conn->watches[i], watch_resume_rev(w, now_rev), "canceled", reason);

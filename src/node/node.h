@@ -102,7 +102,8 @@ enum node_channel {
     NODE_CHANNEL_COUNT
 };
 
-/* Called on the loop thread, inside node_turn and node_log_poll only (`send` also inside node_receive). */
+/* Called on the loop thread, inside node_turn and node_log_poll only (`send` and `diverged` also inside
+ * node_receive). */
 struct node_hooks {
     void *ctx;
     /* The operation was applied (op, res), or its local place was reached (op == NULL, res == NULL;
@@ -129,6 +130,9 @@ struct node_hooks {
     void (*state_replaced)(void *ctx, uint64_t old_rev, uint64_t new_rev);
     /* Nobody has led for two election timeouts (false), or somebody does again (true). */
     void (*leader_known)(void *ctx, bool known);
+    /* The others agree on another state (P9): from here on node_read_check refuses, and nothing of this
+     * one's may be shown any more. Once. NULL: the caller shows nothing by itself. */
+    void (*diverged)(void *ctx);
     /* Other members; also once at the start. Who is being removed stays one until that is committed.
      * Borrowed. */
     void (*members)(void *ctx, const struct raft_members *members);

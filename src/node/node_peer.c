@@ -253,6 +253,7 @@ static void hash_compare(struct node *n, struct node_hash mine)
         log_error("state differs from the majority's index=%llu hash=%016llx theirs=%016llx: this member "
                   "stops serving. Remove it (MEMBER REMOVE) and join it again with an empty directory",
                   (unsigned long long)mine.index, (unsigned long long)mine.hash, (unsigned long long)other);
+        if (n->hooks.diverged != NULL) n->hooks.diverged(n->hooks.ctx);
     }
 }
 

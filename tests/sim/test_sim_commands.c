@@ -2,6 +2,7 @@
 #include "sim_group.h"
 
 #include "base/log.h"
+#include "node/node_int.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -245,6 +246,70 @@ static void test_watches_and_readers_end_without_a_leader(void **arg)
     sim_free(s);
 }
 
+/* --- a member whose state differs ----------------------------------------------------------------- */
+
+#define DIFFERS "CLUSTERDOWN this member's state differs from the majority's; remove it and join it again"
+
+/* At the next words of the others this one finds that it is alone with its state. */
+static void diverge(struct sim *s, size_t at)
+{
+    for (size_t i = 0; i < sim_node_count(s); i++) node_hash_note(sim_node(s, i));
+    struct node *n = sim_node(s, at);
+    for (size_t i = 0; i < NODE_HASHES_KEPT; i++) n->hashes[i].hash ^= 1;
+    run_for(s, 3 * S);
+    assert_int_equal(node_read_check(n), ERR_DIVERGED);
+}
+
+static void test_who_differs_shows_nothing_more(void **arg)
+{
+    (void)arg;
+    struct sim *s = group_new(10, 3);
+    size_t leader = sim_leader(s);
+    size_t at = (leader + 1) % 3;
+    struct talk watch, muted, read, sub, late, behind;
+    talk_open(&watch, s, at);
+    talk_open(&muted, s, at);
+    talk_open(&read, s, at);
+    talk_open(&sub, s, at);
+    talk_open(&late, s, at);
+    talk_open(&behind, s, at);
+    ask(&late, "SET a 1\r\nSET b 2\r\n", "+OK\r\n+OK\r\n");
+    say(&watch, "HELLO 3\r\nKV WATCH a PREFIX ID 7 PROGRESS 100\r\nKV WATCH b FROM 50 ID 8\r\n");
+    say(&muted, "HELLO 3\r\nKV WATCH a\r\nHELLO 2\r\n");
+    say(&read, "XREAD BLOCK 0 STREAMS __watch__: $\r\n");
+    say(&sub, "SUBSCRIBE __watch@0__:a\r\n");
+    run_for(s, 2 * S);
+    assert_true(heard(&watch, "progress") && heard(&sub, "subscribe"));
+    buf_clear(&sub.in);
+    /* It hears the others, but they do not hear it: these wait for the leader. */
+    for (size_t i = 0; i < 3; i++) sim_link(s, at, i)->blocked = i != at;
+    say(&late, "GET a\r\n");
+    say(&behind, "SET c 1\r\nGET c\r\n");
+    diverge(s, at);
+    static const char canceled[] =
+        ">5\r\n$7\r\nkvwatch\r\n:7\r\n:4\r\n$8\r\ncanceled\r\n$88\r\n" DIFFERS "\r\n"
+        ">5\r\n$7\r\nkvwatch\r\n:8\r\n:50\r\n$8\r\ncanceled\r\n$88\r\n" DIFFERS "\r\n";
+    size_t len = strlen(canceled);
+    assert_true(watch.in.len > len && memcmp(watch.in.at + watch.in.len - len, canceled, len) == 0);
+    buf_clear(&watch.in);
+    hear(&read, 0, "-" DIFFERS "\r\n");
+    assert_true(muted.closed && sub.closed);
+    for (size_t i = 0; i < 3; i++) sim_link(s, at, i)->blocked = false;
+    hear(&late, 2 * S, "-" DIFFERS "\r\n");
+    hear(&behind, 2 * S, "+OK\r\n-" DIFFERS "\r\n");
+    ask(&late, "SUBSCRIBE __watch@0__:a\r\n", "-" DIFFERS "\r\n");
+    ask(&late, "XREAD BLOCK 0 STREAMS __watch__: $\r\n", "-" DIFFERS "\r\n");
+    run_for(s, S);
+    assert_true(watch.in.len == 0 && read.in.len == 0 && sub.in.len == 0);
+    talk_close(&watch);
+    talk_close(&muted);
+    talk_close(&read);
+    talk_close(&sub);
+    talk_close(&late);
+    talk_close(&behind);
+    sim_free(s);
+}
+
 static void test_waiting_reads_are_bounded(void **arg)
 {
     (void)arg;
@@ -454,6 +519,7 @@ int main(void)
         cmocka_unit_test(test_publish_needs_no_leader),
         cmocka_unit_test(test_publish_comes_behind_the_writes_of_its_connection),
         cmocka_unit_test(test_watches_and_readers_end_without_a_leader),
+        cmocka_unit_test(test_who_differs_shows_nothing_more),
         cmocka_unit_test(test_waiting_reads_are_bounded),
         cmocka_unit_test(test_transactions_that_read_take_no_log_entry),
         cmocka_unit_test(test_the_loop_sleeps_until_a_time_that_never_comes),
