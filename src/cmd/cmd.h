@@ -17,6 +17,9 @@
  *  I3  While client.blocked, no further command of that client is executed.
  *  I4  Nothing keeps a struct client pointer across turns: handles are kept, client_find() answers
  *      NULL for one that is gone.
+ *  I5  Of what a client has pending all waits in the queue of cmd_barrier.c, or nothing: what comes
+ *      behind follows it to there, or into the node's ring of tickets, or waits. Where the former is
+ *      decides, not what the node may do by now: role and members may have changed in between.
  */
 #ifndef CMD_H
 #define CMD_H

@@ -107,6 +107,7 @@ static void ring_grow(struct cmd_barriers *b)
 static void push(struct cmd_env *env, struct client *c, const struct barrier_item *item)
 {
     struct cmd_barriers *b = env->barriers;
+    ASSERT(c->barrier_pending == c->pending); /* I5 */
     if (b->tail - b->head == b->cap) ring_grow(b);
     b->bytes += item->bytes;
     b->at[b->tail++ & (b->cap - 1)] = *item;
@@ -169,7 +170,6 @@ void cmd_barrier_raw(struct cmd_env *env, struct client *c, struct chain *bytes_
 
 void cmd_barrier_txn(struct cmd_env *env, struct client *c, struct collect *k_taken, size_t bytes)
 {
-    ASSERT(c->barrier_pending == c->pending);
     push_read(env, c, ITEM_TXN, k_taken, bytes);
 }
 
@@ -189,14 +189,14 @@ bool cmd_barrier_convert(struct cmd_env *env, struct client *c)
         if (item->handle != c->handle || item->barrier != open) return false;
         if (item->kind == ITEM_ALONE || item->kind == ITEM_TXN) return false;
     }
+    c->pending -= (uint32_t)count; /* cmd_queue_local counts them again */
+    c->barrier_pending = 0;
     for (size_t i = 0; i < count; i++) {
         const struct barrier_item *item = &b->at[(b->tail - count + i) & (b->cap - 1)];
         cmd_queue_local(env, c, item->kind == ITEM_RAW ? TICKET_RAW : TICKET_LOCAL, item->data);
         b->bytes -= item->bytes;
     }
     b->tail -= count;
-    c->pending -= (uint32_t)count; /* cmd_queue_local has counted them again */
-    c->barrier_pending = 0;
     return true;
 }
 

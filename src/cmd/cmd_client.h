@@ -7,7 +7,7 @@
  * LIMITS   CLIENT_* below; 2^CLIENT_SLOT_BITS clients.
  * ERRORS   None.
  *
- * INVARIANTS  cmd.h I2 to I4; `block` is set while, and only while, `blocked` is.
+ * INVARIANTS  cmd.h I2 to I5; `block` is set while, and only while, `blocked` is.
  */
 #ifndef CMD_CLIENT_H
 #define CMD_CLIENT_H
@@ -76,7 +76,7 @@ struct client {
     bool readonly;
     uint8_t reply_mode;  /* CLIENT REPLY: 0 on, 1 off, 3 skip, not yet; 2 skip this one */
     uint32_t pending;    /* I2 */
-    uint32_t barrier_pending; /* of them: in the queue of cmd_barrier.c. Then none is an operation */
+    uint32_t barrier_pending; /* of them: in the queue of cmd_barrier.c: none or all (cmd.h I5) */
     uint32_t write_batch; /* the node's batch that holds the newest operation; cut */
     uint32_t sub_count;   /* channels + patterns + shard channels: RESP2 subscribe mode if > 0 */
     struct multi *multi; /* inside MULTI; NULL otherwise */

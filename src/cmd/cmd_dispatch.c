@@ -111,6 +111,7 @@ void cmd_queue_local(struct cmd_env *env, struct client *c, enum ticket_kind kin
     static const char local_row = 0; /* only its address counts: not NULL */
     struct ticket t = { .client_id = c->handle, .kind = kind, .row = &local_row, .data = data_taken };
     if (kind == TICKET_LOCAL) t.flags = ((const struct cmd_copy *)data_taken)->quiet;
+    ASSERT(c->barrier_pending == 0); /* I5 */
     node_local(env->node, &t);
     c->pending++;
 }
@@ -151,7 +152,8 @@ static void skip_once(struct client *c, uint8_t mode_before)
 
 enum gate { GATE_RUN, GATE_QUEUED, GATE_WAITS, GATE_REFUSED };
 
-/* A group's reads wait for a barrier, its operations for the reads before them. */
+/* A group's reads wait for a barrier, its operations for the reads before them. So it goes on until
+ * nothing waits, also if a barrier is not needed any more (I5). */
 static enum gate group_gate(struct cmd_env *env, struct client *c, const struct cmd_def *def,
                             bool alone, size_t argc, const struct slice *argv)
 {
@@ -200,7 +202,7 @@ static enum outcome execute(struct cmd_env *env, struct client *c, const struct 
             if (c->barrier_pending > 0) cmd_barrier_local(env, c, def, argc, argv);
             else queue_local(env, c, def, argc, argv);
             gate = GATE_QUEUED;
-        } else if (LIKELY(node_read_at_once(env->node))) {
+        } else if (LIKELY(node_read_at_once(env->node) && c->barrier_pending == 0)) {
             if (captures && (def->flags & CMD_READ) != 0 && !quiet) {
                 queue_local(env, c, def, argc, argv);
                 gate = GATE_QUEUED;
@@ -569,6 +571,7 @@ enum err cmd_propose_range(struct cmd_ctx *cx, const struct op *op, bool key2_to
         .kind = TICKET_WRITE, .row = finish, .data = data, .arg = arg,
     };
     if (LIKELY(cx->client != NULL)) {
+        ASSERT(cx->client->barrier_pending == 0); /* I5 */
         t.client_id = cx->client->handle;
         t.flags = client_is_quiet(cx->client);
         cx->client->write_batch = (uint32_t)node_batch_number(cx->env->node);

@@ -319,7 +319,7 @@ enum err txn_propose(struct cmd_ctx *cx, struct collect *k, struct op *op)
         .client_id = cx->client->handle, .kind = TICKET_TXN, .row = &txn_row, .data = k,
         .flags = client_is_quiet(cx->client),
     };
-    ASSERT(cx->client->barrier_pending == 0);
+    ASSERT(cx->client->barrier_pending == 0); /* I5 */
     cx->client->write_batch = (uint32_t)node_batch_number(cx->env->node);
     TRY(node_propose(cx->env->node, op, false, &t));
     cx->client->pending++;

@@ -95,9 +95,8 @@ bool txn_read_start(struct cmd_ctx *cx, struct collect *k)
     struct client *c = cx->client;
     struct cmd_env *env = cx->env;
     if (!only_reads(k)) return false;
-    bool here = node_read_at_once(env->node);
-    if (c->pending > 0 && (here || c->barrier_pending != c->pending)) return false;
-    bool at_once = c->pending == 0 && (here || c->readonly || !needs_barrier(k));
+    if (c->pending != c->barrier_pending) return false; /* behind an operation: with it, through the log */
+    bool at_once = c->pending == 0 && (node_read_at_once(env->node) || c->readonly || !needs_barrier(k));
     k->compares = k->level->compares;
     k->compare_count = k->level->compare_count;
     k->level->compares = (struct buf){ 0 };

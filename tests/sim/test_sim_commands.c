@@ -342,6 +342,41 @@ static void test_waiting_reads_are_bounded(void **arg)
     sim_free(s);
 }
 
+/* --- order ------------------------------------------------------------------------------------ */
+
+/* A group of two becomes one of one while a read of a connection waits for the other: what the
+ * connection asks for then, and could have at once, stays behind it. */
+static void order_stays(const char *text, const char *want)
+{
+    struct sim *s = group_new(8, 2);
+    size_t at = sim_leader(s);
+    char remove[64];
+    snprintf(remove, sizeof remove, "MEMBER REMOVE %llu\r\n", (unsigned long long)sim_member_id(s, 1 - at));
+    struct talk t, operator;
+    talk_open(&t, s, at);
+    talk_open(&operator, s, at);
+    ask(&t, "SET k 1\r\nGET k\r\n", "+OK\r\n$1\r\n1\r\n");
+    cut(s, 1 - at, true);
+    say(&t, "GET k\r\n");
+    run_for(s, 10 * MS);
+    ask(&operator, remove, "+OK\r\n");
+    assert_int_equal(t.in.len, 0);
+    ask(&t, text, want);
+    talk_close(&t);
+    talk_close(&operator);
+    sim_free(s);
+}
+
+static void test_what_follows_a_waiting_read_stays_behind_it(void **arg)
+{
+    (void)arg;
+    order_stays("SET k 2\r\nGET k\r\nPING\r\n", "$1\r\n1\r\n+OK\r\n$1\r\n2\r\n+PONG\r\n");
+    order_stays("MULTI\r\nGET k\r\nEXEC\r\nGET k\r\n", "$1\r\n1\r\n+OK\r\n+QUEUED\r\n*1\r\n$1\r\n1\r\n$1\r\n1\r\n");
+    order_stays("MULTI\r\nINCR k\r\nEXEC\r\nGET k\r\n", "$1\r\n1\r\n+OK\r\n+QUEUED\r\n*1\r\n:2\r\n$1\r\n2\r\n");
+    order_stays("TXN THEN 1 2 GET k\r\nPING\r\n", "$1\r\n1\r\n*8\r\n$9\r\nsucceeded\r\n:1\r\n$8\r\nrevision\r\n"
+                ":2\r\n$6\r\nfailed\r\n$-1\r\n$9\r\nresponses\r\n*1\r\n$1\r\n1\r\n+PONG\r\n");
+}
+
 /* --- transactions that only read ------------------------------------------------------------------ */
 
 /* On each member: the answers, and that the log does not grow. */
@@ -521,6 +556,7 @@ int main(void)
         cmocka_unit_test(test_watches_and_readers_end_without_a_leader),
         cmocka_unit_test(test_who_differs_shows_nothing_more),
         cmocka_unit_test(test_waiting_reads_are_bounded),
+        cmocka_unit_test(test_what_follows_a_waiting_read_stays_behind_it),
         cmocka_unit_test(test_transactions_that_read_take_no_log_entry),
         cmocka_unit_test(test_the_loop_sleeps_until_a_time_that_never_comes),
         cmocka_unit_test(test_a_snapshot_leaves_no_gap_in_watches),
