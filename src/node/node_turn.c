@@ -499,6 +499,19 @@ static int64_t tick_us(const struct node *n, int64_t mono_us)
     return MIN(due_us, n->cfg.heartbeat_ms * 1000 / TICKS_A_HEARTBEAT);
 }
 
+/* Until the next expiry. A leader's clock leaves out what it slept beyond an election timeout (I4):
+ * while anything has a deadline it sleeps for half of one at most. */
+static int64_t expiry_us(const struct node *n, int64_t mono_us)
+{
+    uint64_t due_ms = state_next_due_ms(n->state);
+    if (due_ms == UINT64_MAX || !node_leads(n)) return INT64_MAX;
+    int64_t most_us = n->cfg.election_timeout_ms * 1000 / 2;
+    if (n->expiring) return most_us;
+    int64_t left_ms = due_ms >= n->clock_ms ? (int64_t)MIN(due_ms + 1 - n->clock_ms, 1000000) : 0;
+    int64_t elapsed_us = mono_us - n->clock_mono_ms * 1000;
+    return MIN(most_us, MAX(left_ms * 1000 - elapsed_us, 0));
+}
+
 int64_t node_sleep_us(const struct node *n, int64_t mono_us)
 {
     int64_t sleep_us = n->pending.head != n->pending.tail || n->dirty_since_ms != 0 ||
@@ -510,13 +523,7 @@ int64_t node_sleep_us(const struct node *n, int64_t mono_us)
     if (!node_read_at_once(n)) sleep_us = MIN(sleep_us, tick_us(n, mono_us));
     int64_t snapshot_ms = node_snapshot_sleep_ms(n->snapshot, n->mono_us / 1000);
     if (snapshot_ms >= 0) sleep_us = MIN(sleep_us, snapshot_ms * 1000);
-    uint64_t due_ms = state_next_due_ms(n->state);
-    if (due_ms != UINT64_MAX && !n->expiring && node_leads(n)) {
-        int64_t left_ms = due_ms >= n->clock_ms ? (int64_t)MIN(due_ms + 1 - n->clock_ms, 1000000) : 0;
-        int64_t elapsed_us = mono_us - n->clock_mono_ms * 1000;
-        sleep_us = MIN(sleep_us, MAX(left_ms * 1000 - elapsed_us, 0));
-    }
-    return sleep_us;
+    return MIN(sleep_us, expiry_us(n, mono_us));
 }
 
 bool node_work_ready(const struct node *n)

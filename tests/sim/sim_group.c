@@ -323,7 +323,7 @@ static enum err open_node(struct sim_node *n, struct errmsg *em)
         .version = "sim",
         .random = { u64_mix(s->options.seed + n->at), u64_mix(n->member_id), u64_mix(n->member_id + 1),
                     u64_mix(n->life + n->at * 1000) },
-        .heartbeat_ms = o->heartbeat_ms, .election_timeout_ms = SIM_ELECTION_MS,
+        .heartbeat_ms = o->heartbeat_ms, .election_timeout_ms = o->election_ms,
         .snapshot_count = o->snapshot_count, .checkpoint_bytes = 64u << 10, .checkpoint_ms = o->checkpoint_ms,
         .wal_segment_bytes = o->segment_bytes, .wal_keep_bytes = 0, .store_buffer_bytes = 16u << 10,
         .store_backlog_bytes_max = 16u << 20, .uncommitted_bytes_max = 4u << 20,
@@ -656,6 +656,7 @@ struct sim *sim_new(const struct sim_options *options)
     s->options = *options;
     if (s->options.snapshot_count == 0) s->options.snapshot_count = 1000;
     if (s->options.heartbeat_ms == 0) s->options.heartbeat_ms = SIM_HEARTBEAT_MS;
+    if (s->options.election_ms == 0) s->options.election_ms = SIM_ELECTION_MS;
     if (s->options.checkpoint_ms == 0) s->options.checkpoint_ms = 1000;
     if (s->options.segment_bytes == 0) s->options.segment_bytes = 256u << 10;
     s->random = u64_mix(options->seed) | 1;

@@ -29,6 +29,7 @@ struct sim_options {
     uint64_t snapshot_count, segment_bytes; /* as in struct node_config; 0: 1000, 256 KiB */
     int64_t checkpoint_ms;                  /* 0: 1000 */
     int64_t heartbeat_ms;                   /* 0: SIM_HEARTBEAT_MS */
+    int64_t election_ms;                    /* 0: SIM_ELECTION_MS */
     bool trace;           /* every event on stdout */
     const char *repeat;   /* the command that repeats this run, for sim_fail */
 };

@@ -154,6 +154,28 @@ static void test_a_read_behind_an_older_write_of_another(void **arg)
     sim_free(s);
 }
 
+static uint64_t key_count(const struct sim *s, size_t at)
+{
+    return mvcc_live_count(state_mvcc(node_state(sim_node(s, at))));
+}
+
+/* P5: nobody asks it for anything, so it sleeps; what it sleeps through is not time (node.h I4). */
+static void test_the_only_member_expires_in_time(void **arg)
+{
+    (void)arg;
+    struct sim *s = sim_new(&(struct sim_options){ .seed = 13, .node_count = 1, .heartbeat_ms = 10, .election_ms = 50 });
+    struct asker a = { .s = s };
+    sim_run_until(s, sim_now_us(s) + 5000000);
+    int64_t sent_us = sim_now_us(s);
+    say(&a, 0, SLICE_LIT("SET x 1 PX 3000\r\n"));
+    sim_run_until(s, sent_us + 3000000);
+    assert_int_equal(key_count(s, 0), 1);
+    sim_run_until(s, sent_us + 3100000);
+    assert_int_equal(key_count(s, 0), 0);
+    buf_deinit(&a.in);
+    sim_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -161,6 +183,7 @@ int main(void)
         cmocka_unit_test(test_a_read_in_front_of_a_write),
         cmocka_unit_test(test_a_read_behind_an_older_write_of_another),
         cmocka_unit_test(test_watch_sees_what_came_and_went),
+        cmocka_unit_test(test_the_only_member_expires_in_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
