@@ -431,11 +431,17 @@ static void publish(struct node *n)
     node_update(n);
 }
 
+/* Leads, and nobody else is there: the only voter may have learners, who follow as others do. */
+static bool is_alone(const struct node *n)
+{
+    return n->at_once && raft_members(n->raft)->count == 1;
+}
+
 /* The commit index waits for an entry of this turn to carry it. */
 static void commit_tell(struct node *n)
 {
     struct raft_event ev = { .type = RAFT_EV_COMMIT_TELL };
-    if (n->at_once || raft_role(n->raft) != RAFT_LEADER) return;
+    if (is_alone(n) || raft_role(n->raft) != RAFT_LEADER) return;
     if (n->told_commit == raft_commit_index(n->raft)) return;
     n->told_commit = raft_commit_index(n->raft);
     enum err e = raft_step(n->raft, &ev);
@@ -520,7 +526,7 @@ int64_t node_sleep_us(const struct node *n, int64_t mono_us)
                            : IDLE_SLEEP_US;
     if ((n->batch_ops > 0 && !batch_fills(n)) || n->barrier_wanted) return 0;
     if (n->ghosts_left) sleep_us = MIN(sleep_us, COMPACT_STEP_US);
-    if (!node_read_at_once(n)) sleep_us = MIN(sleep_us, tick_us(n, mono_us));
+    if (!is_alone(n)) sleep_us = MIN(sleep_us, tick_us(n, mono_us));
     int64_t snapshot_ms = node_snapshot_sleep_ms(n->snapshot, n->mono_us / 1000);
     if (snapshot_ms >= 0) sleep_us = MIN(sleep_us, snapshot_ms * 1000);
     return MIN(sleep_us, expiry_us(n, mono_us));

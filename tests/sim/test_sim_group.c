@@ -176,6 +176,55 @@ static void test_the_only_member_expires_in_time(void **arg)
     sim_free(s);
 }
 
+static bool learns(const struct sim *s, size_t at)
+{
+    const struct raft *r = node_raft(sim_node(s, at));
+    return raft_members_find(raft_members(r), sim_member_id(s, at)) != NULL && raft_leader(r) != 0;
+}
+
+static size_t learner_add(struct sim *s)
+{
+    size_t at = sim_add_node(s);
+    struct raft_member m = {
+        .id = sim_member_id(s, at), .directory_id = sim_directory_id(s, at), .role = RAFT_LEARNER,
+    };
+    snprintf(m.peer_address, sizeof m.peer_address, "sim:%llu", (unsigned long long)m.id);
+    node_member_change(sim_node(s, 0), NODE_MEMBER_ADD, &m, &(struct ticket){ .row = NULL });
+    sim_start(s, at);
+    for (int i = 0; i < 500 && !learns(s, at); i++) sim_run_until(s, sim_now_us(s) + 10000);
+    assert_true(learns(s, at));
+    return at;
+}
+
+/* The only voter has nobody to ask, but somebody to tell. */
+static void test_a_learner_of_the_only_voter_is_told(void **arg)
+{
+    (void)arg;
+    struct sim *s = sim_new(&(struct sim_options){ .seed = 17, .node_count = 1, .election_ms = 400 });
+    struct asker a = { .s = s }, b = { .s = s };
+    sim_run_until(s, sim_now_us(s) + 5000000);
+    size_t learner = learner_add(s);
+    for (int i = 0; i < 6000; i++) {
+        sim_run_until(s, sim_now_us(s) + 10000);
+        assert_true(learns(s, learner));
+    }
+    say(&a, 0, SLICE_LIT("PING\r\n"));
+    say(&b, learner, SLICE_LIT("PING\r\n"));
+    for (uint64_t i = 0; i < 10; i++) { /* each without a heartbeat's help */
+        struct asker *asker = i % 2 == 0 ? &a : &b;
+        char line[32];
+        int len = snprintf(line, sizeof line, "SET k%llu v\r\n", (unsigned long long)i);
+        sim_run_until(s, sim_now_us(s) + 37000);
+        sim_send(s, asker->conn, (struct slice){ (const uint8_t *)line, (size_t)len });
+        sim_run_until(s, sim_now_us(s) + 10000);
+        assert_int_equal(asker->replies, i / 2 + 2);
+        assert_int_equal(key_count(s, learner), i + 1);
+    }
+    buf_deinit(&a.in);
+    buf_deinit(&b.in);
+    sim_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -184,6 +233,7 @@ int main(void)
         cmocka_unit_test(test_a_read_behind_an_older_write_of_another),
         cmocka_unit_test(test_watch_sees_what_came_and_went),
         cmocka_unit_test(test_the_only_member_expires_in_time),
+        cmocka_unit_test(test_a_learner_of_the_only_voter_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
