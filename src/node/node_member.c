@@ -201,7 +201,12 @@ static bool transfer_step(struct node *n, struct member_wait *w, enum err *e, st
         if (*e == ERR_MEMBER) errmsg_set(em, "no such other voter");
         return *e != OK;
     }
-    if (raft_role(n->raft) != RAFT_LEADER) return raft_leader(n->raft) != 0;
+    if (raft_role(n->raft) != RAFT_LEADER) {
+        uint64_t leader = raft_leader(n->raft);
+        if (leader == w->member.id) return true;
+        if (leader != 0) w->index = 0; /* another one won: it is asked */
+        return false;
+    }
     if (raft_transfer_target(n->raft) != 0) return false;
     *e = ERR_AGAIN;
     errmsg_set(em, "the member did not take over in time; this one still leads");

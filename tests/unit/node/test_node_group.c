@@ -501,6 +501,39 @@ static void start_with_long_timeouts(struct lab *lab)
     UNTIL(lab, leader(lab) != NULL);
 }
 
+static struct member *third_of(struct lab *lab, const struct member *one, const struct member *other)
+{
+    struct member *m = &lab->at[0];
+    while (m == one || m == other) m++;
+    return m;
+}
+
+/* A transfer is done when the member leads that was asked for, not when anybody else does. */
+static void test_a_transfer_that_another_member_wins(void **arg)
+{
+    static const char row = 0;
+    struct lab *lab = *arg;
+    UNTIL(lab, leader(lab) != NULL && node_leads(leader(lab)->node) && level(lab));
+    struct member *old = leader(lab);
+    struct member *wanted = follower(lab);
+    struct member *third = third_of(lab, old, wanted);
+    wanted->cut = true;
+    struct raft_member target = { .id = wanted->id };
+    node_member_change(old->node, NODE_MEMBER_TRANSFER, &target, &(struct ticket){ .row = &row });
+    turn(lab);
+    assert_int_equal(raft_transfer_target(node_raft(old->node)), wanted->id);
+    struct raft_msg now = {
+        .type = RAFT_MSG_TIMEOUT_NOW, .from = old->id, .to = third->id, .term = raft_term(node_raft(old->node)),
+    };
+    struct raft_event ev = { .type = RAFT_EV_MESSAGE, .msg = &now };
+    assert_int_equal(raft_step(third->node->raft, &ev), OK);
+    UNTIL(lab, raft_leader(node_raft(old->node)) == third->id);
+    wanted->cut = false;
+    UNTIL(lab, old->done_ok + old->done_failed == 1);
+    assert_int_equal(old->done_ok, 1);
+    assert_int_equal(raft_leader(node_raft(old->node)), wanted->id);
+}
+
 /* All of them sleep: what nobody has lived through does not count. */
 static void test_a_pause_is_not_time(void **arg)
 {
@@ -861,8 +894,7 @@ static void test_a_lost_refusal_is_repeated(void **arg)
     struct member *m = follower(lab);
     put(m, "before", "1");
     UNTIL(lab, m->done_ok == 1 && level(lab));
-    struct member *third = &lab->at[0];
-    while (third == from || third == m) third++;
+    struct member *third = third_of(lab, from, m);
     third->cut = true;
     put(from, "not at the third", "1");
     UNTIL(lab, from->done_ok == 1);
@@ -897,6 +929,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_members_come_and_go, group_begin, group_end),
         cmocka_unit_test_setup_teardown(test_a_checkpoint_has_the_members_as_of_its_index, group_begin, group_end),
         cmocka_unit_test_setup_teardown(test_a_snapshot_brings_its_members, group_begin, group_end),
+        cmocka_unit_test_setup_teardown(test_a_transfer_that_another_member_wins, group_begin, group_end),
         cmocka_unit_test_setup_teardown(test_a_pause_is_not_time, group_begin, group_end),
         cmocka_unit_test_setup_teardown(test_the_clock_of_an_older_term_is_forgotten, group_begin, group_end),
         cmocka_unit_test_setup_teardown(test_a_batch_fills_behind_a_larger_one, group_begin, group_end),
