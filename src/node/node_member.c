@@ -272,7 +272,7 @@ static bool wait_step(struct node *n, struct member_wait *w, enum err *e, struct
         if (lead_step(n, w, e, em)) return true;
     } else if (w->peer != 0) {
         *e = ERR_NOT_LEADER; /* the asker asks again, somebody else */
-        return w->index == 0;
+        if (w->index == 0) return true;
     } else if (w->index == 0 && raft_leader(n->raft) != 0 && raft_leader(n->raft) != n->identity.member_id &&
                (!w->sent || w->term != raft_term(n->raft))) {
         request_send(n, w);

@@ -534,6 +534,29 @@ static void test_a_transfer_that_another_member_wins(void **arg)
     assert_int_equal(raft_leader(node_raft(old->node)), wanted->id);
 }
 
+/* Its entry is lost with the leadership, and who asked does not ask again: it is given up in time. */
+static void test_a_change_that_was_lost_is_given_up(void **arg)
+{
+    struct lab *lab = *arg;
+    UNTIL(lab, leader(lab) != NULL && node_leads(leader(lab)->node) && level(lab));
+    struct member *old = leader(lab);
+    struct member *asker = follower(lab);
+    struct raft_member fourth = {
+        .id = lab->at[3].id, .directory_id = lab->at[3].directory_id, .role = RAFT_JOINING,
+        .peer_address = "127.0.0.1:1003",
+    };
+    node_member_change(asker->node, NODE_MEMBER_JOIN, &fourth, &(struct ticket){ .row = NULL });
+    UNTIL(lab, old->node->member_waits != NULL);
+    old->cut = true;
+    UNTIL(lab, old->node->member_waits->index != 0);
+    node_close(asker->node);
+    member_open(lab, (size_t)(asker - lab->at), false);
+    UNTIL(lab, leader(lab) != NULL);
+    old->cut = false;
+    UNTIL(lab, raft_members_find(raft_members(node_raft(old->node)), fourth.id) == NULL && level(lab));
+    UNTIL(lab, old->node->member_waits == NULL);
+}
+
 /* All of them sleep: what nobody has lived through does not count. */
 static void test_a_pause_is_not_time(void **arg)
 {
@@ -930,6 +953,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_checkpoint_has_the_members_as_of_its_index, group_begin, group_end),
         cmocka_unit_test_setup_teardown(test_a_snapshot_brings_its_members, group_begin, group_end),
         cmocka_unit_test_setup_teardown(test_a_transfer_that_another_member_wins, group_begin, group_end),
+        cmocka_unit_test_setup_teardown(test_a_change_that_was_lost_is_given_up, group_begin, group_end),
         cmocka_unit_test_setup_teardown(test_a_pause_is_not_time, group_begin, group_end),
         cmocka_unit_test_setup_teardown(test_the_clock_of_an_older_term_is_forgotten, group_begin, group_end),
         cmocka_unit_test_setup_teardown(test_a_batch_fills_behind_a_larger_one, group_begin, group_end),
