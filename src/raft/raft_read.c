@@ -233,7 +233,8 @@ void on_read_response(struct raft *r, const struct raft_msg *m)
 {
     bool ours = m->round > r->read_request_first && m->round <= r->read_request;
     if (!ours || m->hint > r->read_wanted) return;
-    if (r->read_request_count != 0) r->read_request_count--;
+    size_t later_count = (size_t)(r->read_request - m->round); /* it speaks for all earlier ones */
+    r->read_request_count = MIN(r->read_request_count, later_count);
     read_ready(r, m->hint, m->index);
 }
 

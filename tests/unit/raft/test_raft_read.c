@@ -340,6 +340,34 @@ static void test_follower_requests_are_fresh(void **state)
     lab_free(lab);
 }
 
+/* One answer for requests that reached the leader in one turn: it speaks for the earlier ones too, so
+ * none of them takes a place in the window any more. */
+static void test_one_answer_for_many_requests(void **state)
+{
+    (void)state;
+    struct lab *lab = leader(3, 0);
+    struct raft *r = lab->node[2].r;
+    struct raft_update u;
+    for (int i = 0; i < READ_REQUESTS_MAX; i++) {
+        lab_read(lab, 2);
+        raft_update_take(r, &u);
+        assert_int_equal(count_msgs(&u, RAFT_MSG_READ), 1);
+        struct raft_msg m = u.msgs[0];
+        lab_must(lab, 1, (struct raft_event){ .type = RAFT_EV_MESSAGE, .msg = &m });
+    }
+    raft_update_take(lab->node[1].r, &u);
+    assert_int_equal(count_msgs(&u, RAFT_MSG_READ_RESP), 1);
+    u = say(lab, 2, u.msgs[0]);
+    assert_int_equal(u.read_id, READ_REQUESTS_MAX);
+    assert_int_equal(r->read_request_count, 0);
+    for (int i = 0; i < READ_REQUESTS_MAX; i++) {
+        lab_read(lab, 2);
+        raft_update_take(r, &u);
+        assert_int_equal(count_msgs(&u, RAFT_MSG_READ), 1);
+    }
+    lab_free(lab);
+}
+
 /* Another life of the node never takes the other's answers. */
 static void test_request_ids_differ_by_life(void **state)
 {
@@ -386,6 +414,7 @@ int main(void)
         cmocka_unit_test(test_what_vouches_for_a_request),
         cmocka_unit_test(test_rounds_are_bounded),
         cmocka_unit_test(test_follower_requests_are_fresh),
+        cmocka_unit_test(test_one_answer_for_many_requests),
         cmocka_unit_test(test_request_ids_differ_by_life),
         cmocka_unit_test(test_quorum_sent_ms),
     };
