@@ -133,8 +133,8 @@ struct node_hooks {
     /* The others agree on another state (P9): from here on node_read_check refuses, and nothing of this
      * one's may be shown any more. Once. NULL: the caller shows nothing by itself. */
     void (*diverged)(void *ctx);
-    /* Other members; also once at the start. Who is being removed stays one until that is committed.
-     * Borrowed. */
+    /* Other members; also once at the start. Who is being removed stays one until that is committed; a
+     * directory id that is not committed is 0. Borrowed. */
     void (*members)(void *ctx, const struct raft_members *members);
     /* Bytes for a peer, borrowed for the call: sends them, or loses them, never waits. In order on
      * one channel. NULL: a group that never has peers. */
@@ -234,6 +234,8 @@ struct node_peer_info {
     uint32_t alarms; /* bit 1 << ALARM_... */
     char version[24];
 };
+/* It leads, and an entry of its own term is applied: it knows all committed members. */
+bool node_leads(const struct node *n);
 /* False: not a member. Works for this node too. */
 bool node_peer_info(const struct node *n, uint64_t id, struct node_peer_info *out);
 

@@ -252,7 +252,6 @@ void node_leader_note(struct node *n);    /* looks whether there is another one,
 void node_expire_tickets(struct node *n); /* the request timeout */
 void node_runs_finished(struct node *n);  /* drops runs that are finished */
 void node_runs_deinit(struct node *n);
-bool node_leads(const struct node *n);    /* and an entry of its own term is applied */
 enum err node_on_forward(struct node *n, uint64_t peer, struct slice in) MUST_USE;
 enum err node_on_refused(struct node *n, uint64_t peer, struct slice in) MUST_USE;
 enum err node_propose_internal(struct node *n, const struct op *op) MUST_USE;

@@ -80,10 +80,15 @@ static struct peer_status *peer_of(struct node *n, uint64_t id)
 }
 
 /* Those in force, which are so as soon as they are appended, and those as of the applied index: a
- * removal that is not committed may be undone by the very member that it removes. */
+ * removal that is not committed may be undone by the very member that it removes. So may a directory
+ * id, by the member that has another one: nobody is refused for it. */
 static void members_known(const struct node *n, struct raft_members *out)
 {
     *out = *raft_members(n->raft);
+    for (size_t i = 0; i < out->count; i++) {
+        const struct raft_member *applied = raft_members_find(&n->members, out->at[i].id);
+        out->at[i].directory_id = applied == NULL ? 0 : applied->directory_id;
+    }
     for (size_t i = 0; i < n->members.count; i++) {
         if (raft_members_find(out, n->members.at[i].id) != NULL) continue;
         struct raft_member leaving = n->members.at[i];

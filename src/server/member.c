@@ -69,23 +69,16 @@ static enum err addresses_make(struct server *s, struct errmsg *em)
 
 /* --- who may speak ------------------------------------------------------------------------------------ */
 
-static bool was_removed(const struct server *s, uint64_t id)
-{
-    for (size_t i = 0; i < MIN(s->removed_count, SERVER_REMOVED_MAX); i++) {
-        if (s->removed[i] == id) return true;
-    }
-    return false;
-}
-
-/* Whom this node does not know may have been added by an entry it has not seen. */
+/* Whom this node does not know may have been added by an entry it has not seen, and may be the one who
+ * has that entry. A leader alone is sure; an outdated one steps down soon. */
 static enum err admit(void *ctx, uint64_t member_id, uint64_t directory_id, struct errmsg *em)
 {
     const struct server *s = ctx;
     unsigned long long id = member_id;
     const struct raft_member *m = raft_members_find(&s->members, member_id);
-    if (m == NULL && was_removed(s, member_id)) {
-        errmsg_set(em, "member %llu was removed from this group: to come back, empty its data directory and "
-                   "start it with 'join'", id);
+    if (m == NULL && s->node != NULL && node_leads(s->node)) {
+        errmsg_set(em, "member %llu is not in this group: if it was removed, empty its data directory and start "
+                   "it with 'join' to come back", id);
         return ERR_MEMBER;
     }
     if (m != NULL && m->directory_id != 0 && m->directory_id != directory_id) {
@@ -130,11 +123,6 @@ static void hook_flush(void *ctx)
 static void hook_members(void *ctx, const struct raft_members *members)
 {
     struct server *s = server_of(ctx);
-    for (size_t i = 0; i < s->members.count; i++) {
-        uint64_t id = s->members.at[i].id;
-        if (raft_members_find(members, id) != NULL) continue;
-        s->removed[s->removed_count++ % SERVER_REMOVED_MAX] = id;
-    }
     s->members = *members;
     if (s->peers_started && members->count > 0) peers_members(s->peers, members);
 }

@@ -155,6 +155,17 @@ void peers_stranger(struct peers *p, uint64_t id, uint64_t directory_id, struct 
                peer->address);
 }
 
+/* Who was let in because nobody here could tell may be nobody's member, as it is known by now. */
+static void strangers_check(struct peers *p)
+{
+    for (size_t i = 0; i < p->count; i++) {
+        const struct peer *peer = p->at[i];
+        struct errmsg em;
+        if (!peer->is_stranger || p->hooks.admit(p->hooks.ctx, peer->id, peer->directory_id, &em) == OK) continue;
+        peer_in_refuse_member(p, peer->id, em.text);
+    }
+}
+
 static void strangers_forget(struct peers *p)
 {
     size_t kept = 0;
@@ -217,6 +228,7 @@ void peers_flush(struct peers *p)
 void peers_turn(struct peers *p, int64_t now_ms)
 {
     peer_in_turn(p, now_ms);
+    strangers_check(p);
     strangers_forget(p);
     uint64_t lost[RAFT_MEMBERS_MAX]; /* the hook may change who is a member */
     size_t lost_count = 0;

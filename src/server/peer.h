@@ -59,7 +59,8 @@ struct peer_identity {
 struct peer_hooks {
     void *ctx;
     /* A member speaks whose hello names this cluster and this member. directory_id is what it says.
-     * OK, or a refusal with words for the other side (what to do). */
+     * OK, or a refusal with words for the other side (what to do). Asked again every turn for whom
+     * peers_members did not name. */
     enum err (*admit)(void *ctx, uint64_t member_id, uint64_t directory_id, struct errmsg *em);
     /* A payload. Anything but OK closes the connection. */
     enum err (*receive)(void *ctx, uint64_t member_id, struct slice payload);

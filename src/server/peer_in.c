@@ -80,6 +80,13 @@ static void in_refuse(struct peer_in *in, bool final, const char *why)
     conn_close_after_flush(in->conn);
 }
 
+void peer_in_refuse_member(struct peers *p, uint64_t member_id, const char *why)
+{
+    for (struct peer_in *in = p->ins; in != NULL; in = in->next) {
+        if (in->admitted && in->member_id == member_id) in_refuse(in, true, why);
+    }
+}
+
 /* Bytes that cannot be: nothing is answered to who speaks another protocol. */
 static void in_broken(struct peer_in *in, enum err e, const char *why)
 {

@@ -90,6 +90,7 @@ void peer_in_accept(void *ctx, struct conn *conn);
 void peer_in_turn(struct peers *p, int64_t now_ms);
 int64_t peer_in_next_ms(const struct peers *p);
 void peer_in_drop_member(struct peers *p, uint64_t member_id);
+void peer_in_refuse_member(struct peers *p, uint64_t member_id, const char *why);
 bool peer_in_speaks(const struct peers *p, uint64_t member_id); /* one is admitted */
 void peer_in_check(struct peers *p); /* I4, after members changed */
 void peer_in_free_all(struct peers *p);

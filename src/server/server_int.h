@@ -7,7 +7,6 @@
 #include "server/server.h"
 
 #define SERVER_LISTENERS_MAX 16
-#define SERVER_REMOVED_MAX 64 /* ids that are remembered as removed */
 #define SERVER_GROUP 1        /* the number of the only group a process serves */
 
 /* A client connection. */
@@ -52,9 +51,7 @@ struct server {
     struct peers *peers;
     struct group *group;
     bool peers_started;
-    struct raft_members members; /* the configuration in force here */
-    uint64_t removed[SERVER_REMOVED_MAX];
-    size_t removed_count; /* all there ever were: the place of the next */
+    struct raft_members members; /* as node_hooks.members told them */
 };
 
 /* --- member.c: the others --- */

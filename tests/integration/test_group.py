@@ -154,9 +154,55 @@ class Change(GroupCase):
         self.assertEqual(rest[0].ask("MEMBER", "REMOVE", gone), "OK")
         member.launch()
         self.assertTrue(member.started(GROUP_S_MAX))
-        wait_until(lambda: "was removed from this group" in member.text(), "the refusal")
+        wait_until(lambda: "is not in this group" in member.text(), "the refusal")
         self.assertIsInstance(member.ask("SET", "k", "v"), Error)
         self.assertEqual(rest[0].ask("SET", "k", "v"), "OK")
+
+    def test_removed_member_is_told_by_who_was_restarted_since(self):
+        """Who comes back before anybody leads is let in, and told as soon as somebody knows."""
+        group = self.group(3).start()
+        member = group.followers()[0]
+        gone = member.id()
+        rest = group.others(member)
+        member.kill()
+        self.assertEqual(rest[0].ask("MEMBER", "REMOVE", gone), "OK")
+        self.wait_roles(group, 2, at=rest[0])
+        for m in rest:
+            m.kill()
+        for m in (member, rest[0]):
+            m.launch()
+        wait_until(lambda: f"connected member={gone} " in rest[0].text(), "the removed one to be heard", GROUP_S_MAX)
+        self.assertNotIn("is not in this group", member.text())
+        rest[1].launch()
+        wait_until(lambda: "is not in this group" in member.text(), "the refusal", GROUP_S_MAX)
+        group.wait_ready(rest)
+
+    def test_a_leader_whose_first_addition_was_undone_is_heard(self):
+        """One member has it in its log that the other was added, and nobody else. That entry goes,
+        and the next one that names the other comes from the other itself."""
+        group = self.group(3, election_timeout=4000).start()
+        leader = group.wait_leader()
+        rest = group.others(leader)
+        for m in rest:
+            m.kill()
+        fresh = group.add(join=f"127.0.0.1:{leader.options['port']}")
+        fresh.launch()
+        wait_until(lambda: b"n4" in str(leader.ask("MEMBER", "LIST", "LOCAL")).encode(), "its addition", GROUP_S_MAX)
+        fresh.kill()
+        leader.kill()
+        for m in rest:
+            m.launch()
+        group.wait_ready(rest)
+        for number in range(10):  # more than one message of the log takes
+            self.assertEqual(rest[0].ask("SET", f"large-{number}", "v" * 500000), "OK")
+        fresh.options["join"] = f"127.0.0.1:{rest[0].options['port']}"
+        fresh.launch()
+        self.assertTrue(fresh.started(GROUP_S_MAX), fresh.text())
+        wait_until(lambda: rest[0].ask("MEMBER", "PROMOTE", fresh.id()) == "OK", "the promotion", GROUP_S_MAX)
+        group.transfer(rest[0], fresh)
+        self.assertIs(group.wait_leader([*rest, fresh]), fresh)
+        group.restart(leader)
+        group.assert_equal()
 
     def test_replace_a_dead_one_under_load(self):
         group = self.group(3).start()

@@ -43,6 +43,7 @@ struct member {
     size_t segment_bytes;     /* 0: 1 MB */
     char fatal[256];          /* why it would have ended */
     bool loses_refusals;      /* of its own */
+    struct raft_members told; /* hooks.members */
 };
 
 struct lab {
@@ -128,6 +129,12 @@ static void on_flush(void *ctx)
     m->flushed_pending = st.pending_count;
 }
 
+static void on_members(void *ctx, const struct raft_members *members)
+{
+    struct member *m = ctx;
+    m->told = *members;
+}
+
 static void on_fatal(void *ctx, const char *line)
 {
     struct member *m = ctx;
@@ -154,7 +161,7 @@ static void member_open(struct lab *lab, size_t i, bool waits)
     struct node_hooks hooks = {
         .ctx = m, .done = on_done, .wants_prev = wants_prev, .event = on_event, .life = on_life,
         .read_done = on_read, .uncongested = on_uncongested, .barrier = on_barrier, .send = on_send,
-        .state_replaced = on_replaced, .flush = on_flush,
+        .state_replaced = on_replaced, .flush = on_flush, .members = on_members,
     };
     struct errmsg em = { "" };
     enum err e = node_open(&cfg, &hooks, mono_us() / 1000, 1700000000000, &m->node, &em);
@@ -413,6 +420,28 @@ static void test_members_come_and_go(void **arg)
     node_member_change(asker->node, NODE_MEMBER_REMOVE, &gone, &t);
     UNTIL(lab, asker->done_failed == 1);
     assert_int_equal(asker->last_err, ERR_MEMBER);
+}
+
+/* An addition that is not committed may give way to one with another directory, which comes from the
+ * other directory itself: until it is committed nobody is refused for it. */
+static void test_a_directory_is_told_when_it_is_committed(void **arg)
+{
+    struct lab *lab = *arg;
+    UNTIL(lab, leader(lab) != NULL && applied(leader(lab)) > 1);
+    struct member *l = leader(lab);
+    assert_true(raft_members_eq(&l->told, &lab->members));
+    struct raft_member fourth = {
+        .id = lab->at[3].id, .directory_id = lab->at[3].directory_id, .role = RAFT_LEARNER,
+        .peer_address = "127.0.0.1:1003",
+    };
+    node_member_change(l->node, NODE_MEMBER_JOIN, &fourth, &(struct ticket){ .row = NULL });
+    l->cut = true;
+    UNTIL(lab, raft_members_find(&l->told, fourth.id) != NULL);
+    assert_int_equal(raft_members_find(&l->told, fourth.id)->directory_id, 0);
+    assert_int_equal(raft_members_find(&l->told, l->id)->directory_id, l->directory_id);
+    l->cut = false;
+    UNTIL(lab, raft_members_find(&l->told, fourth.id) != NULL &&
+          raft_members_find(&l->told, fourth.id)->directory_id == fourth.directory_id);
 }
 
 /* Raft's members are in force when they are appended; a checkpoint holds those of its index. The
@@ -950,6 +979,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_what_was_given_goes_first, group_begin, group_end),
         cmocka_unit_test_setup_teardown(test_restart_of_all, group_begin, group_end),
         cmocka_unit_test_setup_teardown(test_members_come_and_go, group_begin, group_end),
+        cmocka_unit_test_setup_teardown(test_a_directory_is_told_when_it_is_committed, group_begin, group_end),
         cmocka_unit_test_setup_teardown(test_a_checkpoint_has_the_members_as_of_its_index, group_begin, group_end),
         cmocka_unit_test_setup_teardown(test_a_snapshot_brings_its_members, group_begin, group_end),
         cmocka_unit_test_setup_teardown(test_a_transfer_that_another_member_wins, group_begin, group_end),

@@ -147,6 +147,33 @@ static void test_who_is_not_known_is_answered(void **state)
     kit_finish(&k);
 }
 
+/* It was let in while nobody could tell; now it is known that it is no member. */
+static void test_who_turns_out_to_be_no_member_is_told(void **state)
+{
+    (void)state;
+    struct kit k;
+    kit_begin(&k);
+    struct end *one = kit_end(&k, NULL, true);
+    struct end *two = kit_end(&k, NULL, false);
+    snprintf(two->self.address, sizeof two->self.address, "127.0.0.1:%u", peers_port(two->peers));
+    kit_start(two);
+    struct raft_members m = { .count = 0 };
+    kit_member(&m, 1, 11, peers_port(one->peers));
+    peers_members(two->peers, &m);
+    KIT_UNTIL(&k, peers_connected(one->peers, 2) && peers_connected(two->peers, 1));
+    one->admit_result = ERR_MEMBER;
+    one->admit_text = "no member";
+    KIT_UNTIL(&k, !peers_connected(two->peers, 1));
+    assert_null(peers_find(one->peers, 2));
+    struct peers_stats st;
+    peers_stats_get(one->peers, &st);
+    assert_true(st.refused >= 1);
+    peers_send(two->peers, 1, NODE_CHANNEL_MAIN, SLICE_LIT("unheard"));
+    for (int i = 0; i < 20; i++) loop_turn(k.loop, true);
+    assert_int_equal(one->got_count, 0); /* I1 */
+    kit_finish(&k);
+}
+
 /* Its address changed while this one was away: the log says the old one, its hello the new one. */
 static void test_who_moved_is_answered(void **state)
 {
@@ -379,6 +406,7 @@ int main(void)
         cmocka_unit_test(test_a_frame_over_the_bound_is_dropped_and_told),
         cmocka_unit_test(test_a_full_queue_drops_and_tells_once_a_turn),
         cmocka_unit_test(test_who_is_not_known_is_answered),
+        cmocka_unit_test(test_who_turns_out_to_be_no_member_is_told),
         cmocka_unit_test(test_who_moved_is_answered),
         cmocka_unit_test(test_urgent_overtakes_a_backed_up_main),
         cmocka_unit_test(test_bulk_opens_at_the_first_payload_and_closes_when_idle),
