@@ -156,9 +156,7 @@ static enum err change(struct cmd_ctx *cx, enum node_member_change what, const s
 static enum err text_take(struct slice arg, char *out, size_t bytes_max)
 {
     if (arg.len > bytes_max) return ERR_LIMIT;
-    for (size_t i = 0; i < arg.len; i++) {
-        if (arg.at[i] <= ' ' || arg.at[i] >= 127) return ERR_SYNTAX;
-    }
+    if (!raft_member_text_is_good(arg)) return ERR_SYNTAX;
     memcpy(out, arg.at, arg.len);
     out[arg.len] = '\0';
     return OK;

@@ -80,7 +80,7 @@ static bool is_host(struct slice host, bool bracketed)
     if (host.len == 0) return false;
     for (size_t i = 0; i < host.len; i++) {
         uint8_t c = host.at[i];
-        if (c <= ' ' || c >= 127 || c == '[' || c == ']' || c == ',' || c == '=') return false;
+        if (c <= ' ' || c >= 127 || memchr("[],=\"\\", c, 6) != NULL) return false;
         if (c == ':' && !bracketed) return false;
     }
     return true;

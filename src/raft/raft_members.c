@@ -27,6 +27,15 @@ size_t raft_members_voter_count(const struct raft_members *m)
     return count;
 }
 
+bool raft_member_text_is_good(struct slice text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        uint8_t c = text.at[i];
+        if (c <= ' ' || c >= 127 || c == '"' || c == '\\') return false;
+    }
+    return true;
+}
+
 static bool member_eq(const struct raft_member *a, const struct raft_member *b)
 {
     return a->id == b->id && a->directory_id == b->directory_id && a->role == b->role &&

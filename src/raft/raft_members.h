@@ -46,6 +46,10 @@ struct raft_members {
     struct raft_member at[RAFT_MEMBERS_MAX];
 };
 
+/* What names and addresses are made of: printable ASCII without spaces, '"' and '\\'. So they can be
+ * logged, and are words wherever they are written. "" is one. Not checked in what was written before. */
+bool raft_member_text_is_good(struct slice text);
+
 /* NULL if absent; borrowed from m until m changes. */
 const struct raft_member *raft_members_find(const struct raft_members *m, uint64_t id);
 bool raft_members_is_voter(const struct raft_members *m, uint64_t id);

@@ -38,10 +38,7 @@ static enum err entry_take(struct slice entry, struct bootstrap_list *out, struc
     size_t name_len = equals == NULL ? 0 : (size_t)(equals - entry.at);
     size_t address_len = equals == NULL ? 0 : entry.len - name_len - 1;
     bool good = name_len > 0 && name_len <= RAFT_NAME_BYTES_MAX && address_len <= RAFT_ADDRESS_BYTES_MAX;
-    for (size_t i = 0; good && i < name_len; i++) {
-        good = entry.at[i] > ' ' && entry.at[i] < 127 && entry.at[i] != '"' && entry.at[i] != '\\';
-    }
-    if (!good) {
+    if (!good || !raft_member_text_is_good((struct slice){ entry.at, name_len })) {
         errmsg_set(em, "'initial-cluster': '%.*s' is not name=host:port", (int)MIN(entry.len, 100),
                    (const char *)entry.at);
         return ERR_CONFIG;

@@ -82,7 +82,8 @@ const struct option config_rows[] = {
     { "dir", OPTION_TEXT, 0, AT(dir), "./data", 0, 0, NULL, "Member",
       "The data directory. It is made if it does not exist; two servers never share one." },
     { "name", OPTION_TEXT, 0, AT(name), "cordis", 0, 0, NULL, NULL,
-      "A name for people, shown by MEMBER LIST. In 'initial-cluster' it says which node this is." },
+      "A name for people, shown by MEMBER LIST. In 'initial-cluster' it says which node this is. Printable "
+      "ASCII without spaces, quotes and backslashes, at most 63 characters." },
     { "initial-cluster", OPTION_TEXT, 0, AT(initial_cluster), "", 0, 0, NULL, NULL,
       "For a new data directory: found a group of all these, name=host:peer-port,... the same list on "
       "each. It is complete when all of them were heard. Ignored once the directory belongs to a group." },

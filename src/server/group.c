@@ -119,6 +119,15 @@ static enum err begin_waiting(struct group *g, int64_t now_ms, struct errmsg *em
     return OK;
 }
 
+/* Of a directory that is made now: one that was given its name before keeps it. */
+static enum err check_name(const char *name, struct errmsg *em)
+{
+    if (strlen(name) <= RAFT_NAME_BYTES_MAX && raft_member_text_is_good(slice_of(name))) return OK;
+    errmsg_set(em, "'name' takes up to %d printable ASCII characters, and no space, quote or backslash",
+               RAFT_NAME_BYTES_MAX);
+    return ERR_CONFIG;
+}
+
 static enum err check_options(struct group *g, struct errmsg *em)
 {
     const struct group_options *o = &g->options;
@@ -140,14 +149,14 @@ static enum err group_look(struct group *g, int64_t now_ms, struct errmsg *em)
     TRY(dirlock_take(o->dir, &g->lock, em));
     enum err e = identity_load(io, o->dir, &g->identity, em);
     if (e != OK && e != ERR_NOT_FOUND) return e;
-    if (e == ERR_NOT_FOUND && !wanted) return OK; /* a group of one: node_open makes it */
     if (e == OK) TRY(record_load(g, em));
     if (g->identity.ready || g->record.cluster_id != 0) {
         options_ignored(g);
         answer_founders(g, now_ms);
         return OK;
     }
-    if (!wanted) return OK;
+    TRY(check_name(o->name, em));
+    if (!wanted) return OK; /* a group of one: node_open makes it */
     TRY(check_options(g, em));
     if (e == ERR_NOT_FOUND) TRY(identity_claim(io, o->dir, o->random, &g->identity, em));
     return begin_waiting(g, now_ms, em);

@@ -144,6 +144,12 @@ static void text_put(struct buf *out, struct slice text)
     buf_append_slice(out, text);
 }
 
+static void safe_text_put(struct buf *out, struct slice text)
+{
+    buf_append_u16(out, (uint16_t)text.len);
+    for (size_t i = 0; i < text.len; i++) buf_append_u8(out, is_printable(text.at[i]) ? text.at[i] : '?');
+}
+
 static bool text_take(struct slice *rest, size_t bytes_max, bool text, struct slice *out)
 {
     if (rest->len < 2) return false;
@@ -168,8 +174,8 @@ void peer_hello_put(struct chain *out, const struct peer_hello *hello)
     buf_append_u64(&bytes, hello->from_id);
     buf_append_u64(&bytes, hello->directory_id);
     buf_append_u64(&bytes, hello->to_id);
-    text_put(&bytes, hello->name);
-    text_put(&bytes, hello->address);
+    safe_text_put(&bytes, hello->name);
+    safe_text_put(&bytes, hello->address);
     peer_frame_put(out, PEER_HELLO, buf_slice(&bytes));
 }
 

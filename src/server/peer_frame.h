@@ -75,6 +75,7 @@ struct peer_hello {
     uint64_t cluster_id, from_id, directory_id, to_id;
     struct slice name, address; /* of from_id, for who does not know it yet; borrowed when decoded */
 };
+/* What is not printable in the texts, as in an old directory's name, becomes '?'. */
 void peer_hello_put(struct chain *out, const struct peer_hello *hello);
 /* ERR_UNSUPPORTED for another protocol, whatever else it says; em names both. Zero ids: ERR_PROTO. */
 enum err peer_hello_decode(struct slice in, struct peer_hello *out, struct errmsg *em) MUST_USE;

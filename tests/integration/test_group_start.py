@@ -7,7 +7,7 @@ import socket
 import struct
 import unittest
 
-from harness import STEP_S_MAX, Client, TestCase, free_port, no_events, wait_until
+from harness import STEP_S_MAX, Client, Error, TestCase, free_port, no_events, wait_until
 
 WAITING = re.compile(r"waiting port=(\d+)")
 LOADING = "LOADING Cordis is waiting for the group: "
@@ -160,6 +160,10 @@ class Refused(GroupCase):
                 ({"initial-cluster": "n1=127.0.0.1:1", "join": "127.0.0.1:1"}, ("initial-cluster", "join")),
                 ({"join": "nowhere"}, ("join", "nowhere")),
                 ({"peer-address": "nowhere"}, ("peer-address", "nowhere")),
+                ({"peer-address": "a\"b:1"}, ("peer-address",)),
+                ({"name": "zürich"}, ("'name'",)),
+                ({"name": "n\"2"}, ("'name'",)),
+                ({"name": "n\\2", "join": "127.0.0.1:1"}, ("'name'",)),
                 ({"client-address": "a:b"}, ("client-address", "a:b"))):
             with self.subTest(options=options):
                 words_out = ["--dir", self.scratch / "d", "--port", 0, "--peer-port", 0, "--name", "n1"]
@@ -206,6 +210,18 @@ class Join(GroupCase):
             (second.dir / "group").unlink()
             second.start()  # joins again: the same member
         first.stop()
+
+    def test_texts_that_a_hello_does_not_carry_are_refused(self):
+        first = self.alone()
+        with first.client() as client:
+            for text in ('n"2', "n\\2", "zürich", "n 2", "x" * 64):
+                with self.subTest(text=text):
+                    address = f"{text}:1"
+                    self.assertIsInstance(client.cmd("MEMBER", "ADD", "127.0.0.1:1", "NAME", text), Error)
+                    self.assertIsInstance(client.cmd("MEMBER", "JOIN", 5, 6, "127.0.0.1:1", "127.0.0.1:2", text), Error)
+                    if len(text) < 64:
+                        self.assertIsInstance(client.cmd("MEMBER", "ADD", address), Error)
+            self.assertEqual(len(client.cmd("MEMBER", "LIST")), 1)
 
     def test_waits_for_the_group(self):
         port = free_port()

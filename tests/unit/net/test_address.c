@@ -74,7 +74,7 @@ static void test_split(void **state)
     };
     static const char *const bad[] = { "", ":", "host", "host:", ":80", "host:0", "host:65536",
                                        "host:-1", "::1:80", "[]:80", "[::1]", "ho st:80", "a,b:80",
-                                       "n=a:80", "host:80x", "a-name-that-is-too-long-for-it:80" };
+                                       "n=a:80", "a\"b:80", "a\\b:80", "host:80x", "a-name-that-is-too-long-for-it:80" };
     char host[20];
     uint16_t port = 0;
     struct errmsg em;

@@ -121,6 +121,17 @@ static void test_decode_distrusts(void **state)
     buf_deinit(&out);
 }
 
+static void test_texts_are_plain(void **state)
+{
+    (void)state;
+    for (unsigned c = 0; c < 256; c++) {
+        const uint8_t text[] = { 'n', (uint8_t)c };
+        bool good = c > ' ' && c < 127 && c != '"' && c != '\\';
+        assert_int_equal(raft_member_text_is_good((struct slice){ text, sizeof text }), good);
+    }
+    assert_true(raft_member_text_is_good(SLICE_NONE));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -130,6 +141,7 @@ int main(void)
         cmocka_unit_test(test_bytes_are_pinned),
         cmocka_unit_test(test_decode_returns_what_was_encoded),
         cmocka_unit_test(test_decode_distrusts),
+        cmocka_unit_test(test_texts_are_plain),
     };
     return cmocka_run_group_tests_name("raft/raft_members", tests, NULL, NULL);
 }

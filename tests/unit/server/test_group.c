@@ -177,6 +177,32 @@ static void test_who_was_let_in_goes_on_without_asking_again(void **state)
     place_end(&p);
 }
 
+static void test_a_name_has_to_fit_a_new_directory(void **state)
+{
+    (void)state;
+    static const char *const names[] = {
+        "n 2", "n\"2", "n\\2", "n\n2", "z\xc3\xbcrich",
+        "a-name-of-sixty-four-characters-which-is-one-more-than-there-may",
+    };
+    assert_int_equal(strlen(names[ARRAY_LEN(names) - 1]), RAFT_NAME_BYTES_MAX + 1);
+    struct place p;
+    place_begin(&p);
+    for (size_t i = 0; i < 2 * ARRAY_LEN(names); i++) {
+        struct group *g = NULL;
+        struct errmsg em = { "" };
+        p.options.name = names[i / 2];
+        p.options.join = i % 2 == 0 ? "" : "h:7379";
+        assert_int_equal(look(&p, &g, &em), ERR_CONFIG);
+        assert_non_null(strstr(em.text, "'name'"));
+    }
+    save_identity(&p, true); /* one that has its name already goes on */
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        p.options.name = names[i];
+        group_free(must_look(&p, OK));
+    }
+    place_end(&p);
+}
+
 static void test_what_cannot_be_is_refused(void **state)
 {
     (void)state;
@@ -221,6 +247,7 @@ int main(void)
         cmocka_unit_test(test_ids_stay_while_it_waits),
         cmocka_unit_test(test_a_directory_that_belongs_to_a_group_stays_there),
         cmocka_unit_test(test_who_was_let_in_goes_on_without_asking_again),
+        cmocka_unit_test(test_a_name_has_to_fit_a_new_directory),
         cmocka_unit_test(test_what_cannot_be_is_refused),
     };
     return cmocka_run_group_tests_name("server/group", tests, NULL, NULL);

@@ -9,6 +9,7 @@
 #include "server/peer_frame.h"
 
 #include "base/buf.h"
+#include "raft/raft_members.h"
 
 static struct chain_pool pool;
 
@@ -201,6 +202,27 @@ static void test_hello(void **state)
     assert_non_null(strstr(em.text, "version 9"));
 }
 
+/* Names that a directory got before they were checked have other bytes: who shows one is heard. */
+static void test_a_hello_with_any_name_is_heard(void **state)
+{
+    (void)state;
+    for (unsigned c = 1; c < 256; c++) {
+        const uint8_t name[] = { 'n', (uint8_t)c };
+        struct peer_hello hello = a_hello;
+        hello.name = (struct slice){ name, sizeof name };
+        struct chain chain;
+        chain_init(&chain, &pool);
+        peer_hello_put(&chain, &hello);
+        struct buf b CLEANUP(buf_deinit) = payload_of(&chain);
+        struct peer_hello got;
+        struct errmsg em;
+        assert_int_equal(peer_hello_decode(buf_slice(&b), &got, &em), OK);
+        bool as_it_is = c >= ' ' && c < 127 && c != '"' && c != '\\';
+        assert_true(slice_eq(got.name, as_it_is ? hello.name : SLICE_LIT("n?")));
+        assert_true(as_it_is || !raft_member_text_is_good(hello.name));
+    }
+}
+
 static void test_welcome(void **state)
 {
     (void)state;
@@ -295,6 +317,7 @@ int main(void)
         cmocka_unit_test(test_what_the_checksums_allow_is_still_checked),
         cmocka_unit_test(test_foreign_protocols_are_told_early),
         cmocka_unit_test(test_hello),
+        cmocka_unit_test(test_a_hello_with_any_name_is_heard),
         cmocka_unit_test(test_welcome),
         cmocka_unit_test(test_refusal_is_safe_to_log),
         cmocka_unit_test(test_founder),
