@@ -220,7 +220,8 @@ uint64_t cmd_read_cookie(struct cmd_env *env); /* for store_read_new */
 /* --- helpers for handlers ------------------------------------------------------------------ */
 
 /* The internal key (database byte + key) in env-owned scratch; valid until the next call of the
- * same function in this turn (it has 4 places that are used in turn). */
+ * same function in this turn (it has 4 places that are used in turn). The key is shorter than
+ * MVCC_KEY_BYTES_MAX: the caller has checked it. */
 struct slice cmd_internal_key(struct cmd_env *env, uint8_t db, struct slice key);
 /* Key for clients: without the database byte. */
 static inline struct slice cmd_client_key(struct slice internal)

@@ -88,16 +88,18 @@ enum err cmd_collect_op(struct cmd_ctx *cx, const struct op *op, bool key2_to_en
     return OK;
 }
 
-bool txn_reads_string(const struct cmd_def *def)
+bool txn_reads_string(const struct cmd_copy *copy)
 {
-    return def->group == GROUP_STRING && def->keys.first == 1 && def->keys.last == 1;
+    const struct cmd_def *def = copy->def;
+    if (def->group != GROUP_STRING || def->keys.first != 1 || def->keys.last != 1) return false;
+    return copy->argv[1].len < MVCC_KEY_BYTES_MAX;
 }
 
 /* A read, or a command about the connection: only its place is replicated. */
 void txn_collect_local(struct collect *k, struct cmd_copy *copy_taken)
 {
     struct op op = { .kind = OP_LOCAL, .db = copy_taken->db };
-    if (txn_reads_string(copy_taken->def)) {
+    if (txn_reads_string(copy_taken)) {
         op.key = copy_taken->argv[1];
         op.fields = FIELD_KEY;
     }

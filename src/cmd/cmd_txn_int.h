@@ -82,8 +82,8 @@ struct element *txn_element_add(struct collect *k, enum element_kind kind);
 void txn_collect_free(struct collect *k);
 void txn_compare_add(struct level *l, uint8_t db, const struct op_compare *cmp, bool end_to_end);
 void txn_collect_local(struct collect *k, struct cmd_copy *copy_taken);
-/* The read is of one string: its key must not hold anything else. */
-bool txn_reads_string(const struct cmd_def *def);
+/* The read is of one string that there can be: its key must not hold anything else. */
+bool txn_reads_string(const struct cmd_copy *copy);
 /* Runs a writing handler so that it adds its operation; what it answers at once is kept. Returns
  * false if it answered with an error. */
 bool txn_collect_write(struct cmd_ctx *outer, struct collect *k, const struct cmd_def *def,

@@ -39,7 +39,7 @@ static enum err types_check(const struct collect *k, const struct view *v, struc
 {
     for (size_t i = 0; i < k->count && !k->exec; i++) {
         const struct element *el = &k->elements[i];
-        if (el->kind != ELEMENT_LOCAL || el->in_else == succeeded || !txn_reads_string(el->copy->def)) continue;
+        if (el->kind != ELEMENT_LOCAL || el->in_else == succeeded || !txn_reads_string(el->copy)) continue;
         struct kv kv;
         struct slice key = cmd_internal_key(env, el->copy->db, el->copy->argv[1]);
         if (view_get(v, key, &kv) && kv.type != VALUE_STRING) return ERR_WRONGTYPE;

@@ -650,6 +650,18 @@ class Transactions(Commands):
         self.expect(Error("ERR too many operations in txn request"), "TXN", "IF", 0, "THEN", 129, *many)
         self.assertEqual(self.txn("IF", 0, "THEN", 128, *many[:512])["succeeded"], 1)
 
+    def test_reads_of_keys_that_cannot_be(self):
+        for size in (65534, 65535, 70000):
+            key = "k" * size
+            for read, want in ((("GET", key), None), (("STRLEN", key), 0), (("GETRANGE", key, 0, 1), b""),
+                               (("SUBSTR", key, 0, 1), b"")):
+                self.assertEqual(self.txn("THEN", 1, len(read), *read)["responses"], [want])
+                t = self.txn("THEN", 2, 3, "SET", "a", 1, len(read), *read)
+                self.assertEqual(t["responses"], [OK, want])
+                for write in ((), (("SET", "a", 1),)):
+                    got = self.c.pipeline([("MULTI",), *write, read, ("EXEC",)])
+                    self.assertEqual(got[-1], [OK] * len(write) + [want], (size, read[0]))
+
     def test_nested(self):
         inner = ("TXN", "IF", 1, "EXISTS", "a", "THEN", 1, 3, "SET", "b", 2, "ELSE", 1, 3, "SET", "c", 3)
         self.ask("SET", "a", 1)
