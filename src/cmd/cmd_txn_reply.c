@@ -38,6 +38,22 @@ static void element_error(struct reply *r, const struct op_result *res)
     }
 }
 
+/* It takes effect outside of the key space, PUBLISH: at the end, when nothing can undo it. */
+static bool is_effect(const struct element *el)
+{
+    return el->kind == ELEMENT_LOCAL && (el->copy->def->flags & CMD_ORDERED) != 0;
+}
+
+static void local_run(struct cmd_env *env, struct client *c, struct element *el, struct reply *r,
+                      const struct view *v)
+{
+    struct cmd_ctx cx = {
+        .env = env, .client = c, .def = el->copy->def, .argc = el->copy->argc, .argv = el->copy->argv,
+        .db = el->copy->db, .reply = r, .view = *v, .mode = CMD_MODE_ELEMENT,
+    };
+    cmd_run(&cx);
+}
+
 void cmd_txn_element(struct cmd_env *env, const struct ticket *t, uint32_t ordinal,
                      const struct op *op, const struct op_result *res, const struct view *v)
 {
@@ -65,13 +81,8 @@ void cmd_txn_element(struct cmd_env *env, const struct ticket *t, uint32_t ordin
         }
     } else if (res->err != OK) {
         element_error(&r, res);
-    } else {
-        struct cmd_ctx cx = {
-            .env = env, .client = c, .def = el->copy->def, .argc = el->copy->argc,
-            .argv = el->copy->argv, .db = el->copy->db, .reply = &r, .view = *v,
-            .mode = CMD_MODE_ELEMENT,
-        };
-        cmd_run(&cx);
+    } else if (!is_effect(el)) {
+        local_run(env, c, el, &r, v);
     }
     k->out_bytes += chain_bytes(&el->out);
     (void)cmd_output_full(env, c, k->out_bytes);
@@ -83,6 +94,17 @@ static size_t subtree_end(const struct collect *k, size_t at)
     size_t end = at + 1;
     while (end < k->count && k->elements[end].depth > k->elements[at].depth) end++;
     return end;
+}
+
+/* All of what was applied, but not what a nested transaction has undone. */
+static void effects_run(struct cmd_env *env, struct client *c, struct collect *k, const struct view *v)
+{
+    for (size_t at = 0; at < k->count;) {
+        struct element *el = &k->elements[at];
+        struct reply r = reply_to(&el->out, c->proto);
+        if (is_effect(el) && !el->skipped) local_run(env, c, el, &r, v);
+        at = el->is_error ? subtree_end(k, at) : at + 1;
+    }
 }
 
 static void reply_tree(struct collect *k, struct reply *r, size_t from, size_t to, uint32_t depth,
@@ -178,9 +200,9 @@ void cmd_txn_done(struct cmd_env *env, const struct ticket *t, struct client *c,
                   const struct op *op, const struct op_result *res, const struct view *v)
 {
     (void)op;
-    (void)v;
     struct collect *k = t->data;
     if (c != NULL) {
+        if (res->err == OK) effects_run(env, c, k, v);
         txn_reply(k, r, res);
         txn_select(c, k, res);
         if (k->selects) client_unblock(env, c); /* the client's next commands may run */

@@ -662,6 +662,28 @@ class Transactions(Commands):
                     got = self.c.pipeline([("MULTI",), *write, read, ("EXEC",)])
                     self.assertEqual(got[-1], [OK] * len(write) + [want], (size, read[0]))
 
+    def test_what_fails_publishes_nothing(self):
+        listener = self.client()
+        listener.cmd("SUBSCRIBE", "ch")
+        heard = lambda: listener.read()[2]
+        self.ask("SET", "text", "x")
+        fails = ("TXN", "THEN", 2, 3, "PUBLISH", "ch", "never", 2, "INCR", "text")
+        self.expect(NOT_INT, *fails)
+        self.assertEqual(self.txn("THEN", 2, 3, "PUBLISH", "ch", "one", 3, "SET", "a", 1)["responses"], [1, OK])
+        self.assertEqual(heard(), b"one")
+        inner = ("TXN", "IF", 1, "EXISTS", "none", "THEN", 1, 3, "PUBLISH", "ch", "never", "ELSE", 1, 3, "PUBLISH", "ch", "two")
+        self.expect(NOT_INT, "TXN", "THEN", 2, len(inner), *inner, 2, "INCR", "text")
+        got = self.c.pipeline([("MULTI",), fails, ("PUBLISH", "ch", "three"), inner, ("INCR", "text"), ("SET", "a", 2), ("EXEC",)])
+        answer = got[-1]
+        self.assertEqual(typed([answer[0], answer[1], answer[3], answer[4]]), typed([NOT_INT, 1, NOT_INT, OK]))
+        self.assertEqual(as_map(answer[2])["responses"], [1])
+        self.assertEqual([heard(), heard()], [b"three", b"two"])
+        self.ask("WATCH", "a")
+        self.ask("SET", "a", 3)
+        got = self.c.pipeline([("MULTI",), ("PUBLISH", "ch", "never"), ("SET", "a", 4), ("EXEC",), ("PUBLISH", "ch", "last")])
+        self.assertEqual(got[-2:], [None, 1])
+        self.assertEqual(heard(), b"last")
+
     def test_nested(self):
         inner = ("TXN", "IF", 1, "EXISTS", "a", "THEN", 1, 3, "SET", "b", 2, "ELSE", 1, 3, "SET", "c", 3)
         self.ask("SET", "a", 1)
