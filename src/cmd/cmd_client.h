@@ -65,7 +65,7 @@ struct client {
     bool authenticated;
     bool was_authenticated; /* before a RESET */
     bool blocked;        /* I3 */
-    bool draining;       /* a command waits until pending is 0 */
+    bool draining;       /* the next command waits until pending is 0 */
     bool congested;      /* input waits until the node takes more */
     bool paused;         /* a command waits for the end of CLIENT PAUSE */
     bool is_monitor;

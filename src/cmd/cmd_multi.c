@@ -73,13 +73,24 @@ void cmd_multi_queue(struct cmd_env *env, struct client *c, const struct cmd_def
     reply_simple(r, SLICE_LIT("QUEUED"));
 }
 
+static bool watches_missing(const struct client *c)
+{
+    for (size_t i = 0; c->watched != NULL && i < c->watched->count; i++) {
+        if (c->watched->at[i].mod == 0) return true;
+    }
+    return false;
+}
+
 enum err cmd_multi(struct cmd_ctx *cx)
 {
-    if (cx->client->multi != NULL) {
+    struct client *c = cx->client;
+    if (c->multi != NULL) {
         reply_error(cx->reply, "ERR", "MULTI calls can not be nested");
         return OK;
     }
-    cx->client->multi = mem_zalloc(sizeof *cx->client->multi);
+    c->multi = mem_zalloc(sizeof *c->multi);
+    /* came_and_went, of EXEC, sees what this connection did before only when that is done. */
+    if (c->pending > 0 && watches_missing(c)) c->draining = true;
     reply_ok(cx->reply);
     return OK;
 }
@@ -156,8 +167,8 @@ static enum err cmd_unwatch_run(struct cmd_ctx *cx)
 }
 
 /* A key that was missing and is missing again is what was seen, but not what may have been read in
- * between. What this connection has read, this node has applied, so it can tell: by the ghost of the
- * key; where compaction may have taken that, it is taken for changed. */
+ * between. What this connection has read or written, this node has applied (MULTI waits for it), so it
+ * can tell: by the ghost of the key; where compaction may have taken that, it is taken for changed. */
 static bool came_and_went(const struct view *v, const struct watched_key *w)
 {
     if (w->mod != 0) return false;

@@ -737,6 +737,15 @@ class Transactions(Commands):
         self.c.send("EXEC")
         self.assertEqual(self.c._line(), b"*-1")
 
+    def test_watch_of_a_missing_key(self):
+        for begin in (("MULTI",), ("TXN", "MULTI")):
+            for own, want in (([("SET", "k", 1), ("DEL", "k")], None), ([("SET", "k", 1), ("PEXPIRE", "k", -1)], None),
+                              ([("SET", "j", 1), ("GET", "k")], [None]), ([], [None])):
+                got = self.c.pipeline([("WATCH", "k"), *own, begin, ("GET", "k"), ("EXEC",), ("PING",)])
+                self.assertEqual(got[-2:], [want, Status("PONG")], own)
+                got = self.c.pipeline([("WATCH", "k"), *own, begin, ("SET", "x", 1), ("EXEC",), ("PING",)])
+                self.assertEqual(got[-2:], [want and [OK], Status("PONG")], own)
+
     def test_queued_bytes_are_bounded(self):
         self.expect(OK, "MULTI")
         answers = self.c.pipeline([["SET", "a", "x" * 1000000]] * 20)

@@ -146,6 +146,18 @@ class GoneTest(GroupTestCase):
         wait_until(lambda: info(looking, "clients")["connected_clients"] == "1", "those that went to be gone")
 
 
+class TransactionTest(GroupTestCase):
+    def test_own_writes_behind_a_watch(self):
+        for member in self.members:
+            client = self.client(member)
+            for reads in ([], [("GET", "k")]):
+                got = client.pipeline([("WATCH", "k"), ("SET", "k", 1), *reads, ("DEL", "k"), *reads, ("MULTI",),
+                                       ("SET", "x", 1), ("EXEC",)])
+                self.assertIsNone(got[-1])
+                got = client.pipeline([("WATCH", "k"), *reads, ("SET", "j", 1), *reads, ("MULTI",), ("SET", "x", 1), ("EXEC",)])
+                self.assertEqual(got[-1], ["OK"])
+
+
 class WithoutLeaderTest(GroupTestCase):
     def test_what_one_member_answers_alone(self):
         member = self.followers[0]
