@@ -160,6 +160,8 @@ enum cmd_mode {
     CMD_MODE_NORMAL,  /* straight from the client */
     CMD_MODE_LOCAL,   /* a read behind pending operations, at its place in the log */
     CMD_MODE_COLLECT, /* EXEC or TXN is being built: cmd_propose records an element */
+    CMD_MODE_WORDS,   /* a read of a one-shot TXN that is being built: its reply counts only if it is an
+                         error, which has to come from its words: cmd_get finds nothing */
     CMD_MODE_ELEMENT, /* a read inside a transaction being applied: `view` shows it from inside */
 };
 

@@ -444,6 +444,7 @@ enum err cmd_kv_range(struct cmd_ctx *cx)
     size_t at = 2;
     TRY(cmd_range_parse(cx->env, cx->db, cx->argc, cx->argv, &at, &range));
     TRY(options_parse(cx, at, &o));
+    if (cx->mode == CMD_MODE_WORDS) return OK;
     if (o.rev != 0 && o.rev != mvcc_rev(state_mvcc(cx->view.state))) return range_old(cx, &range, &o);
     if (o.delim.len > 0) {
         walk_dirs(cx, &range, &o);

@@ -47,6 +47,7 @@ static enum err cmd_keys(struct cmd_ctx *cx)
 {
     struct scan_match m CLEANUP(match_deinit);
     TRY(match_init(&m, cx->db, cx->argv[1]));
+    if (cx->mode == CMD_MODE_WORDS) return OK;
     struct chain found;
     chain_init(&found, cx->env->io.pool);
     struct reply r = reply_to(&found, cx->reply->proto);

@@ -235,6 +235,26 @@ enum err txn_compares_parse(struct cmd_ctx *cx, size_t *at, struct level *l)
 
 static enum err txn_parse(struct cmd_ctx *cx, struct collect *k, bool *answered);
 
+/* A read is executed when the rest was applied, too late for an error in its words: they are looked
+ * at now. Returns false if it answered with an error. What it finds is checked by apply. */
+static bool read_is_sound(struct cmd_ctx *outer, const struct cmd_def *def, size_t argc,
+                          const struct slice *argv)
+{
+    struct chain out;
+    chain_init(&out, outer->env->io.pool);
+    struct reply r = reply_to(&out, outer->reply->proto);
+    struct cmd_ctx cx = {
+        .env = outer->env, .client = outer->client, .def = def, .argc = argc, .argv = argv, .db = outer->db,
+        .reply = &r, .view = outer->view, .mode = CMD_MODE_WORDS,
+    };
+    enum err e = def->run(&cx);
+    if (e != OK) reply_err(&r, e);
+    if (r.error_count > 0) chain_move(outer->reply->out, &out);
+    outer->reply->error_count += r.error_count;
+    chain_deinit(&out);
+    return r.error_count == 0;
+}
+
 /* One operation of a branch: argv is its own words. *answered: an error was written as the reply
  * of the whole. */
 static enum err branch_op(struct cmd_ctx *cx, struct collect *k, size_t argc,
@@ -246,6 +266,10 @@ static enum err branch_op(struct cmd_ctx *cx, struct collect *k, size_t argc,
     if (def->leaves_turn != NULL && def->leaves_turn(argc, argv)) return ERR_IN_TXN;
     if ((def->arity > 0 && argc != (size_t)def->arity) || (def->arity < 0 && argc < (size_t)-def->arity)) {
         cmd_reply_arity(cx->reply, def);
+        *answered = true;
+        return OK;
+    }
+    if ((def->flags & CMD_READ) != 0 && !read_is_sound(cx, def, argc, argv)) {
         *answered = true;
         return OK;
     }

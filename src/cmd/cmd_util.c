@@ -66,7 +66,7 @@ struct slice cmd_internal_key(struct cmd_env *env, uint8_t db, struct slice key)
 
 bool cmd_get(struct cmd_ctx *cx, struct slice key, struct kv *out)
 {
-    if (key.len >= MVCC_KEY_BYTES_MAX) return false;
+    if (key.len >= MVCC_KEY_BYTES_MAX || cx->mode == CMD_MODE_WORDS) return false;
     struct slice internal = cmd_internal_key(cx->env, cx->db, key);
     bool found;
     if (cx->key_hash != 0 && cx->argc > 1 && key.at == cx->argv[1].at) {

@@ -8,6 +8,7 @@ redis-server where one is installed), and what the command table says about itse
 
 import pathlib
 import random
+import re
 import shutil
 import subprocess
 import tempfile
@@ -63,6 +64,12 @@ class Commands(TestCase):
 
     def revision(self):
         return self.c.cmd("KV", "REVISION")
+
+    def rows(self):
+        """Of the command table, as COMMAND shows it."""
+        for row in self.ask("COMMAND"):
+            yield row
+            yield from row[9]
 
 
 def typed(value):
@@ -662,6 +669,38 @@ class Transactions(Commands):
                     got = self.c.pipeline([("MULTI",), *write, read, ("EXEC",)])
                     self.assertEqual(got[-1], [OK] * len(write) + [want], (size, read[0]))
 
+    def test_an_error_of_a_read_is_that_of_the_whole(self):
+        large = "k" * 5000
+        bad = {
+            "get": ["k", "more"], "strlen": ["k", "more"], "getrange": ["k", "x", "y"], "substr": ["k", 0, "y"], "mget": [],
+            "exists": [], "touch": [], "type": ["k", "more"], "ttl": [], "pttl": [], "expiretime": [], "pexpiretime": [],
+            "object|encoding": [], "object|refcount": [], "object|idletime": [], "object|freq": ["k"], "object|help": ["more"],
+            "memory|usage": ["k", "SAMPLES"], "memory|help": ["more"], "keys": ["*" * 5000], "dbsize": ["more"],
+            "kv|get": ["k", "NONSENSE"], "kv|range": ["k", "LIMIT", "zz"], "kv|revision": ["more"],
+        }
+        for name, flags in ((row[0].decode(), row[2]) for row in self.rows()):
+            if "readonly" not in flags or name in bad:
+                continue
+            probe = self.ask("TXN", "THEN", 1, name.count("|") + 1, *name.split("|"))
+            self.assertEqual(probe, Error("ERR Command not allowed inside a transaction"), f"{name} needs a line here")
+        more = [(name.split("|"), words) for name, words in bad.items()]
+        more += [(["kv", "get"], [large]), (["kv", "range"], [large]), (["kv", "range"], ["k", "SORT", "x"])]
+        for name, words in more:
+            read = (*name, *words)
+            for ops in ((2, 3, "SET", "a", 1, len(read), *read), (2, len(read), *read, 3, "SET", "a", 1), (1, len(read), *read)):
+                self.assertIsInstance(self.ask("TXN", "THEN", *ops), Error, read)
+                self.assertIsInstance(self.ask("TXN", "IF", 1, "EXISTS", "a", "ELSE", *ops), Error, read)
+            self.expect(0, "EXISTS", "a")
+        self.expect(NOT_INT, "TXN", "THEN", 2, 3, "SET", "a", 1, 4, "GETRANGE", "a", "x", "y")
+        got = self.c.pipeline([("MULTI",), ("GETRANGE", "a", "x", "y"), ("TXN", "THEN", 2, 3, "SET", "a", 1, 4, "GETRANGE", "a", 0, "y"),
+                               ("SET", "b", 1), ("EXEC",)])
+        self.assertEqual(typed(got[-1]), typed([NOT_INT, NOT_INT, OK]))
+        self.expect(0, "EXISTS", "a")
+        hits = lambda: re.findall(r"keyspace_(?:hits|misses):(\d+)", self.ask("INFO", "stats").decode())
+        before = [int(n) for n in hits()]
+        self.assertEqual(self.txn("THEN", 2, 2, "GET", "b", 2, "GET", "a")["responses"], [b"1", None])
+        self.assertEqual([int(n) for n in hits()], [n + 1 for n in before])
+
     def test_what_fails_publishes_nothing(self):
         listener = self.client()
         listener.cmd("SUBSCRIBE", "ch")
@@ -828,11 +867,6 @@ def got_raw(streams):
 
 class Table(Commands):
     """The command table, as COMMAND shows it."""
-
-    def rows(self):
-        for row in self.ask("COMMAND"):
-            yield row
-            yield from row[9]
 
     def test_shapes(self):
         rows = list(self.ask("COMMAND"))
