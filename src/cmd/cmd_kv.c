@@ -67,13 +67,18 @@ static enum err get_parse(size_t argc, const struct slice *argv, struct get_opti
     return OK;
 }
 
-static bool has_rev(size_t argc, const struct slice *argv)
+/* A word among the options, not the key nor the value of an option. */
+static bool has_option(size_t argc, const struct slice *argv, const char *word)
 {
-    for (size_t i = 2; i + 1 < argc; i++) {
-        if (arg_is(argv[i], "REV")) return true;
+    for (size_t i = 3; i < argc; i++) {
+        if (arg_is(argv[i], "END") || arg_is(argv[i], "DELIM")) i++;
+        else if (arg_is(argv[i], word)) return true;
     }
     return false;
 }
+
+static bool has_rev(size_t argc, const struct slice *argv) { return has_option(argc - 1, argv, "REV"); }
+static bool asks_local(size_t argc, const struct slice *argv) { return has_option(argc, argv, "LOCAL"); }
 
 static void get_read(struct cmd_env *env, struct client *c, const struct store_read *read, void *data)
 {
@@ -502,16 +507,6 @@ static enum err cmd_kv_help(struct cmd_ctx *cx)
 }
 
 #define KEY2 { 2, 2, 1 }
-/* LOCAL among the options, not as the value of one. */
-static bool asks_local(size_t argc, const struct slice *argv)
-{
-    for (size_t i = 3; i < argc; i++) {
-        if (arg_is(argv[i], "END") || arg_is(argv[i], "DELIM")) i++;
-        else if (arg_is(argv[i], "LOCAL")) return true;
-    }
-    return false;
-}
-
 #define READS (CMD_READ | CMD_TXN)
 #define WRITES (CMD_WRITE | CMD_TXN | CMD_FAST)
 #define COORD GROUP_COORDINATION

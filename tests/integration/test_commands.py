@@ -815,6 +815,17 @@ class Transactions(Commands):
         self.expect(SYNTAX, "TXN", "other")
         self.assertIn("EXECABORT", self.ask("EXEC"))
 
+    def test_a_key_named_like_an_option(self):
+        self.ask("MSET", "rev", 1, "end", 2, "local", 3)
+        for read, count in ((("KV", "RANGE", "rev", "PREFIX"), 1), (("KV", "RANGE", "a", "END", "rev", "LIMIT", 5), 2),
+                            (("KV", "RANGE", "", "PREFIX", "DELIM", "rev", "LIMIT", 5), 3)):
+            self.assertEqual(as_map(self.txn("THEN", 1, len(read), *read)["responses"][0])["count"], count)
+            self.assertEqual(as_map(self.c.pipeline([("MULTI",), read, ("EXEC",)])[-1][0])["count"], count)
+        self.assertEqual(as_map(self.c.pipeline([("MULTI",), ("KV", "GET", "rev", "LOCAL"), ("EXEC",)])[-1][0])["value"], b"1")
+        refused = Error("ERR Command not allowed inside a transaction")
+        for read in (("KV", "GET", "a", "REV", 1), ("KV", "RANGE", "a", "END", "rev", "rev", 1), ("KV", "RANGE", "rev", "REV", 1)):
+            self.expect(refused, "TXN", "THEN", 1, len(read), *read)
+
     def test_no_blocking_inside(self):
         self.expect(OK, "MULTI")
         self.expect(QUEUED, "XREAD", "BLOCK", 0, "STREAMS", "__watch__:", "$")
