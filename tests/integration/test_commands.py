@@ -815,6 +815,16 @@ class Transactions(Commands):
         self.expect(SYNTAX, "TXN", "other")
         self.assertIn("EXECABORT", self.ask("EXEC"))
 
+    def test_the_source_of_a_copy_is_not_put(self):
+        self.ask("SET", "a", 1)
+        self.assertEqual(self.txn("THEN", 2, 3, "COPY", "a", "b", 3, "COPY", "a", "c")["responses"], [1, 1])
+        self.assertEqual(self.txn("THEN", 2, 4, "COPY", "a", "b", "REPLACE", 3, "SET", "a", 2)["responses"], [1, OK])
+        self.assertEqual(self.ask("MGET", "a", "b", "c"), [b"2", b"1", b"1"])
+        twice = Error("ERR duplicate key given in txn request")
+        for ops in ((3, "COPY", "a", "d", 3, "SET", "d", 1), (3, "COPY", "a", "d", 2, "DEL", "d"),
+                    (3, "COPY", "a", "d", 3, "COPY", "b", "d"), (3, "RENAME", "a", "d", 3, "SET", "a", 1)):
+            self.expect(twice, "TXN", "THEN", 2, *ops)
+
     def test_a_key_named_like_an_option(self):
         self.ask("MSET", "rev", 1, "end", 2, "local", 3)
         for read, count in ((("KV", "RANGE", "rev", "PREFIX"), 1), (("KV", "RANGE", "a", "END", "rev", "LIMIT", 5), 2),
