@@ -166,6 +166,13 @@ static bool type_hit(const struct scan *s, const struct kv *kv)
     return s->type.at == NULL || slice_is(s->type, cmd_type_name(kv->type));
 }
 
+/* A page ends where a cursor can say so: behind a key with a small place in its revision, and not
+ * behind one that the transaction around the SCAN has changed. */
+static bool has_cursor(const struct kv *kv)
+{
+    return kv->n > 0 && kv->n <= CURSOR_POSITION_MAX;
+}
+
 static uint64_t cursor_of(const struct kv *kv)
 {
     return kv->mod << CURSOR_POSITION_BITS | kv->n;
@@ -189,8 +196,7 @@ static void scan_page(struct cmd_env *env, const struct view *v, struct scan *s,
     view_iter_init(&it, v, start, s->match.range.end, false);
     while (view_iter_next(&it, &kv)) {
         if (from.len > 0 && slice_eq(kv.key, from)) continue;
-        /* A page ends where a cursor can say so: behind a key with a small place in its revision. */
-        if (looked >= s->count && last.n <= CURSOR_POSITION_MAX) {
+        if (looked >= s->count && has_cursor(&last)) {
             more = true;
             break;
         }

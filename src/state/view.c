@@ -55,6 +55,7 @@ static void kv_set_pending(const struct state *s, const struct pending *p, struc
         .create = fresh ? rev : p->base->create,
         .mod = p->changed ? rev : p->base->mod,
         .version = fresh ? 1 : p->base->version + p->changed,
+        .n = p->changed ? 0 : p->base->n,
     };
     if (p->plan.form != LIFE_FORM_KEEP) {
         kv_set_plan(s, &p->plan, out);

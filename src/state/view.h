@@ -27,7 +27,7 @@ struct kv {
     struct slice key, value;
     enum value_type type;
     uint64_t create, mod, version;
-    uint32_t n;          /* place among the events of its revision; 0 inside a transaction */
+    uint32_t n;          /* place among the events of its revision; 0: a transaction is about to say */
     uint64_t lease_id;   /* 0: none or private lifetime */
     int64_t deadline_ms; /* cluster clock, also of the lease; 0: none */
     int64_t unix_ms;     /* absolute time of it, also of the lease; 0: none */

@@ -825,6 +825,26 @@ class Transactions(Commands):
                     (3, "COPY", "a", "d", 3, "COPY", "b", "d"), (3, "RENAME", "a", "d", 3, "SET", "a", 1)):
             self.expect(twice, "TXN", "THEN", 2, *ops)
 
+    def scan_on(self, page):
+        """The keys of this page and all behind it."""
+        cursor, keys = page
+        while cursor != b"0":
+            answer = self.ask("SCAN", cursor, "COUNT", 1)
+            self.assertNotIsInstance(answer, Error, cursor)
+            cursor, more = answer
+            keys = keys + more
+        return keys
+
+    def test_a_cursor_from_inside_goes_on(self):
+        for key in "bdfh":
+            self.ask("SET", key, 1)
+        for inside, want in ((("EXPIRE", "b", 100), b"bdfh"), (("SET", "c", 1), b"bcdfh"), (("SET", "h", 2), b"bcdfh"),
+                             (("DEL", "b"), b"cdfh"), (("MSET", "a", 1, "g", 1), b"acdfgh")):
+            got = self.c.pipeline([("MULTI",), inside, ("SCAN", 0, "COUNT", 1), ("SCAN", 0, "COUNT", 3), ("EXEC",)])[-1]
+            for page in got[1:]:
+                self.assertEqual(b"".join(self.scan_on(page)), want, inside)
+        self.assertNotEqual(self.c.pipeline([("MULTI",), ("EXPIRE", "a", 100), ("SCAN", 0, "COUNT", 1), ("EXEC",)])[-1][1][0], b"0")
+
     def test_a_key_named_like_an_option(self):
         self.ask("MSET", "rev", 1, "end", 2, "local", 3)
         for read, count in ((("KV", "RANGE", "rev", "PREFIX"), 1), (("KV", "RANGE", "a", "END", "rev", "LIMIT", 5), 2),

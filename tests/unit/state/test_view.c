@@ -76,6 +76,33 @@ static void test_ranges_with_and_without_changes(void **unused)
     kit_deinit(&k);
 }
 
+static uint32_t place_of(const struct view *v, const char *internal)
+{
+    struct kv kv;
+    assert_true(view_get(v, (struct slice){ (const uint8_t *)internal, 2 }, &kv));
+    return kv.n;
+}
+
+static void test_place_in_the_revision(void **unused)
+{
+    (void)unused;
+    struct kit k;
+    kit_init(&k, 5);
+    kit_run(&k, "mput a=1 b=1 c=1");
+    txn_begin(k.s->txn, k.s->mvcc);
+    struct view v = { k.s, k.s->txn };
+    struct life_plan plan = { .form = LIFE_FORM_PRIVATE, .deadline_ms = 5000 };
+    txn_set_plan(k.s->txn, txn_touch(k.s->txn, (struct slice){ (const uint8_t *)"\0b", 2 }, true), &plan);
+    overlay_put(&k, "\0c");
+    overlay_put(&k, "\0d");
+    assert_int_equal(place_of(&v, "\0a"), 1);
+    assert_int_equal(place_of(&v, "\0b"), 2); /* its lifetime is no part of the revisions */
+    assert_int_equal(place_of(&v, "\0c"), 0); /* not known yet */
+    assert_int_equal(place_of(&v, "\0d"), 0);
+    txn_end(k.s->txn);
+    kit_deinit(&k);
+}
+
 static void test_missing_key_leaves_out_alone(void **unused)
 {
     (void)unused;
@@ -117,6 +144,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ranges_with_and_without_changes),
+        cmocka_unit_test(test_place_in_the_revision),
         cmocka_unit_test(test_missing_key_leaves_out_alone),
         cmocka_unit_test(test_lease_shows_its_deadline),
     };
