@@ -95,15 +95,16 @@ static enum err cmd_randomkey(struct cmd_ctx *cx)
     struct slice start;
     struct slice end;
     database_range(cx->db, bounds, &start, &end);
-    const struct mvcc *m = state_mvcc(cx->view.state);
-    uint64_t count = mvcc_count(m, start, end);
+    struct kv kv;
+    uint64_t count = view_count(&cx->view, start, end);
     cx->env->random = u64_mix(cx->env->random + (uint64_t)cx->env->now_us + 1);
-    const struct entry *e = count == 0 ? NULL : mvcc_nth(m, start, end, cx->env->random % count);
-    if (e == NULL) {
+    if (count == 0) {
         reply_null(cx->reply);
-    } else {
-        reply_bulk(cx->reply, cmd_client_key(entry_key(e)));
+        return OK;
     }
+    bool found = view_nth(&cx->view, start, end, cx->env->random % count, &kv);
+    ASSERT(found);
+    reply_bulk(cx->reply, cmd_client_key(kv.key));
     return OK;
 }
 

@@ -114,6 +114,30 @@ uint64_t view_count(const struct view *v, struct slice start, struct slice end)
     return count;
 }
 
+bool view_nth(const struct view *v, struct slice start, struct slice end, uint64_t nth, struct kv *out)
+{
+    const struct mvcc *m = v->state->mvcc;
+    uint32_t first = 0, last = 0;
+    if (nth >= view_count(v, start, end)) return false;
+    if (v->txn != NULL) overlay_range(v->txn, start, end, &first, &last);
+    /* nth becomes the place that the key has among those of the key space. */
+    for (uint32_t i = first; i < last; i++) {
+        const struct pending *p = txn_sorted_at(v->txn, i);
+        uint64_t place = mvcc_count(m, start, p->key);
+        if (nth < place) break;
+        if (p->live && nth == place) {
+            kv_set_pending(v->state, p, out);
+            return true;
+        }
+        if (p->base != NULL && !p->live) nth++;
+        if (p->base == NULL && p->live) nth--;
+    }
+    const struct entry *e = mvcc_nth(m, start, end, nth);
+    ASSERT(e != NULL);
+    kv_set_entry(v->state, e, out);
+    return true;
+}
+
 /* overlay_at counts changes that are still to come: forwards the next one is [overlay_at], up to
  * the range's end by key; in reverse it is [overlay_at - 1], down to its start. */
 void view_iter_init(struct view_iter *it, const struct view *v, struct slice start,

@@ -52,6 +52,9 @@ void view_iter_init(struct view_iter *it, const struct view *v, struct slice sta
 bool view_iter_next(struct view_iter *it, struct kv *out);
 
 uint64_t view_count(const struct view *v, struct slice start, struct slice end);
+/* The nth key of the range in order, from 0; looks one by one at the transaction's changes, not at
+ * the keys. false: there are not so many; out unchanged. */
+bool view_nth(const struct view *v, struct slice start, struct slice end, uint64_t nth, struct kv *out);
 
 /* The revision a reader stands at; inside a transaction that has changed something, the revision
  * that the transaction will make. */

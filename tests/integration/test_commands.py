@@ -825,6 +825,13 @@ class Transactions(Commands):
                     (3, "COPY", "a", "d", 3, "COPY", "b", "d"), (3, "RENAME", "a", "d", 3, "SET", "a", 1)):
             self.expect(twice, "TXN", "THEN", 2, *ops)
 
+    def test_a_random_key_is_one_that_is_there(self):
+        self.ask("MSET", "a", 1, "b", 1)
+        got = self.c.pipeline([("MULTI",), ("DEL", "a", "b"), ("RANDOMKEY",), ("SET", "c", 1), ("RANDOMKEY",), ("DBSIZE",), ("EXEC",)])
+        self.assertEqual(got[-1], [2, None, OK, b"c", 1])
+        got = self.c.pipeline([("MULTI",), ("MSET", "a", 1, "e", 1), ("DEL", "c"), *[("RANDOMKEY",)] * 100, ("EXEC",)])
+        self.assertEqual(set(got[-1][2:]), {b"a", b"e"})
+
     def scan_on(self, page):
         """The keys of this page and all behind it."""
         cursor, keys = page

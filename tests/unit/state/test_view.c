@@ -20,6 +20,14 @@ static void say_range(struct kit *k, const char *start, const char *end, bool re
     for (; view_iter_next(&it, &kv); count++) say_slice(&k->out, outer_key(kv.key));
     buf_append_u8(&k->out, 0);
     assert_int_equal(view_count(&v, start_key, end_key), count);
+    if (reverse) return;
+    for (uint64_t nth = 0; nth < count; nth++) {
+        assert_true(view_nth(&v, start_key, end_key, nth, &kv));
+        assert_int_equal(outer_key(kv.key).at[0], k->out.at[nth]);
+    }
+    kv.mod = 77;
+    assert_false(view_nth(&v, start_key, end_key, count, &kv));
+    assert_int_equal(kv.mod, 77);
 }
 
 static const struct {
