@@ -19,7 +19,7 @@
 #define CLIENT_UNAUTH_OUTPUT_BYTES_MAX 16384 /* unread answers to somebody unknown: then it is closed */
 #define CLIENT_MULTI_COUNT_MAX 10000   /* commands queued in one MULTI */
 #define CLIENT_MULTI_EXTRA_BYTES (16u << 20) /* queued in one MULTI beyond request-max-bytes */
-#define CLIENT_WATCH_COUNT_MAX 10000   /* keys of WATCH */
+#define CLIENT_WATCH_COUNT_MAX 10000   /* keys of WATCH; fewer by multi-max-ops, and request-max-bytes */
 
 struct cmd_env;
 struct client;

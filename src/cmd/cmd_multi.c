@@ -1,6 +1,8 @@
 /* cmd/cmd_multi.c - MULTI, EXEC, DISCARD and WATCH. */
 #include "cmd/cmd_txn_int.h"
 
+#define WATCH_COMPARES 2 /* a key: its revision and its lifetime */
+
 /* One key of WATCH: what was seen. */
 struct watched_key {
     struct slice key; /* internal, owned */
@@ -10,6 +12,7 @@ struct watched_key {
 
 struct watched {
     size_t count, cap;
+    size_t compare_bytes; /* what EXEC's compares take */
     struct watched_key at[];
 };
 
@@ -119,11 +122,34 @@ void cmd_unwatch(struct client *c)
     c->watched = NULL;
 }
 
+static size_t watch_compare_bytes(size_t internal_len)
+{
+    return WATCH_COMPARES * (OP_COMPARE_BYTES + internal_len);
+}
+
+/* Refuses what EXEC would refuse: by the number of its compares, or by their bytes. A key that is
+ * watched already is counted as one more. */
+static enum err watch_check(const struct cmd_ctx *cx)
+{
+    const struct settings *set = state_settings(node_state(cx->env->node));
+    const struct watched *w = cx->client->watched;
+    size_t count = cx->argc - 1 + (w == NULL ? 0 : w->count);
+    size_t bytes = w == NULL ? 0 : w->compare_bytes;
+    if (count > CLIENT_WATCH_COUNT_MAX) return ERR_KEYS_LIMIT;
+    if (count * WATCH_COMPARES > set->multi_ops_max) return ERR_OPS_LIMIT;
+    for (size_t i = 1; i < cx->argc; i++) {
+        TRY(cmd_check_key(cx->env, cx->argv[i]));
+        bytes += watch_compare_bytes(cx->argv[i].len + 1);
+    }
+    return bytes > set->request_bytes_max ? ERR_REQUEST_LIMIT : OK;
+}
+
 static void watch_one(struct cmd_ctx *cx, struct slice internal)
 {
     struct client *c = cx->client;
     struct watched *w = c->watched;
     size_t count = w == NULL ? 0 : w->count;
+    size_t bytes = w == NULL ? 0 : w->compare_bytes;
     for (size_t i = 0; i < count; i++) {
         if (slice_eq(w->at[i].key, internal)) return;
     }
@@ -135,6 +161,7 @@ static void watch_one(struct cmd_ctx *cx, struct slice internal)
     struct kv kv = { .mod = 0 };
     bool found = view_get(&cx->view, internal, &kv);
     w->count = count + 1;
+    w->compare_bytes = bytes + watch_compare_bytes(internal.len);
     w->at[count] = (struct watched_key){
         .key = { mem_copy(internal.at, internal.len), internal.len },
         .mod = found ? kv.mod : 0,
@@ -149,9 +176,7 @@ static enum err cmd_watch(struct cmd_ctx *cx)
         reply_error(cx->reply, "ERR", "WATCH inside MULTI is not allowed");
         return OK;
     }
-    size_t count = cx->client->watched == NULL ? 0 : cx->client->watched->count;
-    if (count + cx->argc > CLIENT_WATCH_COUNT_MAX) return ERR_KEYS_LIMIT;
-    for (size_t i = 1; i < cx->argc; i++) TRY(cmd_check_key(cx->env, cx->argv[i]));
+    TRY(watch_check(cx));
     for (size_t i = 1; i < cx->argc; i++) {
         watch_one(cx, cmd_internal_key(cx->env, cx->db, cx->argv[i]));
     }
@@ -193,6 +218,7 @@ static void add_watch_compares(struct collect *k, const struct client *c, const 
         cmp.number = (int64_t)w->life_index;
         txn_compare_add(k->level, w->key.at[0], &cmp, false);
     }
+    ASSERT(k->level->compares.len == (c->watched == NULL ? 0 : c->watched->compare_bytes));
     k->watch_compares = k->level->compare_count;
 }
 

@@ -47,6 +47,7 @@
 #define OP_BATCH_HEAD_BYTES 32
 #define OP_RUN_HEAD_BYTES 48
 #define OP_HEAD_BYTES 20
+#define OP_COMPARE_BYTES 20 /* of one key, without that and the bytes */
 #define OP_BATCH_BYTES_MAX (256u << 10)
 #define OP_BYTES_MAX (68u << 20) /* the hard cap; the configured request limit is far lower */
 #define OP_TXN_DEPTH_MAX 8

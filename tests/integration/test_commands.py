@@ -785,6 +785,23 @@ class Transactions(Commands):
                 got = self.c.pipeline([("WATCH", "k"), *own, begin, ("SET", "x", 1), ("EXEC",), ("PING",)])
                 self.assertEqual(got[-2:], [want and [OK], Status("PONG")], own)
 
+    def test_watch_takes_what_exec_takes(self):
+        too_many, too_large = Error("ERR too many operations in txn request"), Error("ERR request is too large")
+        keys = [f"k{i}" for i in range(5001)]
+        large = [f"{i:04096}" for i in range(200)]
+        for watch, last in (([keys[:2500], keys[2500:5000]], OK), ([keys[:2500], keys[2500:]], too_many),
+                            ([large[:190]], OK), ([large], too_large), ([large[:100], large[100:]], too_large)):
+            got = [self.ask("WATCH", *part) for part in watch]
+            self.assertEqual(typed(got), typed([OK] * (len(watch) - 1) + [last]))
+            self.assertEqual(self.c.pipeline([("MULTI",), ("SET", "x", 1), ("EXEC",)])[-1], [OK])
+        self.ask("CONFIG", "SET", "multi-max-ops", 20)
+        try:
+            self.expect(too_many, "WATCH", *keys[:11])
+            self.expect(OK, "WATCH", *keys[:10])
+            self.assertEqual(self.c.pipeline([("MULTI",), ("SET", "x", 1), ("EXEC",)])[-1], [OK])
+        finally:
+            self.ask("CONFIG", "SET", "multi-max-ops", 10000)
+
     def test_queued_bytes_are_bounded(self):
         self.expect(OK, "MULTI")
         answers = self.c.pipeline([["SET", "a", "x" * 1000000]] * 20)
