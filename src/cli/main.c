@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "base/fds.h"
 #include "cli/help.h"
 #include "cli/run.h"
 
@@ -99,6 +100,7 @@ static enum exit_code run(const struct words *words)
 int main(int argc, char **argv)
 {
     struct words words CLEANUP(words_deinit) = { 0 };
+    if (fds_standard_open() != OK) return EXIT_USAGE;
     for (int i = 1; i < argc; i++) words_add(&words, slice_of(argv[i]));
     secrets_blank(argc, argv);
     signals_init();

@@ -1,6 +1,7 @@
 /* server/main.c - cordis-server: options, signals, and from start to end. */
 #include "server/server.h"
 
+#include "base/fds.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -135,6 +136,7 @@ static int run(struct config *cfg, const char *file, const char *executable)
 
 int main(int argc, char **argv)
 {
+    if (fds_standard_open() != OK) return EXIT_START;
     if (argc == 2 && strcmp(argv[1], "--help") == 0) {
         print_help();
         return EXIT_SUCCESS;

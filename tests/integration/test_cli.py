@@ -47,10 +47,11 @@ def run_cli(*args, stdin=b"", env=None):
 class Background:
     """A tool that goes on: watch, keep-alive. Ended by its id."""
 
-    def __init__(self, *args, env=None):
+    def __init__(self, *args, env=None, closed_fd=None):
+        close = None if closed_fd is None else lambda: os.close(closed_fd)
         self.process = subprocess.Popen([CLI, *args], stdin=subprocess.DEVNULL,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                        env=env or clean_environment())
+                                        env=env or clean_environment(), preexec_fn=close)
         self.timer = threading.Timer(SECONDS_MAX, self.process.kill)
         self.timer.start()
 
@@ -296,6 +297,13 @@ class ScriptedTests(unittest.TestCase):
                 Background("lease", "keep-alive", "17", "--endpoints", server.endpoint) as tool:
             self.assertEqual(tool.lines(1), ["lease 17 keepalived with TTL(9000)"])
             self.assertEqual(tool.interrupt(), 130)
+
+    def test_a_connection_never_takes_the_number_of_a_closed_stream(self):
+        for fd in (0, 1, 2):
+            with ScriptedServer(9) as server, \
+                    Background("watch", "k", "--endpoints", server.endpoint, closed_fd=fd) as tool:
+                server.wait_request()
+                self.assertEqual(os.readlink(f"/proc/{tool.process.pid}/fd/{fd}"), "/dev/null")
 
     def test_watch_ends_when_its_reader_is_gone(self):
         with ScriptedServer(9, SILENCE) as server, \
@@ -566,6 +574,13 @@ class ServerTests(unittest.TestCase):
         self.assertIn("NOLEASE", self.refused("lease", "timetolive", lease))
         self.refused("lease", "keep-alive", lease, "--once")
         self.refused("put", key, "v", "--lease", lease)
+
+    def test_closed_stdout_does_not_send_values_to_the_server(self):
+        self.put("k", f"SET a b\nSET {self.p}injected yes")
+        with Background("get", self.p + "k", env=self.env, closed_fd=1) as tool:
+            self.assertNotEqual(tool.process.wait(timeout=SECONDS_MAX), 0)
+            self.assertIn(b"cannot write the output", tool.process.stderr.read())
+        self.assertEqual(self.cli("get", self.p + "injected", code=1), "")
 
     def test_watch_history_then_live(self):
         rev = self.put("a", "one")

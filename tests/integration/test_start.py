@@ -9,7 +9,7 @@ import stat
 import time
 import unittest
 
-from harness import ROOT, Client, TestCase, free_port, no_events, rounds
+from harness import ROOT, Client, TestCase, free_port, no_events, rounds, wait_until
 
 EXIT_START = 1
 EXIT_USAGE = 2
@@ -216,6 +216,18 @@ class Started(TestCase):
             time.sleep(0.01)
         self.assertEqual(server.signal(signal.SIGTERM), 0)
         self.assertEqual(server.text(), "")
+
+    def test_closed_standard_streams(self):
+        """Their numbers are nobody else's: what is written there reaches no socket and no file."""
+        log = self.scratch / "own.log"
+        server = self.server(logfile=log)
+        command = server.command
+        server.command = lambda: ["sh", "-c", 'exec "$@" 0<&- 1>&- 2>&-', "sh", *command()]
+        server.launch()
+        wait_until(lambda: log.exists() and "ready" in log.read_text(), "the server to start")
+        for fd in (0, 1, 2):
+            self.assertEqual(os.readlink(f"/proc/{server.process.pid}/fd/{fd}"), "/dev/null")
+        server.stop()
 
     def test_directory_moved(self):
         """Nothing in a directory depends on where it is."""
