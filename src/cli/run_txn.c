@@ -20,16 +20,21 @@ static void prompt(const struct reader *in, const char *text)
     fflush(in->s->err);
 }
 
-/* Appends one line without its end; is_ended when there is none. */
+/* Appends one line without its end; is_ended when there is none. getline also returns what it
+ * has when reading fails in mid-line: that is neither a line nor the end of the input. */
 static enum exit_code line_read(struct reader *in, struct buf *out)
 {
     char *line = NULL;
     size_t cap = 0;
     ssize_t len = getline(&line, &cap, in->s->in);
+    bool is_broken = ferror(in->s->in) || (len < 0 && !feof(in->s->in));
     in->is_ended = len < 0;
     if (len > 0 && line[len - 1] == '\n') len--;
     if (len > 0) buf_append(out, line, (size_t)len);
     free(line);
+    if (is_broken) {
+        return session_fail(in->s, EXIT_USAGE, "cannot read the transaction from stdin");
+    }
     in->line_number++;
     if (out->len <= CLI_LINE_BYTES_MAX) return EXIT_OK;
     return session_fail(in->s, EXIT_USAGE, "line %zu is too long", in->line_number);

@@ -558,6 +558,20 @@ class ServerTests(unittest.TestCase):
         self.assertEqual(self.cli("txn", stdin=checks.encode(), code=1), "FAILURE\n")
         self.refused("txn", stdin=b"mod(k) = x\n", code=2)
 
+    def test_txn_whose_rest_cannot_be_read_writes_nothing(self):
+        script = f'missing("{self.p}x")\n\nput {self.p}a 1\n'.encode()
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, writer)
+        os.set_blocking(reader, False)  # no more for now: EAGAIN, not the end
+        os.write(writer, script)
+        with open(reader, "rb") as pipe:
+            result = subprocess.run([CLI, "txn"], stdin=pipe, stdout=subprocess.PIPE,
+                                    stderr=subprocess.PIPE, timeout=SECONDS_MAX, env=self.env,
+                                    check=False)
+        self.assertEqual((result.returncode, result.stdout), (2, b""))
+        self.assertIn("cannot read the transaction from stdin", result.stderr.decode())
+        self.assertEqual(self.cli("get", self.p, "--prefix"), "")
+
     def test_leases(self):
         lease = str(self.json("lease", "grant", "600")["ID"])
         key = self.p + "k"

@@ -1,5 +1,7 @@
 #include "cli_fake.h"
 
+#include <errno.h>
+
 #define DONE "[ succeeded :1 revision :9 failed nil responses [ [ revision :9 applied :1 ] ] ]"
 
 static void test_parts_and_lines(void **state)
@@ -49,11 +51,49 @@ static void test_a_lost_answer_is_unknown_only_if_it_writes(void **state)
     fake_cases_run(cases, ARRAY_LEN(cases));
 }
 
+/* A pipe that others made non-blocking: a line in two parts, and between them nothing for now. */
+static ssize_t halting_read(void *at, char *out, size_t cap)
+{
+    static const char *const parts[] = { "\nput k 1", NULL, "2\n" };
+    size_t *part = at;
+    if (*part == ARRAY_LEN(parts)) return 0;
+    const char *text = parts[(*part)++];
+    if (text == NULL) {
+        errno = EAGAIN;
+        return -1;
+    }
+    size_t len = strlen(text);
+    assert_true(len <= cap);
+    memcpy(out, text, len);
+    return (ssize_t)len;
+}
+
+static void test_input_that_cannot_be_read_is_not_its_end(void **state)
+{
+    (void)state;
+    struct session s;
+    struct args a = fake_args("txn");
+    char *said = NULL;
+    size_t len = 0;
+    size_t part = 0;
+    assert_int_equal(session_init(&s, &a, NULL), OK);
+    s.in = fopencookie(&part, "r", (cookie_io_functions_t){ .read = halting_read });
+    s.in_is_tty = false;
+    s.err = open_memstream(&said, &len);
+    assert_int_equal(run_command(&s, &a), EXIT_USAGE);
+    fclose(s.err);
+    fclose(s.in);
+    assert_non_null(strstr(said, "cannot read the transaction from stdin"));
+    free(said);
+    session_deinit(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_parts_and_lines),
         cmocka_unit_test(test_interactive_prompts_and_forgives),
+        cmocka_unit_test(test_input_that_cannot_be_read_is_not_its_end),
         cmocka_unit_test(test_a_lost_answer_is_unknown_only_if_it_writes),
     };
     return cmocka_run_group_tests_name("cli/run_txn", tests, NULL, NULL);
