@@ -114,15 +114,29 @@ static struct timeval timeval_of(int64_t ms)
     return (struct timeval){ .tv_sec = ms / 1000, .tv_usec = (ms % 1000) * 1000 };
 }
 
+/* Another server would say the same of this user. What else is refused (LOADING, too many
+ * clients) another one may allow. */
+static bool is_final(const char *error)
+{
+    static const char *const words[] = { "NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH" };
+    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+        if (strncmp(error, words[i], strlen(words[i])) == 0) return true;
+    }
+    return false;
+}
+
 /* A request of connecting that must be answered well. */
 static enum err setup_call(struct conn *c, const struct words *request, struct errmsg *em)
 {
     redisReply *reply = NULL;
     TRY(conn_call(c, request, 0, &reply, em));
-    bool is_refused = reply->type == REDIS_REPLY_ERROR;
-    if (is_refused) errmsg_set(em, "%s: %s", conn_endpoint(c), reply->str);
+    enum err err = OK;
+    if (reply->type == REDIS_REPLY_ERROR) {
+        errmsg_set(em, "%s: %s", conn_endpoint(c), reply->str);
+        err = is_final(reply->str) ? ERR_NOPERM : ERR_IO;
+    }
     freeReplyObject(reply);
-    return is_refused ? ERR_NOPERM : OK;
+    return err;
 }
 
 static enum err setup(struct conn *c, struct errmsg *em)

@@ -8,8 +8,8 @@
  * THREADS  One.
  * LIMITS   CONN_ENDPOINTS_MAX; a connect takes CLI_CONNECT_TIMEOUT_MS_MAX at most, an answer
  *          timeout_ms + what the request itself may wait.
- * ERRORS   ERR_SYNTAX (endpoints), ERR_IO (not reachable, connection lost), ERR_TIMEOUT (no
- *          answer), ERR_NOPERM (the server refused user, password or database).
+ * ERRORS   ERR_SYNTAX (endpoints), ERR_IO (not reachable, connection lost, lets nobody in now),
+ *          ERR_TIMEOUT (no answer), ERR_NOPERM (the server refused user or password).
  */
 #ifndef CLI_CONN_H
 #define CLI_CONN_H
@@ -42,7 +42,7 @@ struct conn {
 enum err conn_init(struct conn *c, struct slice endpoints, struct errmsg *em) MUST_USE;
 void conn_deinit(struct conn *c);
 
-/* Tries every endpoint once, beginning with `at`. ERR_IO, ERR_NOPERM. */
+/* Tries every endpoint once, beginning with `at`; ERR_NOPERM of one is final. ERR_IO. */
 enum err conn_open(struct conn *c, struct errmsg *em) MUST_USE;
 /* Only this one. */
 enum err conn_open_at(struct conn *c, size_t at, struct errmsg *em) MUST_USE;

@@ -190,7 +190,8 @@ enum exit_code session_not_understood(struct session *s)
 
 bool session_is_transient(const redisReply *error)
 {
-    static const char *const words[] = { "TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN" };
+    static const char *const words[] = { "TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN",
+                                         "ERR max number of clients reached" };
     struct slice text = { (const uint8_t *)error->str, error->len };
     for (size_t i = 0; i < ARRAY_LEN(words); i++) {
         if (slice_starts(text, slice_of(words[i]))) return true;

@@ -183,6 +183,7 @@ def put_event(key, value, rev):
             "lease": 0}
 
 
+FULL = "ERR max number of clients reached"
 RANGE = {"revision": 9, "count": 1, "more": 0, "kvs": [kv("k", "v")]}
 
 
@@ -243,6 +244,31 @@ class ScriptedTests(unittest.TestCase):
             self.assertEqual(server.requests, ["AUTH pw"])
         self.assertEqual(result.returncode, 1)
         self.assertIn("WRONGPASS", result.stderr.decode())
+
+    def test_next_server_when_one_does_not_let_in_yet(self):
+        for why in ("LOADING Cordis is waiting for the group: b", FULL):
+            for form, setup in ((["--password", "pw"], "AUTH pw"), (["--db", "1"], "SELECT 1")):
+                with ScriptedServer(Error(why)) as first, \
+                        ScriptedServer(Status("OK"), RANGE) as second:
+                    result = run_cli("get", "k", "--endpoints",
+                                     f"{first.endpoint},{second.endpoint}", *form)
+                    self.assertEqual(first.requests, [setup])
+                    self.assertEqual(second.requests, [setup, "KV RANGE k"])
+                self.assertEqual((result.returncode, result.stdout), (0, b"k\nv\n"))
+
+    def test_watch_and_keep_alive_pass_by_a_full_server(self):
+        with ScriptedServer(9, CLOSE) as first, ScriptedServer(Error(FULL)) as full, \
+                ScriptedServer({"events": [put_event("k", "v", 10)], "next": 11}) as third, \
+                Background("watch", "k", "--endpoints",
+                           f"{first.endpoint},{full.endpoint},{third.endpoint}") as tool:
+            self.assertEqual(tool.lines(3), ["PUT", "k", "v"])
+            self.assertEqual(len(full.requests), 1)
+        with ScriptedServer(Status("PONG"), CLOSE) as first, ScriptedServer(Error(FULL)) as full, \
+                ScriptedServer([9_000_000]) as third, \
+                Background("lease", "keep-alive", "17", "--endpoints",
+                           f"{first.endpoint},{full.endpoint},{third.endpoint}") as tool:
+            self.assertEqual(tool.lines(1), ["lease 17 keepalived with TTL(9000)"])
+            self.assertEqual(len(full.requests), 1)
 
     def test_password_is_not_in_the_process_title(self):
         for form in (["--password", "tell-nobody"], ["--password=tell-nobody"],
