@@ -6,8 +6,7 @@
 #include "cli/text.h"
 
 #define STDIN_PIECE_BYTES 65536
-#define BACKOFF_MS_MIN    100
-#define BACKOFF_MS_MAX    5000
+#define PAUSE_MS_FIRST    100
 
 static const struct {
     enum exit_code (*run)(struct session *s, const struct args *a);
@@ -38,9 +37,9 @@ enum exit_code run_command(struct session *s, const struct args *a)
     return runners[a->command->id].run(s, a);
 }
 
-enum exit_code run_reconnect(struct session *s, const char *why)
+enum exit_code run_reconnect(struct session *s, const char *why, int64_t pause_ms_max)
 {
-    int64_t pause_ms = BACKOFF_MS_MIN;
+    int64_t pause_ms = MIN(PAUSE_MS_FIRST, pause_ms_max);
     session_say(s, "%s; connecting again until it works (ctrl-C ends)", why);
     conn_next(&s->conn);
     while (true) {
@@ -49,7 +48,7 @@ enum exit_code run_reconnect(struct session *s, const char *why)
         if (err == OK) break;
         if (err == ERR_NOPERM) return session_fail(s, EXIT_NO, "%s", em.text);
         session_sleep_ms(pause_ms);
-        pause_ms = MIN(pause_ms * 2, BACKOFF_MS_MAX);
+        pause_ms = MIN(pause_ms * 2, pause_ms_max);
     }
     session_say(s, "connected to %s", conn_endpoint(&s->conn));
     return EXIT_OK;

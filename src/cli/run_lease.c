@@ -3,8 +3,12 @@
 
 /* A hundred years: more is a typing error. The server has its own, lower limit. */
 #define TTL_MS_MAX        (3155760000000LL)
-#define KEEP_ALIVE_MS_MIN 50
 #define BUSY_PAUSE_MS     200
+
+/* Renewed each third of the ttl. A member that hangs is given a sixth, so three of them may hang
+ * before the lease is lost; but never less than a far one needs to answer. */
+#define KEEP_ALIVE_MS_MIN      50
+#define KEEP_ALIVE_CALL_MS_MIN 300
 
 /* LEASE <words>: what all of these commands do, but keep-alive. */
 static enum exit_code lease_call(struct session *s, const struct words *request,
@@ -136,26 +140,46 @@ enum exit_code run_lease_list(struct session *s, const struct args *a)
 
 /* --- keep-alive ------------------------------------------------------------------- */
 
-/* One renewal; *ttl_ms is 0 if it did not happen but may later. */
-static enum exit_code renew(struct session *s, int64_t id, int64_t *ttl_ms)
+struct keeper {
+    struct session *s;
+    int64_t id;
+    int64_t call_ms_max;  /* what the user lets an answer take */
+    int64_t pause_ms_max; /* between two attempts to connect */
+};
+
+/* From the first renewal on the ttl is known. */
+static void keeper_hurry(struct keeper *k, int64_t ttl_ms)
 {
+    k->s->conn.timeout_ms = MIN(k->call_ms_max, MAX(ttl_ms / 6, KEEP_ALIVE_CALL_MS_MIN));
+    k->pause_ms_max = MIN(RUN_PAUSE_MS_MAX, MAX(ttl_ms / 10, KEEP_ALIVE_MS_MIN));
+}
+
+/* One renewal; *ttl_ms is 0 if it did not happen but may later. */
+static enum exit_code renew(struct keeper *k, int64_t *ttl_ms)
+{
+    struct session *s = k->s;
     struct words request CLEANUP(words_deinit) = { 0 };
     redisReply *reply CLEANUP(session_reply_free) = NULL;
     struct errmsg em = { "" };
     *ttl_ms = 0;
     words_add_text(&request, "LEASE KEEPALIVE PX");
-    words_add_i64(&request, id);
-    if (conn_call(&s->conn, &request, 0, &reply, &em) != OK) return run_reconnect(s, em.text);
+    words_add_i64(&request, k->id);
+    if (conn_call(&s->conn, &request, 0, &reply, &em) != OK) {
+        return run_reconnect(s, em.text, k->pause_ms_max);
+    }
     if (reply->type == REDIS_REPLY_ERROR) {
         bool is_passing = session_is_transient(reply) || strncmp(reply->str, "TIMEOUT", 7) == 0;
         if (!is_passing) return session_refused(s, reply);
-        session_sleep_ms(BUSY_PAUSE_MS);
-        return run_reconnect(s, reply->str);
+        session_sleep_ms(MIN(BUSY_PAUSE_MS, k->pause_ms_max));
+        return run_reconnect(s, reply->str, k->pause_ms_max);
     }
     bool is_one = reply->type == REDIS_REPLY_ARRAY && reply->elements == 1;
     if (!is_one || reply_i64(reply->element[0], ttl_ms) != OK) return session_not_understood(s);
-    if (*ttl_ms > 0) return EXIT_OK;
-    return session_fail(s, EXIT_NO, "lease %lld expired or revoked", (long long)id);
+    if (*ttl_ms <= 0) {
+        return session_fail(s, EXIT_NO, "lease %lld expired or revoked", (long long)k->id);
+    }
+    keeper_hurry(k, *ttl_ms);
+    return EXIT_OK;
 }
 
 static enum exit_code keep_alive_start(struct session *s)
@@ -166,7 +190,8 @@ static enum exit_code keep_alive_start(struct session *s)
     enum exit_code code = session_call(s, &request, CALL_READ, &reply);
     if (code != EXIT_OK) return code;
     session_header(s);
-    return s->conn.redis == NULL ? run_reconnect(s, "connection lost") : EXIT_OK;
+    return s->conn.redis == NULL ? run_reconnect(s, "connection lost", RUN_PAUSE_MS_MAX)
+                                  : EXIT_OK;
 }
 
 enum exit_code run_lease_keep_alive(struct session *s, const struct args *a)
@@ -176,11 +201,15 @@ enum exit_code run_lease_keep_alive(struct session *s, const struct args *a)
     if (args_positional_id(a, 0, "lease id", &id, &em) != OK) {
         return session_fail(s, EXIT_USAGE, "%s", em.text);
     }
+    struct keeper k = { .s = s,
+                        .id = id,
+                        .call_ms_max = s->conn.timeout_ms,
+                        .pause_ms_max = RUN_PAUSE_MS_MAX };
     enum exit_code code = keep_alive_start(s);
     while (code == EXIT_OK) {
         struct buf text CLEANUP(buf_deinit) = { 0 };
         int64_t ttl_ms = 0;
-        code = renew(s, id, &ttl_ms);
+        code = renew(&k, &ttl_ms);
         if (code != EXIT_OK || ttl_ms == 0) continue;
         render_lease_alive(&text, &s->render, id, (ttl_ms + 999) / 1000);
         code = session_print(s, &text);

@@ -144,7 +144,7 @@ static enum exit_code error_handle(struct session *s, const redisReply *error, i
     text_escape(&why, (struct slice){ (const uint8_t *)error->str, error->len });
     buf_append_u8(&why, '\0');
     session_sleep_ms(BUSY_PAUSE_MS);
-    return run_reconnect(s, (const char *)why.at);
+    return run_reconnect(s, (const char *)why.at, RUN_PAUSE_MS_MAX);
 }
 
 /* One request; moves *from_rev behind what was shown. */
@@ -156,7 +156,7 @@ static enum exit_code watch_step(struct session *s, const struct args *a, int64_
     struct event_list list;
     if (request_watch(a, *from_rev, RUN_WATCH_BLOCK_MS, &request, &em) != OK) return EXIT_USAGE;
     if (conn_call(&s->conn, &request, RUN_WATCH_BLOCK_MS, &reply, &em) != OK) {
-        return run_reconnect(s, em.text);
+        return run_reconnect(s, em.text, RUN_PAUSE_MS_MAX);
     }
     if (reply->type == REDIS_REPLY_ERROR) return error_handle(s, reply, *from_rev);
     if (reply_events(reply, &list) != OK) return session_not_understood(s);
@@ -191,7 +191,9 @@ enum exit_code run_watch(struct session *s, const struct args *a)
     }
     enum exit_code code = start_find(s, &from_rev);
     if (code == EXIT_OK) session_header(s);
-    if (code == EXIT_OK && s->conn.redis == NULL) code = run_reconnect(s, "connection lost");
+    if (code == EXIT_OK && s->conn.redis == NULL) {
+        code = run_reconnect(s, "connection lost", RUN_PAUSE_MS_MAX);
+    }
     while (code == EXIT_OK) code = watch_step(s, a, &from_rev);
     return code;
 }

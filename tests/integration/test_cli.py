@@ -615,6 +615,14 @@ class ServerTests(unittest.TestCase):
         self.refused("lease", "keep-alive", lease, "--once")
         self.refused("put", key, "v", "--lease", lease)
 
+    def test_keep_alive_leaves_a_member_that_hangs_in_time(self):
+        lease = str(self.json("lease", "grant", "6")["ID"])
+        with ScriptedServer(Status("PONG"), [6_000], SILENCE) as hanging, \
+                Background("lease", "keep-alive", lease, "--endpoints",
+                           f"{hanging.endpoint},{self.server.endpoint}") as tool:
+            self.assertEqual(tool.lines(2), [f"lease {lease} keepalived with TTL(6)"] * 2)
+            self.assertEqual(len(hanging.requests), 3)
+
     def test_closed_stdout_does_not_send_values_to_the_server(self):
         self.put("k", f"SET a b\nSET {self.p}injected yes")
         with Background("get", self.p + "k", env=self.env, closed_fd=1) as tool:
