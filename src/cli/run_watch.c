@@ -67,6 +67,7 @@ static _Noreturn void child_run(const struct session *s, const struct args *a,
     signal(SIGINT, SIG_DFL);
     environment_set(e);
     unsetenv("CORDIS_PASSWORD");
+    unsetenv("CORDIS_USER"); /* may hold it, too */
     if (s->conn.redis != NULL) close(s->conn.redis->fd);
     if (freopen("/dev/null", "r", stdin) == NULL) _exit(EXIT_NOT_EXECUTABLE);
     execvp(argv[0], argv);

@@ -283,12 +283,14 @@ class ScriptedTests(unittest.TestCase):
 
     def test_password_does_not_reach_the_command_of_watch(self):
         events = {"events": [put_event("k", "v", 5)], "next": 6}
-        with ScriptedServer(Status("OK"), 9, events, Error("ERR enough")) as server, \
-                Background("watch", "k", "--rev", "5", "--endpoints", server.endpoint, "--", "sh",
-                           "-c", 'echo "<$CORDIS_PASSWORD> $CORDIS_WATCH_KEY"',
-                           env=clean_environment(CORDIS_PASSWORD="tell-nobody")) as tool:
-            self.assertEqual(tool.lines(1), ["<> k"])
-            self.assertEqual(server.requests[0], "AUTH tell-nobody")
+        for form, login in (({"CORDIS_PASSWORD": "tell-nobody"}, "AUTH tell-nobody"),
+                            ({"CORDIS_USER": "me:tell-nobody"}, "AUTH me tell-nobody")):
+            with ScriptedServer(Status("OK"), 9, events, Error("ERR enough")) as server, \
+                    Background("watch", "k", "--rev", "5", "--endpoints", server.endpoint, "--",
+                               "sh", "-c", 'echo "<$CORDIS_PASSWORD$CORDIS_USER> $CORDIS_WATCH_KEY"',
+                               env=clean_environment(**form)) as tool:
+                self.assertEqual(tool.lines(1), ["<> k"])
+                self.assertEqual(server.requests[0], login)
 
     def test_watch_resumes_on_the_next_server(self):
         with ScriptedServer(9, {"events": [put_event("k", "v", 5)], "next": 6}, CLOSE) as first, \
