@@ -42,6 +42,7 @@ static size_t link_loading(struct link *l, struct slice in)
     struct slice rest = in;
     struct resp_decoder decoder;
     decoder_take(l, &decoder);
+    decoder.authenticated = l->client->authenticated;
     for (;;) {
         struct resp_request request = { .argc = 0 };
         struct errmsg em = { "" };
@@ -54,9 +55,8 @@ static size_t link_loading(struct link *l, struct slice in)
         } else if (e == ERR_PROTO) {
             reply_error(&r, "ERR", "%s", em.text);
         }
-        conn_dirty(l->conn);
-        bool flood = chain_bytes(conn_out(l->conn)) > s->env.limits.output_bytes_max;
-        if ((e != OK && e != ERR_AGAIN) || flood) {
+        client_wrote(&s->env, l->client); /* closes one that does not read */
+        if ((e != OK && e != ERR_AGAIN) || l->client->closing) {
             client_close(&s->env, l->client, true);
             resp_decoder_deinit(&decoder);
             return in.len;

@@ -162,6 +162,12 @@ static enum err io_config_check(void *ctx, struct slice name, struct slice value
     return ERR_CONFIG;
 }
 
+static void authenticate(void *ctx, struct client *c)
+{
+    (void)ctx;
+    c->authenticated = true;
+}
+
 static void io_config_set(void *ctx, struct slice name, struct slice value)
 {
     struct server *s = ctx;
@@ -170,6 +176,7 @@ static void io_config_set(void *ctx, struct slice name, struct slice value)
     enum err e = option_set_value(&set, option_find(&set, name), value, &em);
     ASSERT(e == OK); /* it was checked */
     limits_take(s);
+    if (s->env.password[0] == '\0') client_each(&s->env, authenticate, NULL); /* nothing is asked any more */
 }
 
 static enum err file_text(const char *path, struct buf *out, struct errmsg *em)

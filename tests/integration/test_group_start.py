@@ -57,6 +57,8 @@ class Found(GroupCase):
                 self.says(server, "bootstrap heard=")
                 self.assertEqual(client.cmd("PING"), LOADING + "n3")
                 self.assertEqual(client.cmd("SET", "a", "b"), LOADING + "n3")
+                self.assertEqual(client.cmd("SET", "a", "x" * 1000000), LOADING + "n3")
+                self.assertEqual(client.cmd("MSET", *("word",) * 100), LOADING + "n3")
                 self.assertEqual(client.pipeline([("GET", "a"), ("HELLO", "3")]), [LOADING + "n3"] * 2)
         third = self.founder(2).start()
         servers = [first, second, third]

@@ -677,6 +677,19 @@ class Configured(TestCase):
         self.assertIn("'unixsocketperm' must be octal digits", server.text())
 
 
+    def test_without_a_password_nothing_is_asked(self):
+        server = self.server(requirepass=PASSWORD).start()
+        with server.client() as one, server.client() as two:
+            self.assertEqual(two.cmd("GET", "a"), NOAUTH)
+            self.assertEqual(one.cmd("AUTH", PASSWORD), "OK")
+            self.assertEqual(one.cmd("CONFIG", "SET", "requirepass", ""), "OK")
+            self.assertIsNone(two.cmd("GET", "a"))
+            self.assertEqual(one.cmd("CONFIG", "SET", "requirepass", "other"), "OK")
+            self.assertIsNone(two.cmd("GET", "a"))
+            self.assertEqual(two.cmd("RESET"), "RESET")
+            self.assertEqual(two.cmd("GET", "a"), NOAUTH)
+
+
 class Counted(TestCase):
     """INFO says what happened."""
 
