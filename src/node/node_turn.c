@@ -129,7 +129,9 @@ static void apply_range(struct node *n, uint64_t from, uint64_t to)
     struct apply_sink sink;
     node_sink(n, &sink);
     for (uint64_t index = from; index <= to; index++) {
-        apply_one(n, raft_entry_at(n->raft, index), &sink);
+        /* A copy: what is told of it may append another one. */
+        struct raft_entry entry = *raft_entry_at(n->raft, index);
+        apply_one(n, &entry, &sink);
     }
     struct raft_event ev = { .type = RAFT_EV_APPLIED, .index = to };
     enum err e = raft_step(n->raft, &ev);

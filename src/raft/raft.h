@@ -179,7 +179,7 @@ bool raft_update_take(struct raft *r, struct raft_update *out);
 
 uint64_t raft_first_index(const struct raft *r);
 uint64_t raft_last_index(const struct raft *r); /* first - 1 when memory holds none */
-/* Borrowed until the entry is trimmed or truncated. The index must be in memory. */
+/* Borrowed until any entry is appended, trimmed or truncated. The index must be in memory. */
 const struct raft_entry *raft_entry_at(const struct raft *r, uint64_t index);
 bool raft_term_at(const struct raft *r, uint64_t index, uint64_t *term); /* false: not known here */
 /* Memory may drop what is at or below index; keeps what is not yet applied and durable. */

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "state/dedup.h"
 
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -44,6 +45,8 @@ struct member {
     char fatal[256];          /* why it would have ended */
     bool loses_refusals;      /* of its own */
     struct raft_members told; /* hooks.members */
+    const char *next_value;   /* put by the next done */
+    uint64_t told_wrong;      /* how often on_applied was told another index */
 };
 
 struct lab {
@@ -60,6 +63,8 @@ static int64_t now_us;
 static bool time_stands;
 static int64_t mono_us(void) { return now_us; }
 
+static void put(struct member *m, const char *key, const char *value);
+
 static void on_done(void *ctx, const struct ticket *t, const struct op *op, const struct op_result *res,
                     const struct view *v)
 {
@@ -71,6 +76,14 @@ static void on_done(void *ctx, const struct ticket *t, const struct op *op, cons
     if (m->last_err == OK) m->done_ok++;
     else m->done_failed++;
     if (res != NULL) m->last_id = res->id;
+    const char *value = m->next_value;
+    m->next_value = NULL;
+    if (value != NULL) put(m, "next", value);
+}
+static void on_applied(void *ctx, uint64_t index)
+{
+    struct member *m = ctx;
+    m->told_wrong += index != state_applied_index(node_state(m->node));
 }
 static bool wants_prev(void *ctx, struct slice key)
 {
@@ -161,7 +174,7 @@ static void member_open(struct lab *lab, size_t i, bool waits)
     struct node_hooks hooks = {
         .ctx = m, .done = on_done, .wants_prev = wants_prev, .event = on_event, .life = on_life,
         .read_done = on_read, .uncongested = on_uncongested, .barrier = on_barrier, .send = on_send,
-        .state_replaced = on_replaced, .flush = on_flush, .members = on_members,
+        .state_replaced = on_replaced, .flush = on_flush, .members = on_members, .applied = on_applied,
     };
     struct errmsg em = { "" };
     enum err e = node_open(&cfg, &hooks, mono_us() / 1000, 1700000000000, &m->node, &em);
@@ -936,6 +949,34 @@ static void test_a_leader_whose_log_takes_less(void **arg)
     free(value);
 }
 
+/* Who hears of an operation may propose one that becomes an entry at once, while the first one's entry
+ * is being applied: the log's memory may grow under it. */
+static void test_an_entry_is_appended_while_one_is_applied(void **arg)
+{
+    struct lab *lab = *arg;
+    start_with_long_timeouts(lab);
+    struct member *m = leader(lab);
+    UNTIL(lab, node_leads(m->node) && level(lab));
+    const struct raft *r = node_raft(m->node);
+    char *value = value_of(OP_BATCH_BYTES_MAX);
+    follower(lab)->cut = true; /* memory keeps for it what comes */
+    mallopt(M_PERTURB, 0x5a);  /* what is freed is overwritten */
+    uint64_t count = 0;
+    while (count < 128) { /* the ring has grown then: at a power of two */
+        uint64_t done_ok = m->done_ok;
+        bool is_next_power = ((count + 1) & count) == 0;
+        if (is_next_power) m->next_value = value;
+        put(m, "k", "v");
+        UNTIL(lab, m->done_ok == done_ok + (is_next_power ? 2 : 1));
+        count = raft_last_index(r) + 1 - raft_first_index(r);
+    }
+    mallopt(M_PERTURB, 0);
+    assert_int_equal(m->told_wrong, 0);
+    follower(lab)->cut = false;
+    UNTIL(lab, level(lab));
+    free(value);
+}
+
 /* A leader that takes nothing for a while leads on: it says each time that a session is broken, because
  * what it said first was lost, and new operations keep coming. */
 static void test_a_lost_refusal_is_repeated(void **arg)
@@ -999,6 +1040,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_the_largest_operation_is_forwarded, group_begin, group_end),
         cmocka_unit_test_setup_teardown(test_logs_that_take_less_than_the_leaders, group_begin, group_end),
         cmocka_unit_test_setup_teardown(test_a_leader_whose_log_takes_less, group_begin, group_end),
+        cmocka_unit_test_setup_teardown(test_an_entry_is_appended_while_one_is_applied, group_begin,
+                                        group_end),
         cmocka_unit_test_setup_teardown(test_a_lost_refusal_is_repeated, group_begin, group_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
