@@ -109,6 +109,20 @@ void chain_deinit(struct chain *c)
     ASSERT(c->head == NULL && c->block == NULL);
 }
 
+size_t chain_held_bytes(const struct chain *c)
+{
+    const struct chain_block *counted = NULL; /* blocks follow each other */
+    size_t bytes = 0;
+    for (const struct chain_segment *s = c->head; s != NULL; s = s->next) {
+        bytes += sizeof *s;
+        if (s->blob != NULL) bytes += s->len;
+        if (s->block == NULL || s->block == counted) continue;
+        bytes += sizeof *s->block + s->block->room;
+        counted = s->block;
+    }
+    return bytes;
+}
+
 static struct chain_segment *tail_add(struct chain *c)
 {
     struct chain_segment *segment = segment_get(c->pool);

@@ -8,7 +8,7 @@
  * USES     base.h, buf.h (blobs).
  * THREADS  One thread a pool, and all chains of a pool on that thread.
  * LIMITS   CHAIN_POOL_*_COUNT_MAX free blocks are kept, the rest is freed.
- *          How much a chain may hold is its owner's to check: chain_bytes.
+ *          How much a chain may hold is its owner's to check: chain_bytes, chain_held_bytes.
  * ERRORS   None.
  * INVARIANTS
  *   I1  An empty chain holds no segment and no block.
@@ -84,6 +84,9 @@ void chain_init(struct chain *c, struct chain_pool *pool);
 void chain_deinit(struct chain *c); /* gives everything back; leaves an empty chain */
 
 static inline size_t chain_bytes(const struct chain *c) { return c->bytes; }
+
+/* The memory that it holds: blocks in whole, and what it references. Walks the chain. */
+size_t chain_held_bytes(const struct chain *c);
 
 void chain_append_slow(struct chain *c, const uint8_t *at, size_t len);
 uint8_t *chain_reserve_slow(struct chain *c);

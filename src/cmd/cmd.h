@@ -71,6 +71,9 @@ struct cmd_limits {
     uint64_t subscription_names_bytes_max; /* of a client, together */
     uint32_t waiting_reads_max;       /* of a group, that wait for a barrier: then TRYAGAIN */
     uint64_t waiting_reads_bytes_max; /* likewise, with what queues behind them */
+    /* Replies and reads that wait behind operations of their clients. Below output_bytes_max: they may
+     * all be one client's, and come at once. */
+    uint64_t waiting_replies_bytes_max;
     uint32_t slowlog_count_max;
     int64_t request_timeout_ms;      /* a read that cannot be served by then is refused */
     int64_t slowlog_us;              /* slower commands are logged; < 0: none */
@@ -121,6 +124,7 @@ struct cmd_env {
     struct cmd_reads *reads;
     struct cmd_barriers *barriers;
     struct cmd_burst *burst;
+    uint64_t waiting_replies, waiting_replies_bytes; /* see struct cmd_limits */
     struct chain capture; /* a reply that has to wait behind pending ones */
     struct chain trash;   /* replies to nobody */
     struct buf scratch, scratch2, scratch3; /* for lists of operations being built */

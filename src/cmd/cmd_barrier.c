@@ -136,12 +136,10 @@ static void push_behind(struct cmd_env *env, struct client *c, enum item_kind ki
 }
 
 static struct cmd_copy *copy_new(const struct client *c, const struct cmd_def *def, size_t argc,
-                                 const struct slice *argv, size_t *bytes)
+                                 const struct slice *argv)
 {
     struct cmd_copy *copy = cmd_copy_new(def, c->db, argc, argv);
     copy->quiet = client_is_quiet(c);
-    *bytes = sizeof *copy;
-    for (size_t i = 0; i < argc; i++) *bytes += sizeof argv[i] + argv[i].len;
     return copy;
 }
 
@@ -149,23 +147,21 @@ void cmd_barrier_read(struct cmd_env *env, struct client *c, const struct cmd_de
                       size_t argc, const struct slice *argv)
 {
     ASSERT(!alone || c->pending == 0);
-    size_t bytes = 0;
-    struct cmd_copy *copy = copy_new(c, def, argc, argv, &bytes);
-    push_read(env, c, alone ? ITEM_ALONE : ITEM_READ, copy, bytes);
+    struct cmd_copy *copy = copy_new(c, def, argc, argv);
+    push_read(env, c, alone ? ITEM_ALONE : ITEM_READ, copy, cmd_copy_bytes(copy));
     if (alone) c->draining = true;
 }
 
 void cmd_barrier_local(struct cmd_env *env, struct client *c, const struct cmd_def *def, size_t argc,
                        const struct slice *argv)
 {
-    size_t bytes = 0;
-    struct cmd_copy *copy = copy_new(c, def, argc, argv, &bytes);
-    push_behind(env, c, ITEM_LOCAL, copy, bytes);
+    struct cmd_copy *copy = copy_new(c, def, argc, argv);
+    push_behind(env, c, ITEM_LOCAL, copy, cmd_copy_bytes(copy));
 }
 
 void cmd_barrier_raw(struct cmd_env *env, struct client *c, struct chain *bytes_taken)
 {
-    push_behind(env, c, ITEM_RAW, bytes_taken, sizeof *bytes_taken + chain_bytes(bytes_taken));
+    push_behind(env, c, ITEM_RAW, bytes_taken, sizeof *bytes_taken + chain_held_bytes(bytes_taken));
 }
 
 void cmd_barrier_txn(struct cmd_env *env, struct client *c, struct collect *k_taken, size_t bytes)
@@ -193,7 +189,7 @@ bool cmd_barrier_convert(struct cmd_env *env, struct client *c)
     c->barrier_pending = 0;
     for (size_t i = 0; i < count; i++) {
         const struct barrier_item *item = &b->at[(b->tail - count + i) & (b->cap - 1)];
-        cmd_queue_local(env, c, item->kind == ITEM_RAW ? TICKET_RAW : TICKET_LOCAL, item->data);
+        cmd_queue_local(env, c, item->kind == ITEM_RAW ? TICKET_RAW : TICKET_LOCAL, item->data, item->bytes);
         b->bytes -= item->bytes;
     }
     b->tail -= count;

@@ -36,6 +36,7 @@ struct cmd_copy {
 };
 struct cmd_copy *cmd_copy_new(const struct cmd_def *def, uint8_t db, size_t argc,
                               const struct slice *argv); /* freed with mem_free */
+size_t cmd_copy_bytes(const struct cmd_copy *copy); /* the memory it takes */
 
 #define CLIENT_SLOT_BITS 20
 

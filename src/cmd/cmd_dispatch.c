@@ -106,14 +106,33 @@ static bool refused(struct cmd_env *env, struct client *c, const struct cmd_def 
     return false;
 }
 
-void cmd_queue_local(struct cmd_env *env, struct client *c, enum ticket_kind kind, void *data_taken)
+void cmd_queue_local(struct cmd_env *env, struct client *c, enum ticket_kind kind, void *data_taken,
+                     size_t bytes)
 {
     static const char local_row = 0; /* only its address counts: not NULL */
-    struct ticket t = { .client_id = c->handle, .kind = kind, .row = &local_row, .data = data_taken };
+    struct ticket t = {
+        .client_id = c->handle, .kind = kind, .row = &local_row, .data = data_taken, .arg = bytes + sizeof t,
+    };
     if (kind == TICKET_LOCAL) t.flags = ((const struct cmd_copy *)data_taken)->quiet;
     ASSERT(c->barrier_pending == 0); /* I5 */
     node_local(env->node, &t);
     c->pending++;
+    env->waiting_replies++;
+    env->waiting_replies_bytes += t.arg;
+}
+
+static void queue_left(struct cmd_env *env, const struct ticket *t)
+{
+    ASSERT(env->waiting_replies > 0 && env->waiting_replies_bytes >= t->arg);
+    env->waiting_replies--;
+    env->waiting_replies_bytes -= t->arg;
+}
+
+/* Nothing more of this client may be kept behind what it has pending. */
+static bool queue_is_full(const struct cmd_env *env, const struct client *c)
+{
+    if (UNLIKELY(c->barrier_pending > 0)) return cmd_barrier_is_full(env);
+    return UNLIKELY(env->waiting_replies_bytes >= env->limits.waiting_replies_bytes_max);
 }
 
 static void queue_local(struct cmd_env *env, struct client *c, const struct cmd_def *def,
@@ -121,7 +140,7 @@ static void queue_local(struct cmd_env *env, struct client *c, const struct cmd_
 {
     struct cmd_copy *copy = cmd_copy_new(def, c->db, argc, argv);
     copy->quiet = client_is_quiet(c);
-    cmd_queue_local(env, c, TICKET_LOCAL, copy);
+    cmd_queue_local(env, c, TICKET_LOCAL, copy, cmd_copy_bytes(copy));
 }
 
 void cmd_queue_capture(struct cmd_env *env, struct client *c)
@@ -133,7 +152,7 @@ void cmd_queue_capture(struct cmd_env *env, struct client *c)
     if (c->barrier_pending > 0) {
         cmd_barrier_raw(env, c, bytes);
     } else {
-        cmd_queue_local(env, c, TICKET_RAW, bytes);
+        cmd_queue_local(env, c, TICKET_RAW, bytes, sizeof *bytes + chain_held_bytes(bytes));
     }
 }
 
@@ -180,6 +199,7 @@ static enum outcome execute(struct cmd_env *env, struct client *c, const struct 
                             const struct slice *argv, uint64_t hash)
 {
     bool captures = c->pending > 0;
+    if (captures && queue_is_full(env, c)) return WAITS;
     if (UNLIKELY(c->reply_mode == 3)) c->reply_mode = 2;
     bool quiet = c->reply_mode != 0;
     uint8_t mode_before = c->reply_mode;
@@ -196,7 +216,6 @@ static enum outcome execute(struct cmd_env *env, struct client *c, const struct 
         bool leaves = def->leaves_turn != NULL && def->leaves_turn(argc, argv);
         bool alone = leaves || (def->flags & CMD_DRAIN) != 0;
         if (captures && alone) return WAITS;
-        if (c->barrier_pending > 0 && cmd_barrier_is_full(env)) return WAITS;
         enum gate gate = GATE_RUN;
         if (UNLIKELY(captures && (def->flags & CMD_ORDERED) != 0)) {
             if (c->barrier_pending > 0) cmd_barrier_local(env, c, def, argc, argv);
@@ -458,8 +477,14 @@ static void hook_done(void *ctx, const struct ticket *t, const struct op *op,
     struct reply r = reply_to(quiet ? &env->trash : alive->out, alive != NULL ? alive->proto : 2);
     switch ((enum ticket_kind)t->kind) {
     case TICKET_WRITE: write_done(env, alive, t, &r, op, res, v); break;
-    case TICKET_LOCAL: local_done(env, alive, t->data, &r, res, v); break;
-    case TICKET_RAW: raw_done(alive, t->data, &r); break;
+    case TICKET_LOCAL:
+        queue_left(env, t);
+        local_done(env, alive, t->data, &r, res, v);
+        break;
+    case TICKET_RAW:
+        queue_left(env, t);
+        raw_done(alive, t->data, &r);
+        break;
     case TICKET_TXN: cmd_txn_done(env, t, alive, &r, op, res, v); break;
     }
     env->stats.errors += r.error_count;

@@ -40,8 +40,10 @@ bool cmd_output_full(struct cmd_env *env, struct client *c, size_t bytes);
 /* One ticket of the client's is finished. */
 void cmd_ticket_finished(struct cmd_env *env, struct client *c);
 
-/* Queues something behind the client's pending operations. */
-void cmd_queue_local(struct cmd_env *env, struct client *c, enum ticket_kind kind, void *data_taken);
+/* Queues a TICKET_LOCAL or TICKET_RAW, whose data takes so many bytes, behind the client's pending
+ * operations. */
+void cmd_queue_local(struct cmd_env *env, struct client *c, enum ticket_kind kind, void *data_taken,
+                     size_t bytes);
 
 /* --- cmd_barrier.c: reads of a group ------------------------------------------------------------ */
 

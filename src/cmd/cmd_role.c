@@ -217,12 +217,14 @@ void cmd_info_cluster(struct cmd_env *env, struct buf *b)
                (unsigned long long)env->leader_changes);
     buf_printf(b, "forwarded_operations:%llu\r\nforwarded_operations_taken:%llu\r\ntimed_out_operations:%llu\r\n"
                "waiting_reads:%llu\r\nwaiting_reads_bytes:%llu\r\nrejected_reads:%llu\r\ntimed_out_reads:%llu\r\n"
+               "waiting_replies:%llu\r\nwaiting_replies_bytes:%llu\r\n"
                "snapshots_sent:%llu\r\nsnapshots_installed:%llu\r\nsnapshots_failed:%llu\r\n"
                "snapshot_sent_bytes:%llu\r\nsnapshot_received_bytes:%llu\r\n",
                (unsigned long long)st.forwarded_ops, (unsigned long long)st.forwarded_taken_ops,
                (unsigned long long)st.timeout_count, (unsigned long long)reads.count,
                (unsigned long long)reads.bytes, (unsigned long long)reads.refused,
-               (unsigned long long)reads.timed_out, (unsigned long long)st.snapshots_sent,
+               (unsigned long long)reads.timed_out, (unsigned long long)env->waiting_replies,
+               (unsigned long long)env->waiting_replies_bytes, (unsigned long long)st.snapshots_sent,
                (unsigned long long)st.snapshots_installed, (unsigned long long)st.snapshots_failed,
                (unsigned long long)st.snapshot_sent_bytes, (unsigned long long)st.snapshot_received_bytes);
 }

@@ -25,6 +25,13 @@ struct cmd_copy *cmd_copy_new(const struct cmd_def *def, uint8_t db, size_t argc
     return copy;
 }
 
+size_t cmd_copy_bytes(const struct cmd_copy *copy)
+{
+    size_t bytes = sizeof *copy + copy->argc * sizeof copy->argv[0];
+    for (size_t i = 0; i < copy->argc; i++) bytes += copy->argv[i].len;
+    return bytes;
+}
+
 /* --- arguments ---------------------------------------------------------------------------- */
 
 enum err arg_i64(struct slice arg, int64_t *out)

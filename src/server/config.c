@@ -71,6 +71,9 @@ const struct option config_rows[] = {
       "refused with TRYAGAIN." },
     { "waiting-reads-max-bytes", OPTION_BYTES, OPTION_RUNTIME, AT(waiting_reads_bytes), "64mb", 65536, 64 * GB,
       NULL, NULL, "With more than this in waiting reads, further ones are refused with TRYAGAIN." },
+    { "waiting-replies-max-bytes", OPTION_BYTES, OPTION_RUNTIME, AT(waiting_replies_bytes), "32mb", 65536, 64 * GB,
+      NULL, NULL, "With more than this in replies and reads that wait behind writes of their own connections, "
+      "such connections are not read from until their writes are answered." },
     { "slowlog-log-slower-than", OPTION_INT, OPTION_RUNTIME, AT(slowlog_slower_than_us), "10000", -1, INT64_MAX,
       NULL, NULL, "Commands that take longer than so many microseconds are kept in SLOWLOG. -1: none." },
     { "slowlog-max-len", OPTION_INT, OPTION_RUNTIME, AT(slowlog_max_len), "128", 0, 100000, NULL, NULL,

@@ -42,6 +42,7 @@ struct config {
     int64_t subscription_names_bytes;
     int64_t waiting_reads;
     int64_t waiting_reads_bytes;
+    int64_t waiting_replies_bytes;
     int64_t slowlog_slower_than_us;
     int64_t slowlog_max_len;
     int64_t latency_ms;

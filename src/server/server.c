@@ -105,6 +105,7 @@ static void limits_take(struct server *s)
     l->subscription_names_bytes_max = (uint64_t)c->subscription_names_bytes;
     l->waiting_reads_max = (uint32_t)c->waiting_reads;
     l->waiting_reads_bytes_max = (uint64_t)c->waiting_reads_bytes;
+    l->waiting_replies_bytes_max = (uint64_t)c->waiting_replies_bytes;
     l->slowlog_us = c->slowlog_slower_than_us;
     l->request_timeout_ms = c->request_timeout_ms;
     l->latency_ms = c->latency_ms;

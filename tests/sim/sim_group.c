@@ -292,6 +292,7 @@ static void env_open(struct sim_node *n)
     l->subscription_names_bytes_max = 1u << 20;
     l->waiting_reads_max = 1000;
     l->waiting_reads_bytes_max = 1u << 20;
+    l->waiting_replies_bytes_max = 1u << 20;
     l->slowlog_us = -1;
     l->request_timeout_ms = SIM_REQUEST_TIMEOUT_MS;
     n->env.password = "";

@@ -342,6 +342,56 @@ static void test_waiting_reads_are_bounded(void **arg)
     sim_free(s);
 }
 
+static uint64_t info_number(struct talk *t, const char *field)
+{
+    buf_clear(&t->in);
+    say(t, "INFO cluster\r\n");
+    run_for(t->s, 10 * MS);
+    const uint8_t *at = memmem(t->in.at, t->in.len, field, strlen(field));
+    if (at == NULL) fail_msg("INFO has no '%s'", field);
+    return strtoull((const char *)at + strlen(field), NULL, 10);
+}
+
+/* What is answered already, but not before what came first, is held up to the limit, by `field`. */
+static void replies_are_bounded(const char *first, const char *answer, const char *field)
+{
+    struct sim *s = group_new(9, 3);
+    size_t at = (sim_leader(s) + 1) % 3;
+    struct talk t, other;
+    struct buf want = { 0 };
+    talk_open(&t, s, at);
+    talk_open(&other, s, at);
+    cut(s, at, true);
+    say(&t, first);
+    buf_append_slice(&want, slice_of(answer));
+    for (int i = 0; i < 3000; i++) {
+        char text[32];
+        snprintf(text, sizeof text, i % 1000 < 990 ? "NONE %d\r\n" : "ECHO %d\r\n", 1000 + i);
+        say(&t, text);
+        buf_printf(&want, i % 1000 < 990 ? "-ERR unknown command 'NONE', with args beginning with: '%d' \r\n"
+                                         : "$4\r\n%d\r\n", 1000 + i);
+    }
+    run_for(s, S);
+    uint64_t bytes = info_number(&other, field);
+    if (bytes < 1 << 20 || bytes > (1 << 20) + CHAIN_BLOCK_BYTES) fail_msg("%s%llu", field, (unsigned long long)bytes);
+    assert_int_equal(t.in.len, 0);
+    cut(s, at, false);
+    buf_append_u8(&want, 0);
+    hear(&t, 3 * S, (const char *)want.at);
+    assert_int_equal(info_number(&other, field), 0);
+    buf_deinit(&want);
+    talk_close(&t);
+    talk_close(&other);
+    sim_free(s);
+}
+
+static void test_replies_that_wait_are_bounded(void **arg)
+{
+    (void)arg;
+    replies_are_bounded("SET a b\r\n", "+OK\r\n", "waiting_replies_bytes:");
+    replies_are_bounded("GET a\r\n", "$-1\r\n", "waiting_reads_bytes:");
+}
+
 /* --- order ------------------------------------------------------------------------------------ */
 
 /* A group of two becomes one of one while a read of a connection waits for the other: what the
@@ -556,6 +606,7 @@ int main(void)
         cmocka_unit_test(test_watches_and_readers_end_without_a_leader),
         cmocka_unit_test(test_who_differs_shows_nothing_more),
         cmocka_unit_test(test_waiting_reads_are_bounded),
+        cmocka_unit_test(test_replies_that_wait_are_bounded),
         cmocka_unit_test(test_what_follows_a_waiting_read_stays_behind_it),
         cmocka_unit_test(test_transactions_that_read_take_no_log_entry),
         cmocka_unit_test(test_the_loop_sleeps_until_a_time_that_never_comes),

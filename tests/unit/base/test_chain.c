@@ -209,6 +209,27 @@ static void test_small_pieces_between_blobs_share_a_block(void **state)
     blob_unref(blob);
 }
 
+static void test_held_bytes_are_of_whole_blocks(void **state)
+{
+    (void)state;
+    struct chain c;
+    chain_init(&c, &pool);
+    assert_int_equal(chain_held_bytes(&c), 0);
+    chain_append(&c, "+PONG\r\n", 7);
+    size_t segment_bytes = sizeof(struct chain_segment);
+    assert_int_equal(chain_held_bytes(&c), segment_bytes + CHAIN_SMALL_BYTES);
+    struct blob *blob = blob_new(3000);
+    blob->len = 3000;
+    chain_append_blob(&c, blob, 0, 3000);
+    blob_unref(blob);
+    chain_append(&c, "\r\n", 2); /* in the block that is there */
+    assert_int_equal(chain_held_bytes(&c), 3 * segment_bytes + CHAIN_SMALL_BYTES + 3000);
+    static const uint8_t big[CHAIN_BLOCK_BYTES];
+    chain_append(&c, big, sizeof big);
+    assert_int_equal(chain_held_bytes(&c), 4 * segment_bytes + CHAIN_SMALL_BYTES + 3000 + CHAIN_BLOCK_BYTES);
+    chain_deinit(&c);
+}
+
 static void test_move(void **state)
 {
     (void)state;
@@ -368,6 +389,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_blobs_are_shared_and_released, setup, teardown),
         cmocka_unit_test_setup_teardown(test_small_pieces_between_blobs_share_a_block, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(test_held_bytes_are_of_whole_blocks, setup, teardown),
         cmocka_unit_test_setup_teardown(test_move, setup, teardown),
         cmocka_unit_test_setup_teardown(test_random_against_a_model, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pool_keeps_a_bounded_number, setup, teardown),
