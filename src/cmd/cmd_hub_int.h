@@ -27,7 +27,8 @@
 
 #define HUB_CATCHUP_OUTPUT_BYTES (1u << 20) /* a watch that catches up fills output to here */
 #define HUB_CHUNK_EVENTS 1000               /* of one history read */
-#define HUB_CHUNK_BYTES (256u << 10)       /* likewise; at most an eighth of client-output-max-bytes */
+#define HUB_CHUNK_BYTES (256u << 10)        /* likewise, and of a SNAPSHOT's page; at most an eighth of
+                                               client-output-max-bytes */
 #define HUB_CHUNK_SCAN_BYTES (4u << 20)
 #define HUB_READS_MAX 8            /* history reads of watches at the same time */
 #define HUB_TURN_ROWS 20000        /* rows looked at a turn for watches that catch up */

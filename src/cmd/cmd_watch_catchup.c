@@ -91,9 +91,10 @@ static void behind_step(struct cmd_hub *hub, struct kv_watch *w, int64_t *budget
 
 /* --- SNAPSHOT ---------------------------------------------------------------------------------------
  *
- * What is there at snapshot_rev, page by page in order of key: a live key that has not changed since
- * is shown from memory; one that has (or was deleted: its ghost is there) is asked of history as of
- * snapshot_rev. A compaction beyond snapshot_rev ends the watch: ghosts may be gone then. */
+ * What is there at snapshot_rev, in order of key: a live key that has not changed since is shown from
+ * memory; one that has (or was deleted: its ghost is there) is asked of history as of snapshot_rev, a page
+ * of them at a time. The cursor stands behind what was shown: a page that was not shown to its end is
+ * asked for again. A compaction beyond snapshot_rev ends the watch: ghosts may be gone then. */
 
 static void push_state(struct cmd_hub *hub, struct kv_watch *w, struct slice key, struct slice value,
                        uint64_t rev, uint64_t create, uint64_t version, uint64_t lease)
@@ -124,6 +125,68 @@ static void snapshot_end(struct cmd_hub *hub, struct kv_watch *w)
     w->next_rev = w->snapshot_rev + 1;
 }
 
+static void cursor_set(struct kv_watch *w, struct slice key)
+{
+    buf_clear(&w->cursor);
+    buf_append_slice(&w->cursor, key);
+}
+
+static struct mvcc_iter cursor_iter(const struct cmd_hub *hub, const struct kv_watch *w)
+{
+    struct mvcc_iter it;
+    struct slice start = w->cursor.len > 0 ? buf_slice(&w->cursor) : w->range.start;
+    mvcc_iter_init(&it, state_mvcc(node_state(hub->env->node)), start, w->range.end, false, true);
+    return it;
+}
+
+/* What history has told, query by query, in order of key. */
+struct answers {
+    const struct store_read *read; /* NULL: nothing */
+    size_t pos, at;
+    struct store_item item; /* of query `at` - 1 */
+};
+
+/* True: it has told of this key. */
+static bool answer_find(struct answers *a, struct slice key)
+{
+    while (a->read != NULL && store_read_next(a->read, &a->pos, &a->item)) {
+        const struct store_query *q = &a->read->queries[a->at++];
+        int order = slice_cmp((struct slice){ a->read->keys.at + q->key_at, q->key_len }, key);
+        if (order >= 0) return order == 0;
+    }
+    return false;
+}
+
+static void state_of_answer(struct cmd_hub *hub, struct kv_watch *w, const struct store_item *item)
+{
+    const struct row *row = &item->row;
+    if (!item->found || row->op != ROW_PUT) return;
+    push_state(hub, w, row->key, shown_value(row->type, row->value), row->rev, row->create, row->version,
+               row->lease);
+}
+
+/* From the cursor on; SCAN_HISTORY: the key at the cursor has changed, and the answers (NULL: none) do not
+ * tell of it. They may end before what was asked: see HUB_CHUNK_BYTES. */
+static enum hub_scan_end snapshot_show(struct cmd_hub *hub, struct kv_watch *w, int64_t *budget,
+                                       const struct store_read *read)
+{
+    struct answers answers = { .read = read };
+    struct mvcc_iter it = cursor_iter(hub, w);
+    const struct entry *e;
+    while ((e = mvcc_iter_next(&it)) != NULL) {
+        bool is_full = *budget <= 0 || conn_is_full(w->conn);
+        bool has_changed = e->mod > w->snapshot_rev;
+        if (is_full || (has_changed && !answer_find(&answers, entry_key(e)))) {
+            cursor_set(w, entry_key(e));
+            return is_full ? SCAN_FULL : SCAN_HISTORY;
+        }
+        --*budget;
+        if (has_changed) state_of_answer(hub, w, &answers.item);
+        else if (!entry_is_ghost(e)) state_of_entry(hub, w, e);
+    }
+    return SCAN_END;
+}
+
 static void page_read(struct cmd_env *env, struct client *c, const struct store_read *read, void *data)
 {
     struct history_read *op = data;
@@ -137,52 +200,29 @@ static void page_read(struct cmd_env *env, struct client *c, const struct store_
     ASSERT(hub->reads > 0);
     hub->reads--;
     if (w != NULL && c != NULL && read != NULL) {
+        int64_t budget = HUB_TURN_ROWS;
         if (read->result != OK || mvcc_compacted(m) > w->snapshot_rev) {
             watch_cancel_compacted(hub, w);
-        } else {
-            struct store_item item;
-            size_t pos = 0;
-            while (store_read_next(read, &pos, &item)) {
-                const struct row *row = &item.row;
-                if (!item.found || row->op != ROW_PUT) continue;
-                push_state(hub, w, row->key, shown_value(row->type, row->value), row->rev, row->create,
-                           row->version, row->lease);
-            }
-            if (op->is_last_page) snapshot_end(hub, w);
+        } else if (snapshot_show(hub, w, &budget, read) == SCAN_END) {
+            snapshot_end(hub, w);
         }
     }
     mem_free(op);
 }
 
-static void cursor_set(struct kv_watch *w, struct slice key)
+/* Asks history for the key at the cursor and those behind it that have changed, too. */
+static void page_ask(struct cmd_hub *hub, struct kv_watch *w, int64_t *budget)
 {
-    buf_clear(&w->cursor);
-    buf_append_slice(&w->cursor, key);
-}
-
-/* Shows one page; *read gets the keys that history must tell. True: nothing is left behind it. */
-static bool snapshot_page(struct cmd_hub *hub, struct kv_watch *w, int64_t *budget, struct store_read **read)
-{
-    const struct mvcc *m = state_mvcc(node_state(hub->env->node));
-    struct slice start = w->cursor.len > 0 ? buf_slice(&w->cursor) : w->range.start;
-    struct mvcc_iter it;
+    struct store_read *read = store_read_new(STORE_READ_VERSION, cmd_read_cookie(hub->env));
+    struct mvcc_iter it = cursor_iter(hub, w);
     const struct entry *e;
-    mvcc_iter_init(&it, m, start, w->range.end, false, true);
-    while ((e = mvcc_iter_next(&it)) != NULL) {
-        bool page_full = *read != NULL && (*read)->query_count >= HUB_SNAPSHOT_QUERIES;
-        if (*budget <= 0 || page_full || conn_is_full(w->conn)) {
-            cursor_set(w, entry_key(e));
-            return false;
-        }
-        --*budget;
-        if (e->mod > w->snapshot_rev) {
-            if (*read == NULL) *read = store_read_new(STORE_READ_VERSION, cmd_read_cookie(hub->env));
-            store_read_query(*read, entry_key(e), e->mod, e->jump);
-        } else if (!entry_is_ghost(e)) {
-            state_of_entry(hub, w, e);
-        }
+    while ((e = mvcc_iter_next(&it)) != NULL && read->query_count < HUB_SNAPSHOT_QUERIES) {
+        if (e->mod > w->snapshot_rev) store_read_query(read, entry_key(e), e->mod, e->jump);
+        if (--*budget <= 0) break;
     }
-    return true;
+    read->at_rev = w->snapshot_rev;
+    read->bytes_max = HUB_CHUNK_BYTES;
+    cmd_read_start(hub->env, w->conn->peer.client->handle, read, page_read, read_new(hub, w));
 }
 
 static void snapshot_step(struct cmd_hub *hub, struct kv_watch *w, int64_t *budget)
@@ -196,18 +236,14 @@ static void snapshot_step(struct cmd_hub *hub, struct kv_watch *w, int64_t *budg
         watch_list_move(&hub->queued, w); /* the page may need one */
         return;
     }
-    struct store_read *read = NULL;
-    bool is_last_page = snapshot_page(hub, w, budget, &read);
-    if (read != NULL) {
-        struct history_read *op = read_new(hub, w);
-        op->is_last_page = is_last_page;
-        read->at_rev = w->snapshot_rev;
-        cmd_read_start(hub->env, w->conn->peer.client->handle, read, page_read, op);
-    } else if (is_last_page) {
+    switch (snapshot_show(hub, w, budget, NULL)) {
+    case SCAN_END:
         snapshot_end(hub, w);
         behind_step(hub, w, budget);
-    } else {
-        watch_list_move(&hub->behind, w);
+        break;
+    case SCAN_HISTORY: page_ask(hub, w, budget); break;
+    case SCAN_FULL:
+    case SCAN_COMPACTED: watch_list_move(&hub->behind, w); break;
     }
 }
 

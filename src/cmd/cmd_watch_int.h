@@ -36,8 +36,7 @@ struct kv_watch {
 struct history_read {
     struct cmd_hub *hub;
     struct kv_watch *watch;
-    struct hub_scan scan;
-    bool is_last_page; /* SNAPSHOT: nothing is left behind this one */
+    struct hub_scan scan; /* not of SNAPSHOT */
 };
 
 struct watch_conn {

@@ -242,7 +242,8 @@ struct store_item {
 };
 
 /* The items of a finished read in order; *pos starts at 0. False at the end. VERSION: one item a
- * query. Slices borrow from the read. */
+ * query; only the first item_count ones (at least one) are answered if bytes_max was reached. Slices
+ * borrow from the read. */
 bool store_read_next(const struct store_read *r, size_t *pos, struct store_item *out);
 
 /* --- completions ----------------------------------------------------------- */

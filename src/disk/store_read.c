@@ -263,6 +263,12 @@ static bool follow(struct reader *rd, uint64_t rev, struct slice key, struct row
     store_fatal(rd->s, "read of history: the row of revision %" PRIu64 " is missing", rev);
 }
 
+static bool is_full(const struct store_read *r)
+{
+    if (r->events_max != 0 && r->item_count >= r->events_max) return true;
+    return r->bytes_max != 0 && r->items.len >= r->bytes_max;
+}
+
 /* --- versions --------------------------------------------------------------- */
 
 /* The newest row of the key at or before at_rev, from the row at `rev` back. */
@@ -282,7 +288,7 @@ static bool find_version(struct reader *rd, struct slice key, uint64_t rev, uint
 static void read_versions(struct reader *rd)
 {
     struct store_read *r = rd->r;
-    for (size_t i = 0; i < r->query_count; i++) {
+    for (size_t i = 0; i < r->query_count && !is_full(r); i++) {
         const struct store_query *q = &r->queries[i];
         struct row row;
         struct slice key = { r->keys.at + q->key_at, q->key_len };
@@ -293,12 +299,6 @@ static void read_versions(struct reader *rd)
 }
 
 /* --- one key's history -------------------------------------------------------- */
-
-static bool is_full(const struct store_read *r)
-{
-    if (r->events_max != 0 && r->item_count >= r->events_max) return true;
-    return r->bytes_max != 0 && r->items.len >= r->bytes_max;
-}
 
 static void push_rev(struct buf *revs, uint64_t rev) { buf_append_u64(revs, rev); }
 

@@ -1,5 +1,5 @@
 /* Commands in a group: what they answer with a leader and without one, and behind a snapshot. */
-#include "sim_group.h"
+#include "sim_int.h"
 
 #include "base/log.h"
 #include "node/node_int.h"
@@ -512,6 +512,72 @@ static void test_the_loop_sleeps_until_a_time_that_never_comes(void **arg)
     sim_free(s);
 }
 
+/* --- SNAPSHOT ----------------------------------------------------------------------------------- */
+
+#define SHOWN_KEYS 600
+#define SHOWN_VALUE_BYTES 20000
+
+static void set_keys(struct talk *t, size_t step, char value, size_t value_bytes)
+{
+    struct buf text = { 0 };
+    for (size_t i = 0; i < SHOWN_KEYS; i += step) {
+        buf_clear(&text);
+        buf_printf(&text, "*3\r\n$3\r\nSET\r\n$4\r\nk%03zu\r\n$%zu\r\n", i, value_bytes);
+        memset(buf_reserve(&text, value_bytes), value, value_bytes);
+        text.len += value_bytes;
+        buf_append_slice(&text, SLICE_LIT("\r\n"));
+        sim_send(t->s, t->conn, buf_slice(&text));
+    }
+    buf_deinit(&text);
+    run_for(t->s, S);
+    assert_int_equal(t->in.len, 5 * (SHOWN_KEYS / step));
+    buf_clear(&t->in);
+}
+
+/* Each key once, in order, with its former value; then that this is all. */
+static void shown_in_order(const struct talk *t)
+{
+    size_t at = 0;
+    for (int i = 0; i < SHOWN_KEYS; i++) {
+        char head[64];
+        int len = snprintf(head, sizeof head, "$5\r\nstate\r\n$4\r\nk%03d\r\n$%d\r\no", i, SHOWN_VALUE_BYTES);
+        const uint8_t *next = memmem(t->in.at + at, t->in.len - at, "$5\r\nstate\r\n", 11);
+        if (next == NULL || memcmp(next, head, (size_t)len) != 0) fail_msg("k%03d is not the next one", i);
+        at = (size_t)(next - t->in.at) + (size_t)len;
+    }
+    assert_null(memmem(t->in.at + at, t->in.len - at, "state", 5));
+    assert_non_null(memmem(t->in.at + at, t->in.len - at, "synced", 6));
+}
+
+/* What was there is larger than the output may be, and history has to tell it: every `step`th key has
+ * changed since. */
+static void show_changed(size_t step)
+{
+    struct sim *s = group_new(9, 1);
+    s->nodes[0].env.limits.output_bytes_max = 2u << 20;
+    struct talk watch, writer;
+    talk_open(&watch, s, 0);
+    talk_open(&writer, s, 0);
+    set_keys(&writer, 1, 'o', SHOWN_VALUE_BYTES);
+    say(&watch, "HELLO 3\r\nKV WATCH k PREFIX SNAPSHOT\r\nHELLO 2\r\n"); /* waits for HELLO 3 */
+    run_for(s, S);
+    set_keys(&writer, step, 'n', 1);
+    say(&watch, "HELLO 3\r\n");
+    run_for(s, 60 * S);
+    assert_false(watch.closed);
+    shown_in_order(&watch);
+    talk_close(&watch);
+    talk_close(&writer);
+    sim_free(s);
+}
+
+static void test_a_snapshot_of_keys_that_have_changed(void **arg)
+{
+    (void)arg;
+    show_changed(1);
+    show_changed(3);
+}
+
 /* --- a snapshot ------------------------------------------------------------------------------------- */
 
 #define GAP_KEYS 300        /* more than a leader keeps in memory for a follower */
@@ -610,6 +676,7 @@ int main(void)
         cmocka_unit_test(test_what_follows_a_waiting_read_stays_behind_it),
         cmocka_unit_test(test_transactions_that_read_take_no_log_entry),
         cmocka_unit_test(test_the_loop_sleeps_until_a_time_that_never_comes),
+        cmocka_unit_test(test_a_snapshot_of_keys_that_have_changed),
         cmocka_unit_test(test_a_snapshot_leaves_no_gap_in_watches),
         cmocka_unit_test(test_a_snapshot_beyond_the_compaction_ends_watches),
     };

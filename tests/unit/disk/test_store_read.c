@@ -254,6 +254,60 @@ static void test_below_the_floor_is_compacted(void **state)
     check_below_floor(KIT_FILES);
 }
 
+/* The first queries are answered, until the result is so large. */
+static void check_versions_limit(const struct kit_model *m, struct store *s, uint64_t bytes_max)
+{
+    struct store_read *r = store_read_new(STORE_READ_VERSION, 0);
+    r->at_rev = m->rev / 2;
+    r->bytes_max = bytes_max;
+    char name[16];
+    for (uint32_t key = 0; key < KIT_KEYS; key++) {
+        if (m->keys[key].exists) store_read_query(r, kit_key_name(key, name), m->keys[key].mod, 0);
+    }
+    kit_read(s, r);
+    assert_int_equal(r->result, OK);
+    size_t pos = 0;
+    size_t last_pos = 0;
+    uint64_t count = 0;
+    struct store_item item;
+    for (uint32_t key = 0; key < KIT_KEYS && count < r->item_count; key++) {
+        if (!m->keys[key].exists) continue;
+        const struct kit_row *want = kit_at(m, key, r->at_rev);
+        last_pos = pos;
+        assert_true(store_read_next(r, &pos, &item));
+        assert_int_equal(item.found, want != NULL);
+        if (want != NULL) kit_same_row(m, &item.row, want);
+        count++;
+    }
+    assert_false(store_read_next(r, &pos, &item));
+    assert_true(count > 0 && last_pos < bytes_max);
+    assert_true(count == r->query_count || r->items.len >= bytes_max);
+    store_read_free(r);
+}
+
+static void test_versions_stop_at_their_limit(void **state)
+{
+    (void)state;
+    struct workers *workers;
+    char *dir = kit_dir();
+    assert_int_equal(workers_new(1, &workers, NULL), OK);
+    struct store_options options = { .dir = dir, .workers = workers };
+    struct kit_model m;
+    struct store *s;
+    struct kit_loaded loaded;
+    kit_model_init(&m, 23);
+    assert_int_equal(kit_open(&options, &s, &loaded, NULL), OK);
+    change_some(&m, 400);
+    kit_wait_batch(s, kit_submit(&m, s));
+    check_versions_limit(&m, s, 1);
+    check_versions_limit(&m, s, 2000);
+    check_versions_limit(&m, s, 64u << 20);
+    store_close(s);
+    workers_free(workers);
+    kit_model_deinit(&m);
+    kit_remove(dir);
+}
+
 /* Many at once come back, each with its own answer; those nobody takes are freed by the close. */
 static void test_many_reads_at_once(void **state)
 {
@@ -476,6 +530,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_reads_match_the_model),
         cmocka_unit_test(test_a_long_chain_is_jumped),
         cmocka_unit_test(test_below_the_floor_is_compacted),
+        cmocka_unit_test(test_versions_stop_at_their_limit),
         cmocka_unit_test(test_many_reads_at_once),
         cmocka_unit_test(test_damage_met_by_a_read_ends_the_process),
         cmocka_unit_test(test_damage_of_a_pack_file_met_by_a_read_ends_the_process),
