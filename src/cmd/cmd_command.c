@@ -289,7 +289,7 @@ static enum err getkeys(struct cmd_ctx *cx, bool flags)
         return OK;
     }
     struct key_places places = { .count = 0 };
-    enum err e = cmd_keys_each(def, argc, argv, place_add, &places);
+    enum err e = cmd_keys_each(cx->env->table, def, argc, argv, place_add, &places);
     if (e != OK) {
         reply_error(cx->reply, "ERR", "Invalid arguments specified for command");
     } else if (places.count == 0) {

@@ -102,8 +102,8 @@ const struct cmd_def *cmd_table_base(const struct cmd_table *t); /* row 0 of the
 struct txn_keys {
     struct buf keys, ranges;
 };
-void txn_keys_add(struct txn_keys *keys, const struct cmd_def *def, size_t argc,
-                  const struct slice *argv); /* borrows argv's bytes */
+void txn_keys_add(struct txn_keys *keys, const struct cmd_table *t, const struct cmd_def *def,
+                  size_t argc, const struct slice *argv); /* borrows argv's bytes */
 bool txn_keys_repeat(struct txn_keys *keys); /* a key is put twice, or put and deleted */
 void txn_keys_deinit(struct txn_keys *keys);
 

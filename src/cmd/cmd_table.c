@@ -84,9 +84,10 @@ const struct cmd_def *cmd_table_at(const struct cmd_table *t, size_t at)
 
 /* --- keys ---------------------------------------------------------------------------- */
 
-enum err cmd_keys_each(const struct cmd_def *def, size_t argc, const struct slice *argv,
-                       void (*each)(void *ctx, size_t place), void *ctx)
+enum err cmd_keys_each(const struct cmd_table *t, const struct cmd_def *def, size_t argc,
+                       const struct slice *argv, void (*each)(void *ctx, size_t place), void *ctx)
 {
+    if (def->find_op_keys != NULL) return def->find_op_keys(t, argc, argv, each, ctx);
     if (def->find_keys != NULL) return def->find_keys(argc, argv, each, ctx);
     if (def->keys.first == 0) return OK;
     int last = def->keys.last < 0 ? (int)argc + def->keys.last : def->keys.last;
@@ -119,7 +120,8 @@ static void row_check(const struct cmd_def *def)
     ASSERT(len > 1 && def->summary[len - 1] == '.');
     ASSERT((def->keys.first == 0) == (def->keys.step == 0));
     ASSERT(def->keys.first < abs(def->arity) || (def->flags & CMD_CONTAINER) != 0);
-    ASSERT((def->find_keys == NULL) == ((def->flags & CMD_MOVABLE_KEYS) == 0));
+    bool finds = def->find_keys != NULL || def->find_op_keys != NULL;
+    ASSERT(finds == ((def->flags & CMD_MOVABLE_KEYS) != 0));
 }
 
 static void bucket_add(struct cmd_table *t, size_t row)

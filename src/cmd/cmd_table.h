@@ -13,6 +13,7 @@
 #include "base/base.h"
 
 struct cmd_ctx;
+struct cmd_table;
 
 enum cmd_flag {
     CMD_READ = 1,        /* reads the key space; in MULTI executed where it stands, never logged */
@@ -57,6 +58,9 @@ struct cmd_def {
     /* For CMD_MOVABLE_KEYS: calls each for every key's place in argv. ERR_SYNTAX: no keys found. */
     enum err (*find_keys)(size_t argc, const struct slice *argv,
                           void (*each)(void *ctx, size_t place), void *ctx);
+    /* The same for one that holds other commands: it looks their rows up. */
+    enum err (*find_op_keys)(const struct cmd_table *t, size_t argc, const struct slice *argv,
+                             void (*each)(void *ctx, size_t place), void *ctx);
     /* True if with these arguments the command may leave the turn (history): it then drains first
      * and is refused inside MULTI. NULL: never. */
     bool (*leaves_turn)(size_t argc, const struct slice *argv);
@@ -71,7 +75,6 @@ struct cmd_def {
 
 /* Asserts the whole table (unique names, arity against keys, one of READ/WRITE/CONN, summaries)
  * and builds the look-up. Families are listed in cmd_table.c. */
-struct cmd_table;
 struct cmd_table *cmd_table_new(void);
 void cmd_table_free(struct cmd_table *t);
 /* argv[0] (and argv[1] for a container). NULL: unknown; *container is then set if argv[0] is one. */
@@ -81,7 +84,7 @@ const struct cmd_def *cmd_table_by_name(const struct cmd_table *t, struct slice 
 size_t cmd_table_count(const struct cmd_table *t);
 const struct cmd_def *cmd_table_at(const struct cmd_table *t, size_t at); /* sorted by name */
 /* Calls each for the place of every key in argv. */
-enum err cmd_keys_each(const struct cmd_def *def, size_t argc, const struct slice *argv,
-                       void (*each)(void *ctx, size_t place), void *ctx) MUST_USE;
+enum err cmd_keys_each(const struct cmd_table *t, const struct cmd_def *def, size_t argc,
+                       const struct slice *argv, void (*each)(void *ctx, size_t place), void *ctx) MUST_USE;
 
 #endif

@@ -277,7 +277,7 @@ static enum err branch_op(struct cmd_ctx *cx, struct collect *k, size_t argc,
         txn_collect_local(k, cmd_copy_new(def, cx->db, argc, argv));
         return OK;
     }
-    txn_keys_add(keys, def, argc, argv);
+    txn_keys_add(keys, cx->env->table, def, argc, argv);
     if (!txn_collect_write(cx, k, def, cx->db, argc, argv)) {
         chain_move(cx->reply->out, &k->elements[k->count - 1].out);
         cx->reply->error_count++; /* so that a TXN around this one sees it */
@@ -480,47 +480,99 @@ enum err cmd_txn(struct cmd_ctx *cx)
 /* --- rows -------------------------------------------------------------------------------------------- */
 
 /* TXN's keys stand anywhere: those of its compares and of its operations. */
-static enum err txn_find_keys(size_t argc, const struct slice *argv,
-                              void (*each)(void *ctx, size_t place), void *ctx)
+struct key_search {
+    const struct cmd_table *table;
+    const struct slice *argv; /* of the outermost TXN, as all places */
+    void (*each)(void *ctx, size_t place);
+    void *ctx;
+    size_t from; /* the operation that is looked at */
+    uint32_t depth;
+};
+
+static enum err find_in_compares(struct key_search *s, size_t *at, size_t end)
 {
     static const char *const targets[] = { "VERSION", "CREATE", "MOD", "LEASE", "VALUE", "EXISTS",
                                            "MISSING", "FENCE" };
-    size_t at = 1;
+    const struct slice *argv = s->argv;
     uint64_t count = 0;
-    if (at + 1 >= argc || !arg_is(argv[at], "IF")) return ERR_SYNTAX;
-    TRY(arg_u64(argv[at + 1], &count));
-    at += 2;
+    if (*at >= end) return ERR_SYNTAX;
+    TRY(arg_u64(argv[(*at)++], &count));
     for (uint64_t i = 0; i < count; i++) {
         bool known = false;
-        for (size_t w = 0; at < argc && w < ARRAY_LEN(targets); w++) known = known || arg_is(argv[at], targets[w]);
-        if (!known || at + 1 >= argc) return ERR_SYNTAX;
-        bool plain = arg_is(argv[at], "EXISTS") || arg_is(argv[at], "MISSING");
-        bool fence = arg_is(argv[at], "FENCE");
-        each(ctx, at + 1);
-        at += 2;
-        if (!plain && !fence && at < argc && arg_is(argv[at], "PREFIX")) at++;
-        if (!plain && !fence && at < argc && arg_is(argv[at], "END")) at += 2;
-        at += plain ? 0 : fence ? 1 : 2;
-    }
-    while (at + 1 < argc && (arg_is(argv[at], "THEN") || arg_is(argv[at], "ELSE"))) {
-        TRY(arg_u64(argv[at + 1], &count));
-        at += 2;
-        for (uint64_t i = 0; i < count; i++) {
-            uint64_t words = 0;
-            if (at >= argc) return ERR_SYNTAX;
-            TRY(arg_u64(argv[at], &words));
-            if (words == 0 || words > argc - at - 1) return ERR_SYNTAX;
-            if (words > 1) each(ctx, at + 2);
-            at += words + 1;
-        }
+        for (size_t w = 0; *at < end && w < ARRAY_LEN(targets); w++) known = known || arg_is(argv[*at], targets[w]);
+        if (!known || *at + 1 >= end) return ERR_SYNTAX;
+        bool plain = arg_is(argv[*at], "EXISTS") || arg_is(argv[*at], "MISSING");
+        bool fence = arg_is(argv[*at], "FENCE");
+        s->each(s->ctx, *at + 1);
+        *at += 2;
+        if (!plain && !fence && *at < end && arg_is(argv[*at], "PREFIX")) (*at)++;
+        if (!plain && !fence && *at < end && arg_is(argv[*at], "END")) *at += 2;
+        *at += plain ? 0 : fence ? 1 : 2;
     }
     return OK;
+}
+
+static void place_in_op(void *ctx, size_t place)
+{
+    const struct key_search *s = ctx;
+    s->each(s->ctx, s->from + place);
+}
+
+static enum err find_in_txn(struct key_search *s, size_t at, size_t end);
+
+static enum err find_in_op(struct key_search *s, size_t at, size_t end)
+{
+    const struct cmd_def *container = NULL;
+    const struct cmd_def *def = cmd_table_find(s->table, end - at, s->argv + at, &container);
+    if (def == NULL) return ERR_SYNTAX;
+    s->from = at;
+    if (def->run != cmd_txn) return cmd_keys_each(s->table, def, end - at, s->argv + at, place_in_op, s);
+    if (s->depth + 1 >= OP_TXN_DEPTH_MAX) return ERR_SYNTAX;
+    s->depth++;
+    enum err e = find_in_txn(s, at + 1, end);
+    s->depth--;
+    return e;
+}
+
+static enum err find_in_branch(struct key_search *s, size_t *at, size_t end)
+{
+    uint64_t count = 0;
+    TRY(arg_u64(s->argv[(*at)++], &count));
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t words = 0;
+        if (*at >= end) return ERR_SYNTAX;
+        TRY(arg_u64(s->argv[(*at)++], &words));
+        if (words == 0 || words > end - *at) return ERR_SYNTAX;
+        TRY(find_in_op(s, *at, *at + words));
+        *at += words;
+    }
+    return OK;
+}
+
+static enum err find_in_txn(struct key_search *s, size_t at, size_t end)
+{
+    if (at < end && arg_is(s->argv[at], "IF")) {
+        at++;
+        TRY(find_in_compares(s, &at, end));
+    }
+    while (at + 1 < end && (arg_is(s->argv[at], "THEN") || arg_is(s->argv[at], "ELSE"))) {
+        at++;
+        TRY(find_in_branch(s, &at, end));
+    }
+    return at == end ? OK : ERR_SYNTAX;
+}
+
+static enum err txn_find_keys(const struct cmd_table *t, size_t argc, const struct slice *argv,
+                              void (*each)(void *ctx, size_t place), void *ctx)
+{
+    struct key_search s = { .table = t, .argv = argv, .each = each, .ctx = ctx };
+    return find_in_txn(&s, 1, argc);
 }
 
 const struct cmd_def cmd_txn_defs[] = {
     { .name = "txn", .run = cmd_txn, .arity = -2, .since = "0.1.0",
       .args = "IF n compare... [THEN m op...] [ELSE k op...] | MULTI | ELSE",
-      .flags = CMD_WRITE | CMD_MULTI_NOW | CMD_TXN | CMD_MOVABLE_KEYS, .find_keys = txn_find_keys,
+      .flags = CMD_WRITE | CMD_MULTI_NOW | CMD_TXN | CMD_MOVABLE_KEYS, .find_op_keys = txn_find_keys,
       .group = GROUP_COORDINATION,
       .summary = "Compares and then executes one of two lists of operations, all or nothing." },
     CMD_DEF_END,

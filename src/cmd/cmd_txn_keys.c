@@ -47,8 +47,8 @@ static void add_key(void *ctx, size_t place)
     buf_append(&a->keys->keys, &key, sizeof key);
 }
 
-void txn_keys_add(struct txn_keys *keys, const struct cmd_def *def, size_t argc,
-                  const struct slice *argv)
+void txn_keys_add(struct txn_keys *keys, const struct cmd_table *t, const struct cmd_def *def,
+                  size_t argc, const struct slice *argv)
 {
     if ((def->flags & CMD_WRITE) == 0 || is_neutral(def)) return;
     bool range = strcmp(def->name, "kv|del") == 0 && argc > 3 &&
@@ -64,7 +64,7 @@ void txn_keys_add(struct txn_keys *keys, const struct cmd_def *def, size_t argc,
         add_key(&a, 2); /* its source is only read */
         return;
     }
-    enum err e = cmd_keys_each(def, argc, argv, add_key, &a);
+    enum err e = cmd_keys_each(t, def, argc, argv, add_key, &a);
     (void)e; /* arguments that are no keys were refused by the command itself */
 }
 

@@ -967,9 +967,22 @@ class Table(Commands):
         for words, keys in ((("GET", "k"), "k"), (("MSET", "a", 1, "b", 2), "ab"), (("KV", "GET", "k"), "k"),
                             (("KV", "PUT", "k", "v"), "k"), (("COPY", "a", "b"), "ab"), (("DEL", "a", "b"), "ab"),
                             (("OBJECT", "ENCODING", "k"), "k"), (("LEASE", "ATTACH", 1, "a", "b"), "ab"),
-                            (("TXN", "IF", 1, "EXISTS", "a", "THEN", 1, 3, "SET", "b", 1, "ELSE", 1, 2, "GET", "c"), "abc")):
+                            (("TXN", "IF", 1, "EXISTS", "a", "THEN", 1, 3, "SET", "b", 1, "ELSE", 1, 2, "GET", "c"), "abc"),
+                            (("TXN", "THEN", 2, 4, "KV", "PUT", "a", "v", 5, "MSET", "b", 1, "c", 2), "abc"),
+                            (("TXN", "IF", 1, "MOD", "a", "PREFIX", "=", 1, "THEN", 2, 2, "KV", "REVISION", 3, "COPY", "b", "c"),
+                             "abc"),
+                            (("TXN", "ELSE", 2, 11, "TXN", "IF", 1, "EXISTS", "a", "THEN", 1, 3, "DEL", "b", "c", 2, "GET", "d"),
+                             "abcd")):
             self.assertEqual(self.ask("COMMAND", "GETKEYS", *words), [key.encode() for key in keys], words)
         self.expect(Error("ERR The command has no key arguments"), "COMMAND", "GETKEYS", "PING")
+        self.expect(Error("ERR The command has no key arguments"), "COMMAND", "GETKEYS", "TXN", "THEN", 1, 1, "DBSIZE")
+        deep = []
+        for _ in range(9):
+            deep = ["TXN", "THEN", 1, len(deep), *deep] if deep else ["GET", "k"]
+        for words in (("THEN", 1, 2, "NOPE", "k"), ("THEN", 1, 3, "KV", "PUT"), ("THEN", 1, 2, "KV", "PUT"), ("MULTI",),
+                      ("THEN", 1, len(deep), *deep)):
+            self.expect(Error("ERR Invalid arguments specified for command"), "COMMAND", "GETKEYS", "TXN", *words)
+        self.assertEqual(self.ask("COMMAND", "GETKEYS", *deep), [b"k"])
         self.expect(Error("ERR Invalid command specified"), "COMMAND", "GETKEYS", "NOPE", "k")
         self.expect(Error("ERR Invalid number of arguments specified for command"), "COMMAND", "GETKEYS", "GET")
 
