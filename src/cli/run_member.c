@@ -117,9 +117,9 @@ enum exit_code run_member_change(struct session *s, const struct args *a)
     words_add_text(&request, changes[at].word);
     words_add_i64(&request, id);
     if (a->positional_count > 1) words_add(&request, a->positional[1]);
+    (void)session_cluster_id(s); /* asked first: a member that removes itself tells it no more */
     enum exit_code code = session_call(s, &request, CALL_WRITE, &reply);
     if (code != EXIT_OK) return code;
-    session_header(s);
     char done[128];
     snprintf(done, sizeof done, "Member %lld %s %lld", (long long)id, changes[at].done,
              (long long)session_cluster_id(s));
