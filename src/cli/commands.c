@@ -170,8 +170,8 @@ const struct command command_table[COMMAND_COUNT] = {
       .summary = "Print the state of every member (as a table).",
       .options = OPT_BIT(OPT_LOCAL), .positional_min = 0, .positional_max = 0,
       .notes = "Asks one of the endpoints who belongs to the cluster, then each member about itself.\n"
-               "LAG is how many log entries it has still to apply. Exits 1 if there is no leader,\n"
-               "a member does not answer or reports an error; 3 if none answers. With -w simple:\n"
+               "LAG is how many log entries it has still to apply. Exits 1 if a member does not\n"
+               "answer, knows no leader or reports an error; 3 if none answers. With -w simple:\n"
                "a line each, with commas.\n",
       .examples = "  cordis status\n"
                   "  cordis status -e n1:7379 -e n2:7379 -w json\n"

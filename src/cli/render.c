@@ -278,8 +278,8 @@ const char *render_status_role(const struct status_row *row)
 {
     const struct status *s = &row->status;
     if (!row->is_answered) return "unreachable";
-    if (s->is_learner) return "learner";
     if (s->leader_id == 0) return "no leader";
+    if (s->is_learner) return "learner";
     return s->leader_id == s->member_id ? "leader" : "follower";
 }
 

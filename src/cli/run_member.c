@@ -207,6 +207,7 @@ static enum exit_code endpoints_replace(struct session *s, const struct members 
 static enum exit_code members_ask(struct session *s, struct statuses *st)
 {
     enum exit_code code = members_fetch(s, "MEMBER LIST LOCAL", &st->members);
+    if (code == EXIT_UNKNOWN) return EXIT_CONNECT; /* nothing was to happen: none answers */
     if (code != EXIT_OK) return code;
     if (st->members.count > CONN_ENDPOINTS_MAX) return session_not_understood(s);
     code = endpoints_replace(s, &st->members);
@@ -255,10 +256,11 @@ static enum exit_code status_judge(struct session *s, const struct statuses *st)
     bool has_leader = false;
     for (size_t i = 0; i < st->count; i++) {
         struct buf errors CLEANUP(buf_deinit) = { 0 };
+        bool is_led = st->rows[i].is_answered && st->rows[i].status.leader_id != 0;
         answered_count += st->rows[i].is_answered;
-        has_leader = has_leader || (st->rows[i].is_answered && st->rows[i].status.leader_id != 0);
+        has_leader = has_leader || is_led;
         render_status_errors(&errors, &st->rows[i]);
-        is_healthy = is_healthy && errors.len == 0;
+        is_healthy = is_healthy && is_led && errors.len == 0;
     }
     if (answered_count == 0) return EXIT_CONNECT;
     if (!has_leader) {

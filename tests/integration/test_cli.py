@@ -270,6 +270,14 @@ class ScriptedTests(unittest.TestCase):
             self.assertEqual(tool.lines(1), ["lease 17 keepalived with TTL(9000)"])
             self.assertEqual(len(full.requests), 1)
 
+    def test_status_of_a_member_that_knows_no_leader(self):
+        row = {"id": 8, "cluster": 3, "leader": 8, "term": 2, "revision": 7, "errors": []}
+        with ScriptedServer(row) as first, \
+                ScriptedServer({**row, "id": 9, "leader": 0, "learner": 1}) as second:
+            result = run_cli("status", "--local", "-e", first.endpoint, "-e", second.endpoint)
+        self.assertIn("| no leader |", result.stdout.decode())
+        self.assertEqual((result.returncode, result.stderr), (1, b""))
+
     def test_password_is_not_in_the_process_title(self):
         for form in (["--password", "tell-nobody"], ["--password=tell-nobody"],
                      ["--user", "me:tell-nobody"], ["--user=me:tell-nobody"]):

@@ -85,6 +85,7 @@ static void test_status_of_a_group_of_one(void **state)
           "no member has told its address" },
         { "status", "", "[ [ id :8 client a:b:c ] ]", "MEMBER LIST LOCAL\n", EXIT_NO, "",
           "member list: endpoint 'a:b:c' is not host:port" },
+        { "status", "", "", "MEMBER LIST LOCAL\n", EXIT_CONNECT, "", "no answer" },
         { "status", "", "-ERR_no", "MEMBER LIST LOCAL\n", EXIT_NO, "", "cordis: no\n" },
     };
     fake_cases_run(cases, ARRAY_LEN(cases));
