@@ -32,6 +32,7 @@ enum exit_code {
     EXIT_USAGE = 2,      /* the command line or the input of txn is wrong; nothing was sent */
     EXIT_CONNECT = 3,    /* no endpoint could be reached; nothing was sent */
     EXIT_UNKNOWN = 4,    /* sent, but no answer: it may have happened or not */
+    EXIT_OUTPUT = 5,     /* done, but the output could not be written */
     EXIT_INTERRUPT = 130 /* ctrl-C */
 };
 

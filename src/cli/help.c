@@ -45,7 +45,8 @@ void help_tool(struct buf *out)
                "  cordis put cfg/url http://10.0.0.1        cordis get cfg/ --prefix\n"
                "  cordis watch cfg/                         cordis status -e n1:7379 -e n2:7379\n\n"
                "Exit codes: 0 done; 1 refused, or not there; 2 wrong usage; 3 cannot connect;\n"
-               "4 sent, but no answer came: it may have happened; 130 ctrl-C.\n");
+               "4 sent, but no answer came: it may have happened; 5 done, but the output could\n"
+               "not be written; 130 ctrl-C.\n");
 }
 
 void help_group(struct buf *out, const char *group)

@@ -53,7 +53,7 @@ static enum exit_code usage(const struct errmsg *em)
 static enum exit_code print(const struct buf *text)
 {
     bool is_written = fwrite(text->at, 1, text->len, stdout) == text->len && fflush(stdout) == 0;
-    return is_written ? EXIT_OK : EXIT_NO;
+    return is_written ? EXIT_OK : EXIT_OUTPUT;
 }
 
 /* --help and --version; false if neither was asked for. */

@@ -144,7 +144,7 @@ enum exit_code run_get(struct session *s, const struct args *a)
     render_range(&text, &s->render, &pages.all);
     code = session_print(s, &text);
     bool is_missing = !request_is_range(a) && pages.all.count == 0 && !args_has(a, OPT_COUNT_ONLY);
-    return code == EXIT_OK && is_missing ? EXIT_NO : code;
+    return is_missing ? EXIT_NO : code;
 }
 
 /* --- put, del, compact ------------------------------------------------------- */
@@ -205,7 +205,7 @@ enum exit_code run_put(struct session *s, const struct args *a)
     session_header(s);
     render_put(&text, &s->render, &res);
     code = session_print(s, &text);
-    return code == EXIT_OK && !res.applied ? put_not_applied(s, a, &res) : code;
+    return res.applied ? code : put_not_applied(s, a, &res);
 }
 
 enum exit_code run_del(struct session *s, const struct args *a)

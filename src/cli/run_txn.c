@@ -128,7 +128,7 @@ static enum exit_code txn_send(struct session *s, const struct txn *txn)
         render_txn_failed(&why, txn, &res);
         session_say(s, "%.*s", (int)why.len, (const char *)why.at);
     }
-    return code == EXIT_OK && !res.succeeded ? EXIT_NO : code;
+    return res.succeeded ? code : EXIT_NO;
 }
 
 enum exit_code run_txn(struct session *s, const struct args *a)

@@ -274,7 +274,7 @@ enum exit_code session_print(struct session *s, const struct buf *text)
     size_t written = text->len == 0 ? 0 : fwrite(text->at, 1, text->len, s->out);
     if (written == text->len && fflush(s->out) == 0) return EXIT_OK;
     if (errno != EPIPE) session_say(s, "cannot write the output: %s", strerror(errno));
-    return EXIT_NO;
+    return EXIT_OUTPUT;
 }
 
 void session_sleep_ms(int64_t ms)

@@ -56,7 +56,7 @@ enum exit_code session_fail(struct session *s, enum exit_code code, const char *
 enum exit_code session_refused(struct session *s, const redisReply *error);
 enum exit_code session_not_understood(struct session *s);
 
-/* EXIT_OK, or EXIT_NO when the output cannot be written (silently if its reader is gone). */
+/* EXIT_OK, or EXIT_OUTPUT when the output cannot be written (silently if its reader is gone). */
 enum exit_code session_print(struct session *s, const struct buf *text) MUST_USE;
 
 /* An error reply that says: not done, another server (or a later moment) may do it. */

@@ -348,7 +348,7 @@ class ScriptedTests(unittest.TestCase):
             server.wait_request()
             tool.process.stdout.close()
             server.connections[0].sendall(encode({"events": [put_event("k", "v", 5)], "next": 6}))
-            self.assertEqual(tool.process.wait(timeout=SECONDS_MAX), 1)
+            self.assertEqual(tool.process.wait(timeout=SECONDS_MAX), 5)
             self.assertEqual(tool.process.stderr.read(), b"")
 
     def test_on_a_terminal(self):
@@ -569,6 +569,19 @@ class ServerTests(unittest.TestCase):
         self.cli("put", key, "two", "--if-mod", str(rev))
         self.refused("put", key, "three", "--if-mod", str(rev))
         self.assertEqual(self.cli("get", key, "--print-value-only"), "two\n")
+
+    def test_output_that_cannot_be_written_is_no_refusal(self):
+        json = ("-w", "json")
+        with open("/dev/full", "wb") as full:
+            for args, code in ((("put", self.p + "lock", "me", "--nx"), 5),
+                               (("put", self.p + "lock", "you", "--nx", *json), 1),
+                               (("get", self.p + "lock"), 5), (("get", self.p + "no", *json), 1),
+                               (("--help",), 5)):
+                result = subprocess.run([CLI, *args], stdin=subprocess.DEVNULL, stdout=full,
+                                        stderr=subprocess.PIPE, timeout=SECONDS_MAX, env=self.env,
+                                        check=False)
+                self.assertEqual(result.returncode, code, args)
+        self.assertEqual(self.cli("get", self.p + "lock", "--print-value-only"), "me\n")
 
     def test_databases_are_apart(self):
         self.cli("put", self.p + "k", "zero")

@@ -32,6 +32,7 @@ static void test_tool_names_every_command_and_exit_code(void **state)
         assert_non_null(strstr((const char *)text.at, command_table[i].summary));
     }
     assert_non_null(strstr((const char *)text.at, "Exit codes: 0"));
+    assert_non_null(strstr((const char *)text.at, "5 done, but the output"));
     assert_non_null(strstr((const char *)text.at, "CORDIS_ENDPOINTS"));
     buf_deinit(&text);
 }

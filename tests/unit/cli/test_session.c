@@ -127,7 +127,7 @@ static void test_output_that_cannot_be_written(void **state)
     s.out = fopen("/dev/full", "w");
     s.err = open_memstream(&said, &len);
     buf_printf(&text, "x\n");
-    assert_int_equal(session_print(&s, &text), EXIT_NO);
+    assert_int_equal(session_print(&s, &text), EXIT_OUTPUT);
     fclose(s.err);
     assert_non_null(strstr(said, "cannot write the output"));
     fclose(s.out);
