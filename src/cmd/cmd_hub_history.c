@@ -110,7 +110,7 @@ void hub_read_start(struct cmd_hub *hub, uint64_t client_handle, const struct hu
     read->no_del = scan->no_del;
     read->with_prev = scan->with_prev;
     read->events_max = events_max;
-    read->bytes_max = MIN(HUB_CHUNK_BYTES, hub->env->limits.output_bytes_max / 8);
+    read->bytes_max = hub_chunk_bytes(hub);
     read->scan_bytes_max = HUB_CHUNK_SCAN_BYTES;
     cmd_read_start(hub->env, client_handle, read, done, data);
 }

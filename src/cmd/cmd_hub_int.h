@@ -175,6 +175,11 @@ void hub_encode_json(struct buf *out, const struct hub_event *e);
 
 /* --- cmd_hub_history.c: events that were ------------------------------------------------------- */
 
+static inline size_t hub_chunk_bytes(const struct cmd_hub *hub)
+{
+    return MIN(HUB_CHUNK_BYTES, (size_t)hub->env->limits.output_bytes_max / 8);
+}
+
 struct hub_scan {
     struct slice start, end;
     bool no_put, no_del, with_prev;

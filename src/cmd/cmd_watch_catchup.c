@@ -221,7 +221,7 @@ static void page_ask(struct cmd_hub *hub, struct kv_watch *w, int64_t *budget)
         if (--*budget <= 0) break;
     }
     read->at_rev = w->snapshot_rev;
-    read->bytes_max = HUB_CHUNK_BYTES;
+    read->bytes_max = hub_chunk_bytes(hub);
     cmd_read_start(hub->env, w->conn->peer.client->handle, read, page_read, read_new(hub, w));
 }
 
