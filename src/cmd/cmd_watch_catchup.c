@@ -32,19 +32,26 @@ static struct hub_scan scan_of(struct cmd_hub *hub, const struct kv_watch *w)
     };
 }
 
+/* True: its watch takes what was read. One whose connection takes no pushes now (HELLO 2) stays where it
+ * was, and reads it again. */
+static bool read_back(const struct history_read *op, const struct client *c, const struct store_read *read)
+{
+    struct cmd_hub *hub = op->hub;
+    ASSERT(hub->reads > 0);
+    hub->reads--;
+    if (op->watch == NULL) return false;
+    op->watch->read = NULL;
+    watch_list_move(&hub->behind, op->watch);
+    return c != NULL && c->proto >= 3 && read != NULL;
+}
+
 static void events_read(struct cmd_env *env, struct client *c, const struct store_read *read, void *data)
 {
     struct history_read *op = data;
     struct cmd_hub *hub = op->hub;
     struct kv_watch *w = op->watch;
     (void)env;
-    if (w != NULL) {
-        w->read = NULL;
-        watch_list_move(&hub->behind, w);
-    }
-    ASSERT(hub->reads > 0);
-    hub->reads--;
-    if (w != NULL && c != NULL && read != NULL) {
+    if (read_back(op, c, read)) {
         struct taker t = { hub, w };
         enum hub_scan_end end = hub_read_take(hub, read, &op->scan, take_event, &t);
         w->next_rev = op->scan.next_rev;
@@ -193,13 +200,7 @@ static void page_read(struct cmd_env *env, struct client *c, const struct store_
     struct cmd_hub *hub = op->hub;
     struct kv_watch *w = op->watch;
     const struct mvcc *m = state_mvcc(node_state(env->node));
-    if (w != NULL) {
-        w->read = NULL;
-        watch_list_move(&hub->behind, w);
-    }
-    ASSERT(hub->reads > 0);
-    hub->reads--;
-    if (w != NULL && c != NULL && read != NULL) {
+    if (read_back(op, c, read)) {
         int64_t budget = HUB_TURN_ROWS;
         if (read->result != OK || mvcc_compacted(m) > w->snapshot_rev) {
             watch_cancel_compacted(hub, w);

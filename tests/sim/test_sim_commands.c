@@ -663,6 +663,52 @@ static void test_a_snapshot_beyond_the_compaction_ends_watches(void **arg)
     buf_deinit(&read.in);
 }
 
+/* --- HELLO 2 ---------------------------------------------------------------------------------------- */
+
+/* It goes back to RESP2 while history is read for its watch, and gets everything when it is back. */
+static void hello_2_in_between(struct talk *watch)
+{
+    static const char answer[] = "*14\r\n$6\r\nserver\r\n"; /* a map, in RESP2 */
+    run_for(watch->s, 2 * MS);
+    size_t before = watch->in.len;
+    say(watch, "HELLO 2\r\n");
+    run_for(watch->s, 5 * S);
+    const uint8_t *at = memmem(watch->in.at + before, watch->in.len - before, answer, strlen(answer));
+    assert_non_null(at);
+    assert_null(memmem(at, watch->in.len - (size_t)(at - watch->in.at), "kvwatch", 7));
+    say(watch, "HELLO 3\r\n");
+    run_for(watch->s, 60 * S);
+}
+
+static void test_nothing_is_pushed_behind_hello_2(void **arg)
+{
+    (void)arg;
+    struct sim *s = group_new(11, 1);
+    struct talk watch, shown, writer;
+    talk_open(&writer, s, 0);
+    set_keys(&writer, 1, 'o', SHOWN_VALUE_BYTES);
+    talk_close(&writer);
+    sim_stop(s, 0); /* what was is on disk only */
+    assert_true(sim_start(s, 0));
+    run_for(s, 5 * S);
+    talk_open(&watch, s, 0);
+    say(&watch, "HELLO 3\r\nKV WATCH k PREFIX FROM 2\r\n");
+    hello_2_in_between(&watch);
+    assert_int_equal(revs_follow(&watch.in, 2), 2 + SHOWN_KEYS);
+    talk_close(&watch);
+    talk_open(&shown, s, 0);
+    say(&shown, "HELLO 3\r\nKV WATCH k PREFIX SNAPSHOT\r\nHELLO 2\r\n"); /* waits for HELLO 3 */
+    run_for(s, S);
+    talk_open(&writer, s, 0);
+    set_keys(&writer, 1, 'n', 1);
+    talk_close(&writer);
+    say(&shown, "HELLO 3\r\n");
+    hello_2_in_between(&shown);
+    shown_in_order(&shown);
+    talk_close(&shown);
+    sim_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -679,6 +725,7 @@ int main(void)
         cmocka_unit_test(test_a_snapshot_of_keys_that_have_changed),
         cmocka_unit_test(test_a_snapshot_leaves_no_gap_in_watches),
         cmocka_unit_test(test_a_snapshot_beyond_the_compaction_ends_watches),
+        cmocka_unit_test(test_nothing_is_pushed_behind_hello_2),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
