@@ -40,8 +40,26 @@ const char *address_text(const struct sockaddr *addr, socklen_t len, char *out, 
     return out;
 }
 
+/* The next one from here on; NULL: none. */
+static const struct addrinfo *internet(const struct addrinfo *at)
+{
+    while (at != NULL && at->ai_addrlen > sizeof ((struct net_addr *)0)->bytes) at = at->ai_next;
+    return at;
+}
+
+/* The one at `which` modulo their count; NULL: there is none. */
+static const struct addrinfo *choose(const struct addrinfo *found, uint64_t which)
+{
+    uint64_t count = 0;
+    for (const struct addrinfo *at = internet(found); at != NULL; at = internet(at->ai_next)) count++;
+    if (count == 0) return NULL;
+    const struct addrinfo *at = internet(found);
+    for (uint64_t skip = which % count; skip > 0; skip--) at = internet(at->ai_next);
+    return at;
+}
+
 /* 0 and *out, or a code of gai_strerror; EAI_NODATA if there is no internet address among them. */
-static int look_up(const char *host, uint16_t port, int flags, struct net_addr *out)
+static int look_up(const char *host, uint16_t port, uint64_t which, int flags, struct net_addr *out)
 {
     char service[8];
     snprintf(service, sizeof service, "%u", port);
@@ -50,19 +68,20 @@ static int look_up(const char *host, uint16_t port, int flags, struct net_addr *
     struct addrinfo *found = NULL;
     int code = getaddrinfo(host, service, &hints, &found);
     if (code != 0) return code;
-    struct addrinfo *at = found;
-    while (at != NULL && at->ai_addrlen > sizeof out->bytes) at = at->ai_next;
+    const struct addrinfo *at = choose(found, which);
     if (at != NULL) {
         out->len = at->ai_addrlen;
         memcpy(out->bytes, at->ai_addr, at->ai_addrlen);
     }
+    bool is_there = at != NULL;
     freeaddrinfo(found);
-    return at != NULL ? 0 : EAI_NODATA;
+    return is_there ? 0 : EAI_NODATA;
 }
 
-enum err net_resolve(const char *host, uint16_t port, struct net_addr *out, struct errmsg *em)
+enum err net_resolve(const char *host, uint16_t port, uint64_t which, struct net_addr *out,
+                     struct errmsg *em)
 {
-    int code = look_up(host, port, 0, out);
+    int code = look_up(host, port, which, 0, out);
     if (code == 0) return OK;
     errmsg_set(em, "address %s: %s", host, gai_strerror(code));
     return ERR_CONFIG;
@@ -70,7 +89,7 @@ enum err net_resolve(const char *host, uint16_t port, struct net_addr *out, stru
 
 enum err net_resolve_digits(const char *host, uint16_t port, struct net_addr *out)
 {
-    return look_up(host, port, AI_NUMERICHOST, out) == 0 ? OK : ERR_NOT_FOUND;
+    return look_up(host, port, 0, AI_NUMERICHOST, out) == 0 ? OK : ERR_NOT_FOUND;
 }
 
 /* --- host and port -------------------------------------------------------------------------- */

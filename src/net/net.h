@@ -175,8 +175,9 @@ struct net_addr {
     uint32_t len;
     _Alignas(8) uint8_t bytes[28]; /* a sockaddr_in or sockaddr_in6 */
 };
-/* Blocks if host is a name. The first address found. Any thread. */
-enum err net_resolve(const char *host, uint16_t port, struct net_addr *out,
+/* Blocks if host is a name. Of several addresses the one at `which` modulo their count; 0 is the best
+ * one. Any thread. */
+enum err net_resolve(const char *host, uint16_t port, uint64_t which, struct net_addr *out,
                      struct errmsg *em) MUST_USE;
 /* Never blocks: ERR_NOT_FOUND if host is not an address in digits. */
 enum err net_resolve_digits(const char *host, uint16_t port, struct net_addr *out) MUST_USE;

@@ -16,6 +16,7 @@ struct founder {
     char client_address[RAFT_ADDRESS_BYTES_MAX + 1];
     struct dial dial;
     char said[PEER_REFUSAL_BYTES_MAX + 1]; /* its last refusal, or ours of it; logged once */
+    char last[PEER_REFUSAL_BYTES_MAX + 1]; /* why the last attempt failed */
 };
 
 struct bootstrap {
@@ -274,6 +275,7 @@ static enum err meet(void *ctx, const struct peer_founder *who, const struct pee
 /* The same words once. */
 static void ask_failed(struct founder *f, const char *whose, const char *why)
 {
+    snprintf(f->last, sizeof f->last, "%s", why);
     if (strncmp(f->said, why, sizeof f->said - 1) == 0) return;
     snprintf(f->said, sizeof f->said, "%s", why);
     log_warning("bootstrap refused node=%s by=%s reason=\"%s\"", f->bootstrap->list.at[f->place].name, whose, why);
@@ -282,11 +284,8 @@ static void ask_failed(struct founder *f, const char *whose, const char *why)
 static void ask_closed(void *user, const char *why)
 {
     struct founder *f = user;
-    if (f->dial.tls_failed) {
-        ask_failed(f, "TLS", why);
-    } else {
-        log_debug("bootstrap node=%s reason=\"%s\"", f->bootstrap->list.at[f->place].name, why);
-    }
+    if (f->dial.tls_failed) ask_failed(f, "TLS", why);
+    snprintf(f->last, sizeof f->last, "%s", why);
 }
 
 static void ask_opened(void *user, struct conn *conn)
@@ -312,6 +311,7 @@ static void ask_answered(struct founder *f, const struct conn *conn, const struc
     struct peer_refusal refusal;
     if (frame->kind == PEER_REFUSE && peer_refusal_decode(frame->payload, &refusal, &em) == OK) {
         if (refusal.final) ask_failed(f, "it", refusal.text);
+        snprintf(f->last, sizeof f->last, "%s", refusal.text);
         return;
     }
     enum err e = ERR_PROTO;
@@ -413,13 +413,23 @@ const char *bootstrap_waits_for(const struct bootstrap *b, char *out, size_t out
     return out;
 }
 
+/* Of the first one that was not heard and is known to have failed. */
+static const char *waits_why(const struct bootstrap *b)
+{
+    for (size_t i = 0; i < b->list.count; i++) {
+        if (!b->at[i].heard && b->at[i].last[0] != '\0') return b->at[i].last;
+    }
+    return "no answer yet";
+}
+
 void bootstrap_turn(struct bootstrap *b, int64_t now_ms)
 {
     for (size_t i = 0; !b->complete && i < b->list.count; i++) dial_turn(&b->at[i].dial, now_ms);
     if (b->complete || now_ms < b->log_ms) return;
     b->log_ms = now_ms + BOOTSTRAP_LOG_MS;
     char names[512];
-    log_notice("bootstrap waiting_for=\"%s\" list=%s", bootstrap_waits_for(b, names, sizeof names), b->list.text);
+    log_notice("bootstrap waiting_for=\"%s\" list=%s reason=\"%s\"", bootstrap_waits_for(b, names, sizeof names),
+               b->list.text, waits_why(b));
 }
 
 int64_t bootstrap_next_ms(const struct bootstrap *b)

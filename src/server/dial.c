@@ -47,15 +47,18 @@ void dial_stop(struct dial *d)
     d->retry_ms = d->options->retry_ms_min;
 }
 
-/* Between half and all of the pause, so that members do not try in step. */
+/* Between half and all of the pause, so that members do not try in step. Chance takes the next of the
+ * addresses, too: in turn they could keep step with an owner who alternates names (dial_address). */
 void dial_again(struct dial *d, bool late, int64_t now_ms)
 {
-    bool held = d->phase == DIAL_UP && now_ms - d->up_since_ms >= DIAL_STABLE_MS;
+    bool was_up = d->phase == DIAL_UP;
+    bool held = was_up && now_ms - d->up_since_ms >= DIAL_STABLE_MS;
     let_go(d);
     if (held) d->retry_ms = d->options->retry_ms_min;
     int64_t pause_ms = late ? d->options->retry_ms_max : d->retry_ms;
     d->retry_ms = MIN(d->retry_ms * 2, d->options->retry_ms_max);
     d->random = u64_mix(d->random + 1);
+    if (!was_up) d->which = d->random;
     pause_ms = pause_ms / 2 + (int64_t)(d->random % (uint64_t)(pause_ms / 2 + 1));
     d->phase = DIAL_WAITING;
     d->retry_at_ms = now_ms + MAX(pause_ms, 1);
@@ -160,7 +163,7 @@ static void dial_begin(struct dial *d, int64_t now_ms)
     d->deadline_ms = now_ms + d->options->handshake_ms_max;
     d->tls_failed = false;
     d->phase = DIAL_RESOLVING;
-    d->resolve = resolve_start(host, port, d->options->wake_fd);
+    d->resolve = resolve_start(host, port, d->which, d->options->wake_fd);
     resolve_check(d, now_ms);
 }
 

@@ -1,7 +1,8 @@
 /* server/dial.h - a connection that is wanted: made, and made again when it breaks.
  *
  * PURPOSE  Resolve, connect, wait for the handshake no longer than allowed, and try again later and
- *          later. Does not know what is said on it.
+ *          later. Of a name with several addresses the best one is tried first, after a failure any
+ *          of them, and the one that answered again. Does not know what is said on it.
  * OWNS     struct dial: its connection, its question for the address.
  * USES     net, server/resolve.h.
  * THREADS  Loop thread only.
@@ -59,6 +60,7 @@ struct dial {
     struct dial_link *link;
     struct resolve *resolve;
     uint64_t random;
+    uint64_t which; /* of several addresses of the name: see net_resolve */
     int64_t retry_ms, retry_at_ms, deadline_ms, up_since_ms;
     bool tls_failed; /* so the last connection ended */
     char address[DIAL_ADDRESS_BYTES_MAX + 1];

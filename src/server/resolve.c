@@ -16,6 +16,7 @@ struct resolve {
     struct net_addr addr;
     struct errmsg em;
     uint16_t port;
+    uint64_t which;
     char host[RESOLVE_HOST_BYTES_MAX + 1];
 };
 
@@ -23,7 +24,7 @@ static void *resolve_run(void *arg)
 {
     struct resolve *r = arg;
     int wake_fd = r->wake_fd; /* from the exchange on, r is the loop's */
-    r->result = net_resolve(r->host, r->port, &r->addr, &r->em);
+    r->result = net_resolve(r->host, r->port, r->which, &r->addr, &r->em);
     if (__atomic_exchange_n(&r->phase, ANSWERED, __ATOMIC_ACQ_REL) == ABANDONED) mem_free(r);
     uint64_t one = 1;
     /* It can fail only with a full counter, which wakes as well. */
@@ -48,12 +49,13 @@ static bool thread_begin(struct resolve *r)
     return failed == 0;
 }
 
-struct resolve *resolve_start(const char *host, uint16_t port, int wake_fd)
+struct resolve *resolve_start(const char *host, uint16_t port, uint64_t which, int wake_fd)
 {
     ASSERT(strlen(host) <= RESOLVE_HOST_BYTES_MAX);
     struct resolve *r = mem_zalloc(sizeof *r);
     memcpy(r->host, host, strlen(host) + 1);
     r->port = port;
+    r->which = which;
     r->phase = ANSWERED;
     if (net_resolve_digits(host, port, &r->addr) == OK) return r;
     r->phase = ASKING;

@@ -18,8 +18,9 @@
 
 struct resolve;
 
-/* wake_fd: an eventfd, written once when the answer is there; copied, may be closed any time. */
-struct resolve *resolve_start(const char *host, uint16_t port, int wake_fd);
+/* which: see net_resolve. wake_fd: an eventfd, written once when the answer is there; copied, may be
+ * closed any time. */
+struct resolve *resolve_start(const char *host, uint16_t port, uint64_t which, int wake_fd);
 bool resolve_is_done(const struct resolve *r);
 /* Only when done. */
 enum err resolve_result(const struct resolve *r, struct net_addr *out, struct errmsg *em) MUST_USE;

@@ -50,6 +50,12 @@ class GroupCase(TestCase):
 
 
 class Found(GroupCase):
+    def test_who_waits_says_why(self):
+        first = self.founder(0).launch()
+        self.waiting(first)
+        self.says(first, 'bootstrap waiting_for="n2, n3"',
+                  f'reason="127.0.0.1:{self.peer_ports[1]}: Connection refused"')
+
     def test_three(self):
         first, second = self.founder(0).launch(), self.founder(1).launch()
         for server in (first, second):

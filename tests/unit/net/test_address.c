@@ -11,7 +11,7 @@ static void expect_text(const char *host, uint16_t port, const char *want)
 {
     struct net_addr addr;
     struct errmsg em;
-    assert_int_equal(net_resolve(host, port, &addr, &em), OK);
+    assert_int_equal(net_resolve(host, port, 0, &addr, &em), OK);
     char text[NET_ADDRESS_TEXT_BYTES_MAX];
     assert_string_equal(address_text((const void *)addr.bytes, addr.len, text, sizeof text), want);
 }
@@ -29,7 +29,7 @@ static void test_bad_address_is_a_configuration_error(void **state)
     (void)state;
     struct net_addr addr = { .len = 77 };
     struct errmsg em = { "" };
-    assert_int_equal(net_resolve("127.0.0.1.2.3:x", 1, &addr, &em), ERR_CONFIG);
+    assert_int_equal(net_resolve("127.0.0.1.2.3:x", 1, 0, &addr, &em), ERR_CONFIG);
     assert_int_equal(addr.len, 77);
     assert_non_null(strstr(em.text, "127.0.0.1.2.3:x"));
 }

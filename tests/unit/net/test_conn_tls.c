@@ -936,7 +936,7 @@ static void tcp_open(struct pair *p, net_accept_fn *accept_fn, bool close_in_ope
     struct net_addr addr;
     struct errmsg em;
     assert_int_equal(net_listen(p->loop, "127.0.0.1", 0, 8, accept_fn, p, &listener, &em), OK);
-    assert_int_equal(net_resolve("127.0.0.1", listener_port(listener), &addr, &em), OK);
+    assert_int_equal(net_resolve("127.0.0.1", listener_port(listener), 0, &addr, &em), OK);
     p->client = (struct side){ .take_bytes = SIZE_MAX, .close_in_open = close_in_open };
     assert_int_equal(conn_open_tls(p->loop, &addr, p->client_ctx, &callbacks, &p->client,
                                    &p->client.conn, &em), OK);
@@ -986,7 +986,7 @@ static void test_tcp_nobody_listens(void **state)
     struct net_addr addr;
     struct errmsg em;
     assert_int_equal(net_listen(p.loop, "127.0.0.1", 0, 8, on_accept, &p, &listener, &em), OK);
-    assert_int_equal(net_resolve("127.0.0.1", listener_port(listener), &addr, &em), OK);
+    assert_int_equal(net_resolve("127.0.0.1", listener_port(listener), 0, &addr, &em), OK);
     listener_close(listener);
     turns(&p, 1);
     p.client = (struct side){ .take_bytes = SIZE_MAX };

@@ -207,7 +207,7 @@ static void test_v6(void **state)
     }
     assert_int_equal(e, OK);
     struct net_addr addr;
-    assert_int_equal(net_resolve("::1", listener_port(s.listener), &addr, &em), OK);
+    assert_int_equal(net_resolve("::1", listener_port(s.listener), 0, &addr, &em), OK);
     struct conn *out;
     assert_int_equal(conn_open(s.loop, &addr, &callbacks, &s, &out, &em), OK);
     turns_until(&s, &s.accept_count, 1);
@@ -244,7 +244,7 @@ static void test_open(void **state)
     struct errmsg em;
     struct conn *out;
     uint16_t port = listener_port(s.listener);
-    assert_int_equal(net_resolve("127.0.0.1", port, &addr, &em), OK);
+    assert_int_equal(net_resolve("127.0.0.1", port, 0, &addr, &em), OK);
     assert_int_equal(conn_open(s.loop, &addr, &callbacks, &s, &out, &em), OK);
     chain_append(conn_out(out), "early", 5); /* before it is established */
     conn_dirty(out);

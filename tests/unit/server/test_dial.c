@@ -1,7 +1,20 @@
 /* A wanted connection: attempts, pauses, deadlines, and silence after it was stopped. */
 #include "peer_kit.h"
 
+#include <dlfcn.h>
+#include <netdb.h>
 #include <sys/eventfd.h>
+
+typedef int look_up_fn(const char *host, const char *port, const struct addrinfo *hints, struct addrinfo **out);
+
+/* The name "two" has an address where nobody listens, and then the listener's. */
+int getaddrinfo(const char *host, const char *port, const struct addrinfo *hints, struct addrinfo **out)
+{
+    look_up_fn *libc = (look_up_fn *)dlsym(RTLD_NEXT, "getaddrinfo");
+    if (strcmp(host, "two") != 0 || (hints->ai_flags & AI_NUMERICHOST) != 0) return libc(host, port, hints, out);
+    int code = libc("127.0.0.2", port, hints, out);
+    return code != 0 ? code : libc("127.0.0.1", port, hints, &(*out)->ai_next);
+}
 
 struct caller {
     struct kit kit;
@@ -90,6 +103,25 @@ static void test_up_and_again_when_it_breaks(void **state)
     }
 }
 
+/* One of them is found that answers, and comes first when the connection breaks. */
+static void test_all_addresses_of_a_name_are_tried(void **state)
+{
+    (void)state;
+    struct caller c;
+    begin(&c, "two");
+    dial_start(&c.dial, loop_now_ms(c.kit.loop));
+    UNTIL(&c, c.host.got.len == 2);
+    size_t failed = c.closed;
+    assert_true(failed >= 1);
+    assert_non_null(strstr(c.why, "refused"));
+    bare_say(&c.host, SLICE_LIT("welcome"));
+    UNTIL(&c, c.dial.phase == DIAL_UP);
+    conn_close(c.host.conn);
+    UNTIL(&c, c.host.got.len == 4);
+    assert_int_equal(c.closed, failed + 1);
+    end(&c);
+}
+
 /* Nobody listens: longer and longer, never longer than the longest, and with a reason. */
 static void test_pauses_grow(void **state)
 {
@@ -160,6 +192,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_up_and_again_when_it_breaks),
+        cmocka_unit_test(test_all_addresses_of_a_name_are_tried),
         cmocka_unit_test(test_pauses_grow),
         cmocka_unit_test(test_after_stop_nothing_is_heard),
         cmocka_unit_test(test_silence_ends_an_attempt),

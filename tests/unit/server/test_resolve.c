@@ -14,7 +14,7 @@
 static void test_digits_are_there_at_once(void **state)
 {
     (void)state;
-    struct resolve *r = resolve_start("127.0.0.1", 80, -1);
+    struct resolve *r = resolve_start("127.0.0.1", 80, 0, -1);
     assert_true(resolve_is_done(r));
     struct net_addr addr;
     struct errmsg em;
@@ -26,7 +26,7 @@ static void test_digits_are_there_at_once(void **state)
 static enum err answer(const char *host, struct errmsg *em)
 {
     int fd = eventfd(0, EFD_CLOEXEC);
-    struct resolve *r = resolve_start(host, 80, fd);
+    struct resolve *r = resolve_start(host, 80, 0, fd);
     struct pollfd ready = { .fd = fd, .events = POLLIN };
     assert_int_equal(poll(&ready, 1, 60000), 1);
     assert_true(resolve_is_done(r));
@@ -52,7 +52,7 @@ static void test_giving_up_is_always_possible(void **state)
     (void)state;
     for (int i = 0; i < 50; i++) {
         int fd = eventfd(0, EFD_CLOEXEC);
-        struct resolve *r = resolve_start("localhost", 80, fd);
+        struct resolve *r = resolve_start("localhost", 80, 0, fd);
         close(fd);
         resolve_free(r);
     }
@@ -64,7 +64,7 @@ static void test_giving_up_is_always_possible(void **state)
 static void test_no_descriptor_is_an_error(void **state)
 {
     (void)state;
-    struct resolve *r = resolve_start("localhost", 80, -1);
+    struct resolve *r = resolve_start("localhost", 80, 0, -1);
     assert_true(resolve_is_done(r));
     struct net_addr addr;
     struct errmsg em;
