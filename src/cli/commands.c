@@ -53,7 +53,8 @@ const struct command command_table[COMMAND_COUNT] = {
                  OPT_BIT(OPT_COUNT_ONLY) | OPT_BIT(OPT_PRINT_VALUE_ONLY) | OPT_BIT(OPT_SORT_BY) |
                  OPT_BIT(OPT_ORDER),
       .positional_min = 1, .positional_max = 2,
-      .notes = "Prints key and value on a line each. Exits 1 if a single key does not exist.\n",
+      .notes = "Prints key and value on a line each. Exits 1 if a single key does not exist, or\n"
+               "if what is sorted by other than the key is more than a server puts into an answer.\n",
       .examples = "  cordis get cfg/url --print-value-only\n"
                   "  cordis get cfg/ --prefix --keys-only\n"
                   "  cordis get cfg/url --rev 105          # as it was\n"

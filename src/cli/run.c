@@ -61,6 +61,7 @@ struct pages {
     redisReply **replies;
     size_t reply_count;
     struct range_result all;
+    bool is_cut; /* there is more than these, and no way to ask for it */
 };
 
 static void pages_deinit(struct pages *p)
@@ -123,6 +124,7 @@ static enum exit_code pages_fetch(struct session *s, const struct args *a, struc
         if (request_order(a) == RANGE_OTHER) {
             session_say(s, "not all keys are shown: the server bounds an answer; narrow the range, "
                            "or sort by key");
+            p->is_cut = true;
             return EXIT_OK;
         }
         next = (struct page){ .last_key = p->all.kvs.at[count - 1].key, .rev = p->all.revision };
@@ -144,7 +146,7 @@ enum exit_code run_get(struct session *s, const struct args *a)
     render_range(&text, &s->render, &pages.all);
     code = session_print(s, &text);
     bool is_missing = !request_is_range(a) && pages.all.count == 0 && !args_has(a, OPT_COUNT_ONLY);
-    return is_missing ? EXIT_NO : code;
+    return is_missing || pages.is_cut ? EXIT_NO : code;
 }
 
 /* --- put, del, compact ------------------------------------------------------- */
