@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cli/password.h"
 #include "cli/text.h"
 
 #define DB_MAX 15
@@ -38,6 +39,20 @@ static enum err format_init(struct session *s, const struct args *a, struct errm
     return ERR_SYNTAX;
 }
 
+/* The prompt is seen also where stderr is a file. */
+static bool password_type(struct session *s)
+{
+    char prompt[96];
+    snprintf(prompt, sizeof prompt, "Password for %.*s: ", (int)MIN(s->conn.user.len, 64),
+             (const char *)s->conn.user.at);
+    FILE *terminal = fopen("/dev/tty", "we");
+    FILE *shown = terminal == NULL ? s->err : terminal;
+    bool is_typed = password_ask(STDIN_FILENO, shown, prompt, &s->password);
+    if (terminal != NULL) fclose(terminal);
+    if (is_typed) s->conn.password = buf_slice(&s->password);
+    return is_typed;
+}
+
 /* --user name[:password]; a user without a password is asked for one on a terminal. */
 static enum err login_init(struct session *s, const struct args *a, struct errmsg *em)
 {
@@ -51,14 +66,7 @@ static enum err login_init(struct session *s, const struct args *a, struct errms
         c->user.len = name_len;
     }
     if (c->user.len == 0 || c->password.at != NULL) return OK;
-    if (s->in_is_tty) {
-        char prompt[96];
-        snprintf(prompt, sizeof prompt, "Password for %.*s: ", (int)MIN(c->user.len, 64),
-                 (const char *)c->user.at);
-        const char *typed = getpass(prompt);
-        if (typed != NULL) c->password = slice_of(typed);
-    }
-    if (c->password.at != NULL) return OK;
+    if (s->in_is_tty && password_type(s)) return OK;
     errmsg_set(em, "--user needs a password: set CORDIS_PASSWORD");
     return ERR_SYNTAX;
 }
@@ -99,7 +107,7 @@ enum err session_init(struct session *s, const struct args *a, struct errmsg *em
     made.conn.db = db;
     enum err err = login_init(&made, a, em);
     if (err != OK) {
-        conn_deinit(&made.conn);
+        session_deinit(&made);
         return err;
     }
     *s = made;
@@ -109,6 +117,7 @@ enum err session_init(struct session *s, const struct args *a, struct errmsg *em
 void session_deinit(struct session *s)
 {
     conn_deinit(&s->conn);
+    buf_deinit(&s->password);
 }
 
 static void say(struct session *s, const char *format, va_list list)

@@ -2,8 +2,8 @@
  *
  * PURPOSE  Send requests with the rules for trying again, say failures in words that help and
  *          with the right exit code, and print.
- * OWNS     struct session: its connection. The streams are borrowed.
- * USES     base/, args.h, conn.h, render.h.
+ * OWNS     struct session: its connection, a typed password. The streams are borrowed.
+ * USES     base/, args.h, conn.h, password.h, render.h.
  * THREADS  One.
  * LIMITS   A request goes to each endpoint once at most.
  * ERRORS   enum exit_code; what went wrong is on `err` by then.
@@ -25,6 +25,7 @@
 struct session {
     struct conn conn;
     struct render render;
+    struct buf password; /* where it was typed */
     FILE *in;
     FILE *out;
     FILE *err;

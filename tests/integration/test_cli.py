@@ -370,11 +370,24 @@ class ScriptedTests(unittest.TestCase):
             self.assertIn("did you mean 'put'?", shown)
         self.assertEqual(self.typed(["put", "k"], [b"\x03"])[0], 130)
 
+    def test_password_on_a_terminal(self):
+        """Is asked for and not shown; ctrl-C ends the tool and shows again what is typed."""
+        with ScriptedServer(Status("OK"), RANGE) as server:
+            args = ["get", "k", "--user", "me", "--endpoints", server.endpoint]
+            code, shown = self.typed(args, [b"tell-nobody\n"])
+            self.assertEqual(code, 0, shown)
+            self.assertEqual(server.requests[0], "AUTH me tell-nobody")
+            self.assertNotIn("tell-nobody", shown)
+            script = 'trap : INT; "$0" "$@"; echo "code $?"; stty -a'
+            code, shown = self.typed(["-c", script, CLI, *args], [b"\x03"], executable="/bin/sh")
+            self.assertIn("code 130", shown)
+            self.assertRegex(shown, r"[ \n]echo ")
+
     @staticmethod
-    def typed(args, keys):
+    def typed(args, keys, executable=CLI):
         child, terminal = pty.fork()
         if child == 0:
-            os.execve(CLI, [CLI, *args], clean_environment())
+            os.execve(executable, [executable, *args], clean_environment())
         killer = threading.Timer(SECONDS_MAX, os.kill, (child, signal.SIGKILL))
         killer.start()
         shown = b""
@@ -385,7 +398,7 @@ class ScriptedTests(unittest.TestCase):
                 break
             shown += piece
             # Type when asked: behind a prompt, or the hint of put.
-            if keys and (shown.endswith(b"> ") or b"ctrl-D" in shown):
+            if keys and (shown.endswith((b"> ", b": ")) or b"ctrl-D" in shown):
                 os.write(terminal, keys.pop(0))
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         killer.cancel()
