@@ -85,8 +85,8 @@ static void on_eof(void *user, struct conn *conn)
     o->eof_count++;
 }
 
-static const struct conn_callbacks plain = { on_bytes, on_close, on_writable, NULL, NULL };
-static const struct conn_callbacks with_eof = { on_bytes, on_close, on_writable, on_eof, NULL };
+static const struct conn_callbacks plain = { on_bytes, on_close, on_writable, NULL, NULL, NULL };
+static const struct conn_callbacks with_eof = { on_bytes, on_close, on_writable, on_eof, NULL, NULL };
 
 static struct loop *loop_make(void)
 {

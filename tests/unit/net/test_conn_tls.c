@@ -89,7 +89,7 @@ static void on_open(void *user, struct conn *conn)
     if (s->close_in_open) conn_close(conn);
 }
 
-static const struct conn_callbacks callbacks = { on_bytes, on_close, on_writable, on_eof, on_open };
+static const struct conn_callbacks callbacks = { on_bytes, on_close, on_writable, on_eof, on_open, NULL };
 
 static struct loop *loop_make(void)
 {
