@@ -228,8 +228,10 @@ static void add_watch_compares(struct collect *k, const struct client *c, const 
 static enum err collect_line(struct cmd_ctx *cx, struct collect *k, const struct cmd_copy *q)
 {
     if (arg_is(q->argv[1], "ELSE")) {
-        txn_element_add(k, ELEMENT_ELSE);
+        struct element *el = txn_element_add(k, ELEMENT_ELSE);
         k->level->in_else = true;
+        k->else_guarded = k->watch_compares > 0;
+        if (k->else_guarded) el->ordinal = k->ordinals++;
         k->db = cx->client->db;
         return OK;
     }
@@ -267,9 +269,27 @@ static enum err collect_queued(struct cmd_ctx *cx, struct collect *k, struct cmd
     return OK;
 }
 
+/* Where WATCH has failed nothing runs, what is behind ELSE neither: that becomes a transaction inside,
+ * with WATCH's compares once more. */
+static void guard_else(const struct cmd_ctx *cx, struct collect *k)
+{
+    struct level *l = k->level;
+    struct buf guarded = { 0 };
+    struct op op = {
+        .kind = OP_TXN, .db = cx->db, .flags = OPF_REDIS, .fields = FIELD_COMPARES | FIELD_LIST | FIELD_LIST2,
+        .compares = { (uint32_t)k->watch_compares, { l->compares.at, cx->client->watched->compare_bytes } },
+        .list = { l->else_count, buf_slice(&l->else_ops) },
+    };
+    op_encode(&guarded, &op, false);
+    buf_deinit(&l->else_ops);
+    l->else_ops = guarded;
+    l->else_count = 1;
+}
+
 static enum err exec_collected(struct cmd_ctx *cx, struct collect *k)
 {
     if (txn_read_start(cx, k)) return OK;
+    if (k->else_guarded) guard_else(cx, k);
     struct op op = txn_level_op(k->level, true);
     bool selects = k->selects;
     enum err e = txn_propose(cx, k, &op);

@@ -305,7 +305,7 @@ static enum err branch_parse(struct cmd_ctx *cx, size_t *at, struct collect *k, 
 static enum err txn_parse(struct cmd_ctx *cx, struct collect *k, bool *answered)
 {
     struct level *l = k->level;
-    if (l->depth >= OP_TXN_DEPTH_MAX) return ERR_OPS_LIMIT;
+    if (l->depth + k->else_guarded >= OP_TXN_DEPTH_MAX) return ERR_OPS_LIMIT;
     size_t at = 1;
     if (arg_is(cx->argv[at], "IF")) {
         at++;

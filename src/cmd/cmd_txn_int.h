@@ -26,7 +26,7 @@ enum element_kind {
     ELEMENT_LOCAL,  /* a read at its place */
     ELEMENT_RAW,    /* answered while it was collected */
     ELEMENT_IF,     /* interactive lines: 1 or 0 */
-    ELEMENT_ELSE,
+    ELEMENT_ELSE,   /* guarded: also the operation that holds what follows */
     ELEMENT_NESTED, /* a TXN inside */
 };
 
@@ -64,6 +64,7 @@ struct collect {
     bool has_write;
     size_t watch_compares; /* the first so many compares are WATCH's */
     bool has_if;
+    bool else_guarded;     /* ELSE is a level of its own: WATCH must hold for it, too */
     struct level *level; /* while collecting */
     uint8_t db;          /* EXEC: of the next queued command */
     uint8_t db_then, db_else; /* of the client if that branch was taken: a SELECT counts when it ran */
@@ -106,6 +107,8 @@ bool txn_read_start(struct cmd_ctx *cx, struct collect *k);
 
 /* The reply of the whole: the elements have theirs. */
 void txn_reply(struct collect *k, struct reply *r, const struct op_result *res);
+/* Then nothing ran. */
+bool txn_watch_failed(const struct collect *k, const struct op_result *res);
 /* The SELECTs that ran count now. */
 void txn_select(struct client *c, const struct collect *k, const struct op_result *res);
 

@@ -72,7 +72,7 @@ static void read_run(struct cmd_env *env, struct client *c, struct collect *k, s
     struct buf room CLEANUP(buf_deinit) = { 0 };
     enum err e = state_txn_check(&v, &op, &room, &res);
     if (e == OK) e = types_check(k, &v, env, res.txn_succeeded);
-    if (e == OK) elements_run(env, c, k, &v, r->proto, res.txn_succeeded);
+    if (e == OK && !txn_watch_failed(k, &res)) elements_run(env, c, k, &v, r->proto, res.txn_succeeded);
     res.err = e;
     txn_reply(k, r, &res);
     txn_select(c, k, &res);

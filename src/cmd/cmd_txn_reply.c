@@ -81,7 +81,7 @@ void cmd_txn_element(struct cmd_env *env, const struct ticket *t, uint32_t ordin
         }
     } else if (res->err != OK) {
         element_error(&r, res);
-    } else if (!is_effect(el)) {
+    } else if (el->kind == ELEMENT_LOCAL && !is_effect(el)) {
         local_run(env, c, el, &r, v);
     }
     k->out_bytes += chain_bytes(&el->out);
@@ -142,14 +142,14 @@ static void reply_tree(struct collect *k, struct reply *r, size_t from, size_t t
     }
 }
 
-static bool watch_failed(const struct collect *k, const struct op_result *res)
+bool txn_watch_failed(const struct collect *k, const struct op_result *res)
 {
-    return !res->txn_succeeded && (!k->has_if || res->txn_failed_index < k->watch_compares);
+    return k->exec && !res->txn_succeeded && (!k->has_if || res->txn_failed_index < k->watch_compares);
 }
 
 static void reply_exec(struct collect *k, struct reply *r, const struct op_result *res)
 {
-    if (watch_failed(k, res)) {
+    if (txn_watch_failed(k, res)) {
         reply_null_array(r);
         return;
     }
@@ -192,7 +192,7 @@ void txn_reply(struct collect *k, struct reply *r, const struct op_result *res)
 
 void txn_select(struct client *c, const struct collect *k, const struct op_result *res)
 {
-    if (!k->selects || res->err != OK || watch_failed(k, res)) return;
+    if (!k->selects || res->err != OK || txn_watch_failed(k, res)) return;
     c->db = res->txn_succeeded ? k->db_then : k->db_else;
 }
 

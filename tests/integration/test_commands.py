@@ -568,6 +568,8 @@ class Transactions(Commands):
         self.assertEqual((t["succeeded"], t["revision"], t["failed"], t["responses"]), (1, rev + 2, None, [OK, b"2"]))
         t = self.txn("IF", 0)
         self.assertEqual((t["succeeded"], t["revision"], t["responses"]), (1, rev + 2, []))
+        t = self.txn("IF", 1, "MISSING", "a", "THEN", 1, 2, "GET", "b", "ELSE", 1, 2, "GET", "a")
+        self.assertEqual((t["succeeded"], t["responses"]), (0, [b"2"]))
         t = self.txn("IF", 1, "MISSING", "a")
         self.assertEqual((t["succeeded"], t["responses"], t["failed"][0]), (0, [], 0))
 
@@ -775,6 +777,38 @@ class Transactions(Commands):
         self.ask("GET", "k")
         self.c.send("EXEC")
         self.assertEqual(self.c._line(), b"*-1")
+
+    def test_a_failed_watch_runs_no_branch(self):
+        listener, other = self.client(), self.client()
+        listener.cmd("SUBSCRIBE", "ch")
+        nested = ["GET", "k"]
+        for _ in range(6):
+            nested = ["TXN", "THEN", 1, len(nested), *nested]
+        for i, condition in enumerate(([], [("TXN", "IF", 1, "EXISTS", "k")], [("TXN", "IF", 1, "MISSING", "k")])):
+            for inside in ([("SET", "y", 1), ("PUBLISH", "ch", "never"), ("SELECT", 3), nested], [("PUBLISH", "ch", "never")]):
+                self.expect(OK, "WATCH", "k", "j")
+                other.cmd("SET", "k", i)
+                got = self.c.pipeline([("MULTI",), *condition, ("GET", "k"), ("TXN", "ELSE"), *inside, ("EXEC",),
+                                       ("EXISTS", "y"), ("CLIENT", "INFO")])
+                self.assertEqual(got[-3:-1], [None, 0])
+                self.assertIn(b" db=0 ", got[-1])
+        self.expect(OK, "WATCH", "k", "j")
+        got = self.c.pipeline([("MULTI",), ("TXN", "IF", 1, "EXISTS", "none"), ("SET", "x", 1), ("TXN", "ELSE"), ("SET", "y", 1),
+                               ("GET", "y"), nested, ("PUBLISH", "ch", "ran"), ("EXEC",), ("MGET", "x", "y")])
+        self.assertEqual((got[-2][:5], got[-2][6], got[-1]), ([0, None, 1, OK, b"1"], 1, [None, b"1"]))
+        self.assertEqual(as_map(got[-2][5])["succeeded"], 1)
+        self.assertEqual(listener.read()[2], b"ran")
+        self.expect(OK, "WATCH", "k")
+        got = self.c.pipeline([("MULTI",), ("TXN", "IF", 1, "EXISTS", "k"), ("SET", "x", 2), ("TXN", "ELSE"), ("SET", "y", 2),
+                               ("EXEC",), ("MGET", "x", "y")])
+        self.assertEqual(got[-2:], [[1, OK, 0, None], [b"2", b"1"]])
+        for depth, want in ((6, b"succeeded"), (7, "ERR too many operations in txn request")):
+            nested = ["SET", "z", 1]
+            for _ in range(depth):
+                nested = ["TXN", "THEN", 1, len(nested), *nested]
+            self.expect(OK, "WATCH", "k")
+            got = self.c.pipeline([("MULTI",), ("TXN", "IF", 1, "EXISTS", "none"), ("TXN", "ELSE"), nested, ("EXEC",)])[-1][-1]
+            self.assertEqual(got[0] if depth == 6 else got, want)
 
     def test_watch_of_a_missing_key(self):
         for begin in (("MULTI",), ("TXN", "MULTI")):
