@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #define ID_MAX ((1ULL << 53) - 1)
+#define FULL "ERR max number of clients reached" /* link.c says it */
 
 struct join {
     struct dial dial;
@@ -160,14 +161,26 @@ static void finish(struct join *j, enum err result)
     dial_stop(&j->dial);
 }
 
-/* Errors that pass by themselves, on this node or another. */
-static bool passes(struct slice error)
+static bool starts_with_any(struct slice error, const char *const *words, size_t count)
 {
-    static const char *const words[] = { "TRYAGAIN ", "CLUSTERDOWN ", "TIMEOUT ", "LOADING ", "MASTERDOWN " };
-    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+    for (size_t i = 0; i < count; i++) {
         if (slice_starts(error, slice_of(words[i]))) return true;
     }
     return false;
+}
+
+/* Errors that pass by themselves, on this node or another. */
+static bool passes(struct slice error)
+{
+    static const char *const words[] = { "TRYAGAIN ", "CLUSTERDOWN ", "TIMEOUT ", "LOADING ", "MASTERDOWN ", FULL };
+    return starts_with_any(error, words, ARRAY_LEN(words));
+}
+
+/* Said to a connection before it is read: no other reply comes. */
+static bool is_said_at_the_door(const struct join_reply *r)
+{
+    static const char *const words[] = { "DENIED ", FULL };
+    return r->kind == JOIN_REPLY_ERROR && starts_with_any(r->text, words, ARRAY_LEN(words));
 }
 
 static void answered(struct join *j, struct conn *conn, const struct join_reply *r)
@@ -198,7 +211,7 @@ static size_t join_bytes(void *user, struct conn *conn, struct slice in)
     struct join_reply r = { .used_bytes = 0 };
     size_t used = 0;
     enum err e = join_reply_decode(in, &r);
-    if (e == OK && j->auth_sent) {
+    if (e == OK && j->auth_sent && !is_said_at_the_door(&r)) {
         used = r.used_bytes;
         e = join_reply_decode((struct slice){ in.at + used, in.len - used }, &r);
     }

@@ -137,6 +137,7 @@ static void test_what_passes_is_tried_again(void **state)
     (void)state;
     static const char *const replies[] = { "-CLUSTERDOWN no leader\r\n", "-TRYAGAIN later\r\n",
                                            "-LOADING not yet\r\n", "-TIMEOUT outcome unknown\r\n",
+                                           "-ERR max number of clients reached\r\n",
                                            "SSH-2.0-OpenSSH\r\n" };
     struct door d;
     door_begin(&d, "");
@@ -167,6 +168,23 @@ static void test_a_refusal_is_final(void **state)
     }
 }
 
+/* Who is not even let in gets one line for AUTH and MEMBER JOIN. */
+static void test_a_refusal_at_the_door_is_the_only_reply(void **state)
+{
+    (void)state;
+    struct door d;
+    door_begin(&d, "secret");
+    KIT_UNTIL(&d.kit, door_turn(&d) == ERR_AGAIN && d.caller.got.len > 0);
+    bare_say(&d.caller, SLICE_LIT("-ERR max number of clients reached\r\n"));
+    KIT_UNTIL(&d.kit, door_turn(&d) == ERR_AGAIN && d.accepted == 2 && d.caller.got.len > 0);
+    bare_say(&d.caller, SLICE_LIT("-DENIED Cordis is running in protected mode\r\n"));
+    enum err e = ERR_AGAIN;
+    KIT_UNTIL(&d.kit, (e = door_turn(&d)) != ERR_AGAIN);
+    assert_int_equal(e, ERR_MEMBER);
+    assert_non_null(strstr(d.em.text, "DENIED Cordis is running in protected mode"));
+    door_end(&d);
+}
+
 static void test_bad_addresses(void **state)
 {
     (void)state;
@@ -189,6 +207,7 @@ int main(void)
         cmocka_unit_test(test_joins_at_the_second_address),
         cmocka_unit_test(test_what_passes_is_tried_again),
         cmocka_unit_test(test_a_refusal_is_final),
+        cmocka_unit_test(test_a_refusal_at_the_door_is_the_only_reply),
         cmocka_unit_test(test_bad_addresses),
     };
     return cmocka_run_group_tests_name("server/join", tests, NULL, NULL);
