@@ -46,6 +46,13 @@ static enum err line_add(struct txn *txn, enum part part, struct slice line, str
     return txn_op_add(txn, part == PART_THEN ? TXN_THEN : TXN_ELSE, line, em);
 }
 
+/* Whether an open quote may end here, or be wrong: else there is no need to parse all again. */
+static bool has_quote_or_escape(struct slice s)
+{
+    return memchr(s.at, '"', s.len) != NULL || memchr(s.at, '\'', s.len) != NULL ||
+           memchr(s.at, '\\', s.len) != NULL;
+}
+
 /* One statement: a line, and further ones while a quote is open. *is_blank ends the part.
  * A person is told what is wrong and may type it again; a script is refused. */
 static enum exit_code statement_read(struct reader *in, struct txn *txn, enum part part,
@@ -60,9 +67,11 @@ static enum exit_code statement_read(struct reader *in, struct txn *txn, enum pa
     if (*is_blank) return EXIT_OK;
     enum err err = line_add(txn, part, buf_slice(&line), &em);
     while (err == ERR_AGAIN && !in->is_ended) {
+        size_t from = line.len - 1; /* a backslash there escapes the line's end */
         buf_append_u8(&line, '\n');
         code = line_read(in, &line);
         if (code != EXIT_OK) return code;
+        if (!has_quote_or_escape((struct slice){ line.at + from, line.len - from })) continue;
         err = line_add(txn, part, buf_slice(&line), &em);
     }
     if (err == OK) return EXIT_OK;

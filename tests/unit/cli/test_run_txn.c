@@ -19,6 +19,11 @@ static void test_parts_and_lines(void **state)
           EXIT_OK, "SUCCESS\n\nOK\n", "" },
         { "txn", "", "", "", EXIT_USAGE, "", "stdin holds no transaction" },
         { "txn", "\nput k \"open\n", "", "", EXIT_USAGE, "", "a quote is not closed" },
+        /* what is wrong inside a quote is told where it is read */
+        { "txn", "\nput k \"one\ntwo\\q\nthree\n", "", "", EXIT_USAGE, "",
+          "line 3: unknown escape" },
+        { "txn", "\nput k \"one\\\ntwo\nthree\n", "", "", EXIT_USAGE, "",
+          "line 3: unknown escape" },
         { "txn", "\nput k v\nwatch k\n", "", "", EXIT_USAGE, "", "line 3: only get, put and del" },
         { "txn", "mod(\"k\") = x\n", "", "", EXIT_USAGE, "", "line 1: compare" },
         { "txn", "\n\n\n\nput k v\n", "", "", EXIT_USAGE, "",
@@ -88,12 +93,30 @@ static void test_input_that_cannot_be_read_is_not_its_end(void **state)
     session_deinit(&s);
 }
 
+/* Parsed again for each of its lines this would take minutes: alarm() of fake_run. */
+static void test_a_value_of_many_lines(void **state)
+{
+    (void)state;
+    struct buf input = { 0 };
+    buf_printf(&input, "\nput k \"\n");
+    for (size_t i = 0; i < 100000; i++) {
+        buf_printf(&input, "a line of a certificate, with neither quotes nor escapes in it\n");
+    }
+    buf_append_u8(&input, '\0');
+    struct fake_run r = fake_run("txn", (const char *)input.at, "");
+    assert_int_equal(r.code, EXIT_USAGE);
+    assert_non_null(strstr(r.err, "a quote is not closed"));
+    fake_run_deinit(&r);
+    buf_deinit(&input);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_parts_and_lines),
         cmocka_unit_test(test_interactive_prompts_and_forgives),
         cmocka_unit_test(test_input_that_cannot_be_read_is_not_its_end),
+        cmocka_unit_test(test_a_value_of_many_lines),
         cmocka_unit_test(test_a_lost_answer_is_unknown_only_if_it_writes),
     };
     return cmocka_run_group_tests_name("cli/run_txn", tests, NULL, NULL);
