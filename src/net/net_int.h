@@ -168,7 +168,8 @@ static inline void conn_written(const struct conn *conn, size_t bytes)
 {
     loop_of(conn)->stats.write_count++;
     loop_of(conn)->stats.write_bytes += bytes;
-    if (conn->callbacks->on_written != NULL) conn->callbacks->on_written(conn->user, bytes);
+    const struct conn_callbacks *callbacks = conn->callbacks; /* NULL: it is refused, and never begins */
+    if (callbacks != NULL && callbacks->on_written != NULL) callbacks->on_written(conn->user, bytes);
 }
 
 /* --- loop.c --- */
