@@ -63,7 +63,7 @@ static bool bound_parse(struct slice arg, bool is_first, struct stream_id *out, 
     }
     bool has_n = false;
     if (!hub_id_parse(arg, &out->rev, &out->n, &has_n)) return false;
-    if (!has_n && !is_first && !*exclusive) out->n = UINT64_MAX;
+    if (!has_n && !is_first) out->n = UINT64_MAX; /* then "(r" leaves out nothing that there is, as in Redis */
     if (!*exclusive) return true;
     if (is_first) {
         if (++out->n == 0) out->rev++;

@@ -1016,6 +1016,9 @@ class Streams(Base):
         self.assertEqual([fields(e) for e in self.c("XRANGE", "__watch__:h/", "(" + got[4][0], got[9][0])], got[5:10])
         self.assertEqual([fields(e) for e in self.c("XRANGE", "__watch__:h/", got[4][0], "(" + got[9][0], "COUNT", 2)],
                          got[4:6])
+        ninth = got[9][0].split("-")[0]  # a bound without a place: Redis' own answers
+        for begin, end in (("(" + ninth, ninth), (ninth, "(" + ninth)):
+            self.assertEqual([fields(e) for e in self.c("XRANGE", "__watch__:h/", begin, end)], [got[9]])
         self.assertEqual(self.c("XRANGE", "__watch__:h/", "+", "-"), [])
 
     def test_xinfo(self):
