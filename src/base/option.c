@@ -290,8 +290,10 @@ static enum err line_parse(struct slice line, struct slice *name, struct buf *va
     }
     size_t end = line.len;
     while (end > at && is_blank(line.at[end - 1])) end--;
+    bool begins = at < end && line.at[at] == '#' && (at + 1 == end || is_blank(line.at[at + 1]));
+    if (begins) return ERR_SYNTAX; /* meant as a comment? */
     for (size_t i = at + 1; i < end; i++) {
-        if (line.at[i] == '#' && is_blank(line.at[i - 1])) return ERR_SYNTAX; /* meant as a comment? */
+        if (line.at[i] == '#' && is_blank(line.at[i - 1])) return ERR_SYNTAX;
     }
     buf_append(value, line.at + at, end - at);
     return OK;

@@ -200,6 +200,7 @@ static enum err compare_parse(struct cmd_ctx *cx, size_t *at, struct level *l)
         if (*at + 1 >= cx->argc) return ERR_SYNTAX;
         TRY(compare_op_parse(cx->argv[(*at)++], &cmp.op));
         struct slice value = cx->argv[(*at)++];
+        if (cmp.target == COMPARE_VALUE && value.len > MVCC_VALUE_BYTES_MAX) return ERR_VALUE_LIMIT;
         if (cmp.target == COMPARE_VALUE) {
             cmp.bytes = value;
         } else {

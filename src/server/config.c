@@ -163,7 +163,7 @@ const struct option config_rows[] = {
     SEED(2, "request-max-bytes", "1536kb", NULL, "The largest operation."),
     SEED(3, "txn-max-ops", "128", NULL, "Conditions, and operations of a branch, in a one-shot TXN."),
     SEED(4, "multi-max-ops", "10000", NULL, "Commands in one MULTI, and twice the keys of its WATCH."),
-    SEED(13, "txn-max-bytes", "16mb", NULL, "Values that one transaction writes, in all."),
+    SEED(13, "txn-max-bytes", "16mb", NULL, "Values that one transaction, or one MSET, writes in all."),
     SEED(5, "op-max-keys", "10000", NULL, "Keys that one operation changes, and keys of one lease."),
     SEED(6, "lease-max-count", "1000000", NULL, "How many leases there may be."),
     SEED(7, "quota-bytes", "8gb", NULL,

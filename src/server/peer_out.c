@@ -91,10 +91,23 @@ void peer_name(struct peer *peer, const char *name)
     memcpy(peer->name, name, strlen(name) + 1);
 }
 
+static bool is_loopback(struct slice address)
+{
+    return slice_starts(address, SLICE_LIT("127.")) || slice_starts(address, SLICE_LIT("[::1]"));
+}
+
+/* One that listens on all addresses may know no better than 127.0.0.1: on this machine that is another. */
+static bool may_be_there(const struct peer *peer, struct slice said)
+{
+    if (slice_eq(said, slice_of(peer->peers->self.address))) return false;
+    return !is_loopback(said) || is_loopback(slice_of(peer->address));
+}
+
 void peer_is_there(struct peer *peer, struct slice said)
 {
+    if (!may_be_there(peer, said)) said = SLICE_NONE;
     ASSERT(said.len < sizeof peer->said);
-    memcpy(peer->said, said.at, said.len);
+    if (said.len > 0) memcpy(peer->said, said.at, said.len);
     peer->said[said.len] = '\0';
     for (size_t i = 0; i < NODE_CHANNEL_COUNT; i++) dial_soon(&peer->outs[i].dial, now_ms_of(peer));
 }

@@ -45,7 +45,7 @@ const struct setting_row setting_rows[] = {
     { "notify-keyspace-events", SETTING_NOTIFY, FIELD(notify_keyspace_events), 0, 0, 16383, "flags",
       "Which keyspace notifications are published, as Redis' letters." },
     { "txn-max-bytes", SETTING_BYTES, FIELD(txn_bytes_max), 16 * MIB, 1, GIB, "bytes",
-      "Values that one transaction writes, in all." },
+      "Values that one transaction, or one MSET, writes in all." },
 };
 const size_t setting_row_count = ARRAY_LEN(setting_rows);
 

@@ -174,13 +174,16 @@ enum err change_allow_key(const struct apply *cx, struct slice key)
     return p != NULL && p->changed ? OK : change_allow(cx, 1);
 }
 
+/* A value that is made again and again is one to keep, but work for every member each time. */
 enum err change_allow_value(const struct apply *cx, struct slice key, size_t value_bytes)
 {
     if (cx->txn == NULL) return OK;
+    uint64_t bytes_max = cx->s->settings.txn_bytes_max;
+    if (cx->txn->moved_bytes / TXN_MOVES_MAX > bytes_max) return ERR_TXN_LIMIT;
     const struct pending *p = txn_find(cx->txn, mvcc_key_hash(cx->s->mvcc, key), key);
     size_t counted = p != NULL ? p->value_bytes_max : 0;
     uint64_t more = value_bytes > counted ? value_bytes - counted : 0;
-    return cx->txn->value_bytes + more <= cx->s->settings.txn_bytes_max ? OK : ERR_TXN_LIMIT;
+    return cx->txn->value_bytes + more <= bytes_max ? OK : ERR_TXN_LIMIT;
 }
 
 /* In a transaction the lease must have room for all that it attaches: commit cannot fail. */

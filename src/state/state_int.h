@@ -157,6 +157,7 @@ enum err change_put(struct apply *cx, const struct change *c);
 enum err change_allow(const struct apply *cx, uint64_t key_count);
 /* May it change this one? */
 enum err change_allow_key(const struct apply *cx, struct slice key);
+#define TXN_MOVES_MAX 16 /* times txn-max-bytes, that making its values may copy */
 /* May it give the key a value of so many bytes? What a transaction writes is one revision, which every
  * member makes at once and no watch may cut. ERR_TXN_LIMIT; outside of a transaction always OK. */
 enum err change_allow_value(const struct apply *cx, struct slice key, size_t value_bytes);

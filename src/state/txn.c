@@ -83,6 +83,7 @@ void txn_end(struct txn *t)
     t->attach_count = 0;
     t->copied_bytes = 0;
     t->value_bytes = 0;
+    t->moved_bytes = 0;
     t->mvcc = NULL;
     t->active = false;
 }
@@ -251,6 +252,7 @@ void txn_put_copy(struct txn *t, struct pending *p, struct slice value, enum val
     }
     if (p->frozen || p->owned_cap < value.len) own(p, mem_alloc(value.len), value.len);
     memcpy(p->owned, value.at, value.len);
+    t->moved_bytes += value.len;
     p->owned_len = value.len;
     mark_put(t, p, VALUE_FROM_OWNED, type);
 }
@@ -288,6 +290,7 @@ uint8_t *txn_put_grown(struct txn *t, struct pending *p, size_t bytes)
         uint8_t *room = mem_alloc(cap);
         if (present_len != 0) memcpy(room, present.at, present_len);
         own(p, room, cap);
+        t->moved_bytes += present_len;
     }
     memset(p->owned + present_len, 0, bytes - present_len);
     p->owned_len = bytes;

@@ -411,6 +411,15 @@ class Versions(Commands):
         asked = [["KV", "COMPACT", rev + 3, "PHYSICAL"], ["GET", "k"], ["SET", "k", "x"], ["GET", "k"]]
         self.assertEqual(self.c.pipeline(asked), [OK, b"4", OK, b"x"])
 
+    def test_compare_with_a_value_that_cannot_be(self):
+        self.expect(OK, "CONFIG", "SET", "proto-max-bulk-len", "32mb")
+        self.ask("SET", "k", "v")
+        for words in (("GET", "k"), ("SET", "k", "w")):
+            self.assertIsInstance(self.ask("TXN", "IF", 1, "VALUE", "k", "=", "x" * (9 << 20), "THEN", 1, len(words), *words),
+                                  Error)
+        self.expect(b"v", "GET", "k")
+        self.expect(OK, "CONFIG", "SET", "proto-max-bulk-len", "1536kb")
+
     def test_flush_with_a_small_limit_of_keys(self):
         self.expect(OK, "CONFIG", "SET", "op-max-keys", 5)
         for i in range(12):
