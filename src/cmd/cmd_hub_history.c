@@ -50,19 +50,38 @@ static bool prevs_in_memory(const struct hub_scan *s, struct row_cursor cursor, 
     return true;
 }
 
+/* The row of the key in that revision, which is in memory. */
+static void row_find(const struct mvcc *m, struct slice key, uint64_t rev, struct row *out)
+{
+    struct row_cursor c;
+    bool there = cursor_seek(&c, m, rev);
+    ASSERT(there);
+    while (cursor_next(&c, out) && out->rev <= rev) {
+        if (out->rev == rev && slice_eq(out->key, key)) return;
+    }
+    ASSERT(false); /* I6 of mvcc.h */
+}
+
 static void prev_find(const struct mvcc *m, struct store_item *item)
 {
     item->prev_state = STORE_PREV_NONE;
     if (item->row.prev == 0) return;
-    struct row_cursor c;
-    bool there = cursor_seek(&c, m, item->row.prev);
-    ASSERT(there);
-    while (cursor_next(&c, &item->prev) && item->prev.rev <= item->row.prev) {
-        if (item->prev.rev < item->row.prev || !slice_eq(item->prev.key, item->row.key)) continue;
-        if (item->prev.op == ROW_PUT || MUTANT(WATCH_PREV_OF_DELETED)) item->prev_state = STORE_PREV_FOUND;
-        return;
+    row_find(m, item->row.key, item->row.prev, &item->prev);
+    if (item->prev.op == ROW_PUT || MUTANT(WATCH_PREV_OF_DELETED)) item->prev_state = STORE_PREV_FOUND;
+}
+
+enum hub_version hub_version_at(const struct cmd_hub *hub, const struct entry *e, uint64_t rev, struct row *out)
+{
+    const struct mvcc *m = state_mvcc(node_state(hub->env->node));
+    uint64_t memory_rev = mvcc_packs_first_rev(m);
+    uint64_t at = e->mod;
+    for (size_t i = 0; at >= memory_rev && i < HUB_VERSION_STEPS; i++) {
+        row_find(m, entry_key(e), at, out);
+        if (out->rev <= rev) return out->op == ROW_PUT ? VERSION_FOUND : VERSION_NONE;
+        if (out->prev == 0) return VERSION_NONE;
+        at = out->prev;
     }
-    ASSERT(false); /* I6 of mvcc.h */
+    return VERSION_UNKNOWN;
 }
 
 enum hub_scan_end hub_scan_memory(struct cmd_hub *hub, struct hub_scan *scan, int64_t *budget,

@@ -32,6 +32,7 @@
 #define HUB_CHUNK_SCAN_BYTES (4u << 20)
 #define HUB_READS_MAX 8            /* history reads of watches at the same time */
 #define HUB_TURN_ROWS 20000        /* rows looked at a turn for watches that catch up */
+#define HUB_VERSION_STEPS 8        /* former versions of a key that are looked for in memory */
 #define HUB_SNAPSHOT_QUERIES 256   /* former versions one page of a SNAPSHOT asks for */
 #define HUB_PROGRESS_MS_MIN 100    /* PROGRESS is brought into these bounds */
 #define HUB_PROGRESS_MS_MAX (24 * 3600 * 1000)
@@ -199,6 +200,10 @@ typedef bool hub_take_fn(void *ctx, const struct store_item *item);
 enum hub_scan_end hub_scan_memory(struct cmd_hub *hub, struct hub_scan *scan, int64_t *budget,
                                   hub_take_fn *take, void *ctx);
 /* Starts a read of the same from the store. */
+enum hub_version { VERSION_NONE, VERSION_FOUND, VERSION_UNKNOWN };
+/* What the key had at rev, if the rows in memory tell: FOUND fills *out, borrowed until the next change of
+ * the key space. The entry's mod is above rev, and rev is not below the compaction. */
+enum hub_version hub_version_at(const struct cmd_hub *hub, const struct entry *e, uint64_t rev, struct row *out);
 void hub_read_start(struct cmd_hub *hub, uint64_t client_handle, const struct hub_scan *scan,
                     uint64_t events_max, cmd_read_fn *done, void *data);
 /* Gives the items of a finished read to take (its answer is ignored) and moves scan->next_rev:

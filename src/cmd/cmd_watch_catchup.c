@@ -146,34 +146,53 @@ static struct mvcc_iter cursor_iter(const struct cmd_hub *hub, const struct kv_w
     return it;
 }
 
+#define ROWS_A_LOOK 20 /* of the budget: a look into memory passes over about so many */
+
 /* What history has told, query by query, in order of key. */
 struct answers {
     const struct store_read *read; /* NULL: nothing */
     size_t pos, at;
-    struct store_item item; /* of query `at` - 1 */
+    bool is_held;           /* item, of query `at` - 1, is of a key that has not come yet */
+    struct store_item item;
 };
 
 /* True: it has told of this key. */
 static bool answer_find(struct answers *a, struct slice key)
 {
-    while (a->read != NULL && store_read_next(a->read, &a->pos, &a->item)) {
-        const struct store_query *q = &a->read->queries[a->at++];
+    while (a->is_held || (a->read != NULL && store_read_next(a->read, &a->pos, &a->item))) {
+        if (!a->is_held) a->at++;
+        const struct store_query *q = &a->read->queries[a->at - 1];
         int order = slice_cmp((struct slice){ a->read->keys.at + q->key_at, q->key_len }, key);
+        a->is_held = order > 0;
         if (order >= 0) return order == 0;
     }
     return false;
 }
 
-static void state_of_answer(struct cmd_hub *hub, struct kv_watch *w, const struct store_item *item)
+static void state_of_row(struct cmd_hub *hub, struct kv_watch *w, const struct row *row)
 {
-    const struct row *row = &item->row;
-    if (!item->found || row->op != ROW_PUT) return;
     push_state(hub, w, row->key, shown_value(row->type, row->value), row->rev, row->create, row->version,
                row->lease);
 }
 
-/* From the cursor on; SCAN_HISTORY: the key at the cursor has changed, and the answers (NULL: none) do not
- * tell of it. They may end before what was asked: see HUB_CHUNK_BYTES. */
+/* A key that has changed, by what history has told or else by the rows in memory. False: neither tells.
+ * What is put while history is read is in memory: without a look there each answer would come too late
+ * for a range that grows, and the snapshot would not end. */
+static bool show_former(struct cmd_hub *hub, struct kv_watch *w, struct answers *answers, const struct entry *e)
+{
+    struct row row;
+    if (answer_find(answers, entry_key(e))) {
+        const struct store_item *item = &answers->item;
+        if (item->found && item->row.op == ROW_PUT) state_of_row(hub, w, &item->row);
+        return true;
+    }
+    enum hub_version v = hub_version_at(hub, e, w->snapshot_rev, &row);
+    if (v == VERSION_FOUND) state_of_row(hub, w, &row);
+    return v != VERSION_UNKNOWN;
+}
+
+/* From the cursor on; SCAN_HISTORY: the key at the cursor has changed, and neither the answers (NULL: none)
+ * nor memory tell of it. Answers may end before what was asked: see HUB_CHUNK_BYTES. */
 static enum hub_scan_end snapshot_show(struct cmd_hub *hub, struct kv_watch *w, int64_t *budget,
                                        const struct store_read *read)
 {
@@ -183,13 +202,12 @@ static enum hub_scan_end snapshot_show(struct cmd_hub *hub, struct kv_watch *w, 
     while ((e = mvcc_iter_next(&it)) != NULL) {
         bool is_full = *budget <= 0 || conn_is_full(w->conn);
         bool has_changed = e->mod > w->snapshot_rev;
-        if (is_full || (has_changed && !answer_find(&answers, entry_key(e)))) {
+        if (is_full || (has_changed && !show_former(hub, w, &answers, e))) {
             cursor_set(w, entry_key(e));
             return is_full ? SCAN_FULL : SCAN_HISTORY;
         }
-        --*budget;
-        if (has_changed) state_of_answer(hub, w, &answers.item);
-        else if (!entry_is_ghost(e)) state_of_entry(hub, w, e);
+        *budget -= has_changed ? ROWS_A_LOOK : 1;
+        if (!has_changed && !entry_is_ghost(e)) state_of_entry(hub, w, e);
     }
     return SCAN_END;
 }

@@ -578,6 +578,38 @@ static void test_a_snapshot_of_keys_that_have_changed(void **arg)
     show_changed(3);
 }
 
+#define SHOWN_AT_ONCE 20 /* more than read history at the same time */
+#define APPENDED_KEYS 2000
+
+/* What is put behind the keys shown while they are read was not there, and is not waited for. */
+static void test_a_snapshot_ends_while_keys_are_appended(void **arg)
+{
+    (void)arg;
+    struct sim *s = group_new(10, 1);
+    struct talk watches[SHOWN_AT_ONCE], writer;
+    talk_open(&writer, s, 0);
+    ask(&writer, "SET k v\r\n", "+OK\r\n");
+    for (int i = 0; i < SHOWN_AT_ONCE; i++) {
+        talk_open(&watches[i], s, 0);
+        say(&watches[i], "HELLO 3\r\nKV WATCH k PREFIX SNAPSHOT KEYSONLY\r\nHELLO 2\r\n"); /* waits for HELLO 3 */
+    }
+    run_for(s, S);
+    sim_disk_delay(s, 0, 2 * MS, 2 * MS); /* something is appended during each read */
+    for (int i = 0; i < APPENDED_KEYS; i++) {
+        char line[64];
+        for (int w = 0; i == APPENDED_KEYS / 10 && w < SHOWN_AT_ONCE; w++) say(&watches[w], "HELLO 3\r\n");
+        snprintf(line, sizeof line, "SET k%06d v\r\n", i);
+        say(&writer, line);
+        run_for(s, MS);
+    }
+    for (int i = 0; i < SHOWN_AT_ONCE; i++) {
+        assert_true(heard(&watches[i], "synced"));
+        talk_close(&watches[i]);
+    }
+    talk_close(&writer);
+    sim_free(s);
+}
+
 /* --- a snapshot ------------------------------------------------------------------------------------- */
 
 #define GAP_KEYS 300        /* more than a leader keeps in memory for a follower */
@@ -723,6 +755,7 @@ int main(void)
         cmocka_unit_test(test_transactions_that_read_take_no_log_entry),
         cmocka_unit_test(test_the_loop_sleeps_until_a_time_that_never_comes),
         cmocka_unit_test(test_a_snapshot_of_keys_that_have_changed),
+        cmocka_unit_test(test_a_snapshot_ends_while_keys_are_appended),
         cmocka_unit_test(test_a_snapshot_leaves_no_gap_in_watches),
         cmocka_unit_test(test_a_snapshot_beyond_the_compaction_ends_watches),
         cmocka_unit_test(test_nothing_is_pushed_behind_hello_2),
