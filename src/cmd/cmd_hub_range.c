@@ -24,6 +24,8 @@ struct range_reader {
     struct hub_scan scan;
     struct buf entries;           /* of the window, encoded, in order */
     struct buf places;            /* u64: where each begins in entries */
+    uint64_t front;               /* backwards: so many of them are not wanted any more */
+    bool is_cut;                  /* ... one for the size of what follows it: newer ones may replace it */
     struct buf done;              /* of earlier windows, in the order of the reply */
     uint64_t done_count;
 };
@@ -91,27 +93,31 @@ static size_t bytes_max(const struct range_reader *rr)
     return rr->hub->env->limits.output_bytes_max / 2;
 }
 
-/* Backwards only the last ones of a window can be wanted: how many are not. */
-static uint64_t front_count(const struct range_reader *rr)
+/* Backwards only the last ones of a window can be wanted, and of them no more than fit into a reply. */
+static void front_move(struct range_reader *rr)
 {
     uint64_t want = rr->count_max - rr->done_count;
-    uint64_t have = place_count(rr);
-    return rr->backwards && have > want ? have - want : 0;
+    for (;; rr->front++) {
+        uint64_t kept = place_count(rr) - rr->front;
+        size_t bytes = rr->entries.len - place_at(rr, rr->front) + rr->done.len;
+        if (kept > want) continue;
+        if (kept == 0 || bytes <= bytes_max(rr)) return;
+        rr->is_cut = true;
+    }
 }
 
-/* Drops them when they are as many, or the whole as large, that moving the rest is worth it. */
+/* Drops the front when it is as much as the rest: then moving that is worth it. */
 static void front_drop(struct range_reader *rr)
 {
-    uint64_t front = front_count(rr);
-    uint64_t want = place_count(rr) - front;
-    if (front == 0 || (front <= want && rr->entries.len / 2 <= bytes_max(rr))) return;
-    size_t bytes = place_at(rr, front);
+    size_t bytes = place_at(rr, rr->front);
+    if (rr->front == 0 || (rr->front <= place_count(rr) / 2 && bytes <= rr->entries.len / 2)) return;
     buf_consume(&rr->entries, bytes);
-    buf_consume(&rr->places, (size_t)front * sizeof(uint64_t));
-    for (uint64_t i = 0; i < want; i++) {
+    buf_consume(&rr->places, (size_t)rr->front * sizeof(uint64_t));
+    for (uint64_t i = 0; i < place_count(rr); i++) {
         uint8_t *at = rr->places.at + i * sizeof(uint64_t);
         u64_le_put(at, u64_le(at) - bytes);
     }
+    rr->front = 0;
 }
 
 static bool range_is_complete(const struct range_reader *rr)
@@ -129,9 +135,12 @@ static bool take_entry(void *ctx, const struct store_item *item)
     hub_event_of_item(item, &e);
     buf_append_u64(&rr->places, rr->entries.len);
     hub_encode_entry(&rr->entries, &e);
-    size_t wanted_bytes = rr->entries.len - place_at(rr, front_count(rr)) + rr->done.len;
-    rr->too_large = wanted_bytes > bytes_max(rr);
-    front_drop(rr);
+    if (rr->backwards) {
+        front_move(rr);
+        front_drop(rr);
+    } else {
+        rr->too_large = rr->entries.len > bytes_max(rr);
+    }
     return !range_is_complete(rr);
 }
 
@@ -142,13 +151,17 @@ static bool window_end(struct range_reader *rr)
         rr->done_count = MIN(place_count(rr), rr->count_max);
         return true;
     }
-    for (uint64_t i = place_count(rr); i > 0 && rr->done_count < rr->count_max; i--) {
+    for (uint64_t i = place_count(rr); i > rr->front && rr->done_count < rr->count_max; i--) {
         size_t from = place_at(rr, i - 1);
         buf_append(&rr->done, rr->entries.at + from, place_at(rr, i) - from);
         rr->done_count++;
     }
     buf_clear(&rr->entries);
     buf_clear(&rr->places);
+    rr->too_large = rr->is_cut && rr->done_count < rr->count_max;
+    rr->front = 0;
+    rr->is_cut = false;
+    if (rr->too_large) return true;
     if (rr->done_count == rr->count_max || rr->low_rev <= rr->first.rev) return true;
     rr->high_rev = rr->low_rev - 1;
     rr->window_revs = MIN(rr->window_revs * 4, WINDOW_REVS_MAX);

@@ -1057,6 +1057,18 @@ class Streams(Base):
             for count in ([], ["COUNT", 30]):
                 self.fails("ERR too many entries for one reply; use COUNT", self.c, *command, *count)
 
+    def test_backwards_small_ones_behind_large_ones(self):
+        """A window is read from its old end: what is large there is not wanted for it."""
+        self.set_option("client-output-max-bytes", 1 << 20)
+        rev = self.c("KV", "REVISION") + 1
+        for size in [20000] * 60 + [1] * 40:
+            self.c("SET", "v/", "v" * size)
+        for count in (1, 39, 40, 41, 60):
+            newest = self.c("XRANGE", "__watch__:v/", rev + 100 - count, "+", "COUNT", count)
+            self.assertEqual(len(newest), count)
+            self.assertEqual(self.c("XREVRANGE", "__watch__:v/", "+", rev, "COUNT", count), newest[::-1])
+        self.fails("ERR too many entries for one reply; use COUNT", self.c, "XREVRANGE", "__watch__:v/", "+", rev, "COUNT", 80)
+
     def test_a_read_of_history_is_not_unblocked(self):
         """It ends by itself: there is no wait to end."""
         rev = self.c("KV", "REVISION") + 1
