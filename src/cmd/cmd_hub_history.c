@@ -50,33 +50,35 @@ static bool prevs_in_memory(const struct hub_scan *s, struct row_cursor cursor, 
     return true;
 }
 
-/* The row of the key in that revision, which is in memory. */
-static void row_find(const struct mvcc *m, struct slice key, uint64_t rev, struct row *out)
+/* The row of the key in that revision, which is in memory. *budget: rows passed are taken off. */
+static void row_find(const struct mvcc *m, struct slice key, uint64_t rev, int64_t *budget, struct row *out)
 {
     struct row_cursor c;
     bool there = cursor_seek(&c, m, rev);
     ASSERT(there);
     while (cursor_next(&c, out) && out->rev <= rev) {
+        --*budget;
         if (out->rev == rev && slice_eq(out->key, key)) return;
     }
     ASSERT(false); /* I6 of mvcc.h */
 }
 
-static void prev_find(const struct mvcc *m, struct store_item *item)
+static void prev_find(const struct mvcc *m, struct store_item *item, int64_t *budget)
 {
     item->prev_state = STORE_PREV_NONE;
     if (item->row.prev == 0) return;
-    row_find(m, item->row.key, item->row.prev, &item->prev);
+    row_find(m, item->row.key, item->row.prev, budget, &item->prev);
     if (item->prev.op == ROW_PUT || MUTANT(WATCH_PREV_OF_DELETED)) item->prev_state = STORE_PREV_FOUND;
 }
 
-enum hub_version hub_version_at(const struct cmd_hub *hub, const struct entry *e, uint64_t rev, struct row *out)
+enum hub_version hub_version_at(const struct cmd_hub *hub, const struct entry *e, uint64_t rev, int64_t *budget,
+                                struct row *out)
 {
     const struct mvcc *m = state_mvcc(node_state(hub->env->node));
     uint64_t memory_rev = mvcc_packs_first_rev(m);
     uint64_t at = e->mod;
     for (size_t i = 0; at >= memory_rev && i < HUB_VERSION_STEPS; i++) {
-        row_find(m, entry_key(e), at, out);
+        row_find(m, entry_key(e), at, budget, out);
         if (out->rev <= rev) return out->op == ROW_PUT ? VERSION_FOUND : VERSION_NONE;
         if (out->prev == 0) return VERSION_NONE;
         at = out->prev;
@@ -110,7 +112,7 @@ enum hub_scan_end hub_scan_memory(struct cmd_hub *hub, struct hub_scan *scan, in
         }
         if (!is_wanted(scan, &item.row)) continue;
         item.prev_state = STORE_PREV_NOT_ASKED;
-        if (scan->with_prev) prev_find(m, &item);
+        if (scan->with_prev) prev_find(m, &item, budget);
         enough = !take(ctx, &item) || enough;
     }
     scan->next_rev = scan->to_rev + 1;

@@ -199,11 +199,12 @@ typedef bool hub_take_fn(void *ctx, const struct store_item *item);
  * a revision. */
 enum hub_scan_end hub_scan_memory(struct cmd_hub *hub, struct hub_scan *scan, int64_t *budget,
                                   hub_take_fn *take, void *ctx);
-/* Starts a read of the same from the store. */
 enum hub_version { VERSION_NONE, VERSION_FOUND, VERSION_UNKNOWN };
 /* What the key had at rev, if the rows in memory tell: FOUND fills *out, borrowed until the next change of
- * the key space. The entry's mod is above rev, and rev is not below the compaction. */
-enum hub_version hub_version_at(const struct cmd_hub *hub, const struct entry *e, uint64_t rev, struct row *out);
+ * the key space. The entry's mod is above rev, and rev is not below the compaction. *budget: likewise. */
+enum hub_version hub_version_at(const struct cmd_hub *hub, const struct entry *e, uint64_t rev, int64_t *budget,
+                                struct row *out);
+/* Starts a read of the same from the store. */
 void hub_read_start(struct cmd_hub *hub, uint64_t client_handle, const struct hub_scan *scan,
                     uint64_t events_max, cmd_read_fn *done, void *data);
 /* Gives the items of a finished read to take (its answer is ignored) and moves scan->next_rev:

@@ -4,9 +4,10 @@
 
 /* --- catching up --------------------------------------------------------------------------------- */
 
-static bool conn_is_full(const struct watch_conn *conn)
+static bool conn_is_full(const struct cmd_hub *hub, const struct watch_conn *conn)
 {
-    return chain_bytes(conn->peer.client->out) >= HUB_CATCHUP_OUTPUT_BYTES;
+    size_t bytes_max = MIN(HUB_CATCHUP_OUTPUT_BYTES, (size_t)hub->env->limits.output_bytes_max / 2);
+    return chain_bytes(conn->peer.client->out) >= bytes_max;
 }
 
 struct taker {
@@ -20,7 +21,7 @@ static bool take_event(void *ctx, const struct store_item *item)
     struct hub_event e;
     hub_event_of_item(item, &e);
     watch_push_event(t->hub, t->w, &e);
-    return !conn_is_full(t->w->conn);
+    return !conn_is_full(t->hub, t->w->conn);
 }
 
 static struct hub_scan scan_of(struct cmd_hub *hub, const struct kv_watch *w)
@@ -146,8 +147,6 @@ static struct mvcc_iter cursor_iter(const struct cmd_hub *hub, const struct kv_w
     return it;
 }
 
-#define ROWS_A_LOOK 20 /* of the budget: a look into memory passes over about so many */
-
 /* What history has told, query by query, in order of key. */
 struct answers {
     const struct store_read *read; /* NULL: nothing */
@@ -178,7 +177,8 @@ static void state_of_row(struct cmd_hub *hub, struct kv_watch *w, const struct r
 /* A key that has changed, by what history has told or else by the rows in memory. False: neither tells.
  * What is put while history is read is in memory: without a look there each answer would come too late
  * for a range that grows, and the snapshot would not end. */
-static bool show_former(struct cmd_hub *hub, struct kv_watch *w, struct answers *answers, const struct entry *e)
+static bool show_former(struct cmd_hub *hub, struct kv_watch *w, struct answers *answers, const struct entry *e,
+                        int64_t *budget)
 {
     struct row row;
     if (answer_find(answers, entry_key(e))) {
@@ -186,7 +186,7 @@ static bool show_former(struct cmd_hub *hub, struct kv_watch *w, struct answers 
         if (item->found && item->row.op == ROW_PUT) state_of_row(hub, w, &item->row);
         return true;
     }
-    enum hub_version v = hub_version_at(hub, e, w->snapshot_rev, &row);
+    enum hub_version v = hub_version_at(hub, e, w->snapshot_rev, budget, &row);
     if (v == VERSION_FOUND) state_of_row(hub, w, &row);
     return v != VERSION_UNKNOWN;
 }
@@ -200,13 +200,13 @@ static enum hub_scan_end snapshot_show(struct cmd_hub *hub, struct kv_watch *w, 
     struct mvcc_iter it = cursor_iter(hub, w);
     const struct entry *e;
     while ((e = mvcc_iter_next(&it)) != NULL) {
-        bool is_full = *budget <= 0 || conn_is_full(w->conn);
+        bool is_full = *budget <= 0 || conn_is_full(hub, w->conn);
         bool has_changed = e->mod > w->snapshot_rev;
-        if (is_full || (has_changed && !show_former(hub, w, &answers, e))) {
+        if (is_full || (has_changed && !show_former(hub, w, &answers, e, budget))) {
             cursor_set(w, entry_key(e));
             return is_full ? SCAN_FULL : SCAN_HISTORY;
         }
-        *budget -= has_changed ? ROWS_A_LOOK : 1;
+        --*budget;
         if (!has_changed && !entry_is_ghost(e)) state_of_entry(hub, w, e);
     }
     return SCAN_END;
@@ -217,8 +217,8 @@ static void page_read(struct cmd_env *env, struct client *c, const struct store_
     struct history_read *op = data;
     struct cmd_hub *hub = op->hub;
     struct kv_watch *w = op->watch;
-    const struct mvcc *m = state_mvcc(node_state(env->node));
-    if (read_back(op, c, read)) {
+    if (read_back(op, c, read)) { /* else there may be no node any more */
+        const struct mvcc *m = state_mvcc(node_state(env->node));
         int64_t budget = HUB_TURN_ROWS;
         if (read->result != OK || mvcc_compacted(m) > w->snapshot_rev) {
             watch_cancel_compacted(hub, w);
@@ -276,7 +276,7 @@ static bool step_waits(struct cmd_hub *hub, struct kv_watch *w)
         watch_list_move(&hub->parked, w);
         return true;
     }
-    if (!conn_is_full(conn)) {
+    if (!conn_is_full(hub, conn)) {
         conn->full_turn = 0;
         return false;
     }
@@ -300,7 +300,7 @@ static void parked_sweep(struct cmd_hub *hub)
     for (struct kv_watch *w = hub->parked.head; w != NULL; w = next) {
         next = w->after;
         const struct client *c = w->conn->peer.client;
-        if (!c->closing && c->proto >= 3 && !conn_is_full(w->conn)) unpark(hub, w);
+        if (!c->closing && c->proto >= 3 && !conn_is_full(hub, w->conn)) unpark(hub, w);
     }
 }
 
@@ -315,7 +315,7 @@ static void progress_run(struct cmd_hub *hub)
         watch_timer_set(&hub->timers, timer, hub->env->now_ms + w->progress_ms);
         bool live = w->phase == PHASE_LIVE && w->next_rev <= rev + 1;
         if (MUTANT(WATCH_PROGRESS_WHILE_BEHIND)) live = true;
-        bool can = !c->closing && c->proto >= 3 && !conn_is_full(w->conn);
+        bool can = !c->closing && c->proto >= 3 && !conn_is_full(hub, w->conn);
         if (!w->sent && can && live) watch_push_note(hub, w, rev, "progress", NULL);
         w->sent = false;
     }

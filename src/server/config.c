@@ -3,6 +3,7 @@
 
 #include "cmd/cmd.h"
 #include "resp/resp.h"
+#include "state/settings.h"
 
 static const char *const backends[] = { "auto", "thread", "uring", NULL };
 static const char *const levels[] = { "debug", "info", "notice", "warning", "error", NULL };
@@ -43,7 +44,7 @@ const struct option config_rows[] = {
     { "requirepass", OPTION_TEXT, OPTION_RUNTIME | OPTION_SECRET, AT(requirepass), "", 0, CMD_PASSWORD_BYTES_MAX, NULL, "Clients",
       "The password clients must give with AUTH or HELLO. Empty: none." },
     { "proto-max-bulk-len", OPTION_BYTES, OPTION_RUNTIME, AT(proto_max_bulk_bytes), "1536kb", 1024,
-      RESP_BYTES_MAX, NULL, NULL, "The longest argument of a request." },
+      SETTINGS_REQUEST_BYTES_MAX, NULL, NULL, "The longest argument of a request." },
     { "proto-max-args", OPTION_INT, OPTION_RUNTIME, AT(proto_max_args), "4096", 16, 1 << 20, NULL, NULL,
       "The largest number of arguments of a request." },
     { "proto-inline-max-bytes", OPTION_BYTES, OPTION_RUNTIME, AT(proto_inline_bytes), "4kb", 64, 65536, NULL,

@@ -253,7 +253,7 @@ static enum err take_cond(struct cursor *c, struct op *o)
 {
     uint8_t cond = 0;
     if (!take_u8(c, &cond) || !take_u64(c, &o->cond_number)) return ERR_CORRUPT;
-    if (!take_value(c, &o->cond_bytes) || cond == COND_NONE) return ERR_CORRUPT;
+    if (!take_sized(c, &o->cond_bytes) || cond == COND_NONE) return ERR_CORRUPT;
     if (cond >= COND_END) return ERR_UNSUPPORTED;
     o->cond = (enum op_cond)cond;
     if (o->cond != COND_FENCE) return OK;
@@ -413,7 +413,7 @@ static enum err take_compare(struct cursor *c, struct op_compare *out)
     c->left -= 12;
     if (!take_key(c, &out->key)) return ERR_CORRUPT;
     if (out->range && !take_key(c, &out->end)) return ERR_CORRUPT;
-    return take_value(c, &out->bytes) ? OK : ERR_CORRUPT;
+    return take_sized(c, &out->bytes) ? OK : ERR_CORRUPT;
 }
 
 static enum err check_compares(const struct op_list *l)

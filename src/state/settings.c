@@ -13,6 +13,7 @@
 
 _Static_assert(OP_BYTES_MAX > MVCC_VALUE_BYTES_MAX + MVCC_KEY_BYTES_MAX,
                "the largest value fits into an operation");
+_Static_assert(OP_BYTES_MAX >= 4 * SETTINGS_REQUEST_BYTES_MAX, "see SETTINGS_REQUEST_BYTES_MAX");
 
 #define FIELD(f) offsetof(struct settings, f)
 
@@ -23,7 +24,7 @@ const struct setting_row setting_rows[] = {
     { "value-max-bytes", SETTING_BYTES, FIELD(value_bytes_max), MIB, 1, MVCC_VALUE_BYTES_MAX,
       "bytes", "Largest value that a write accepts." },
     { "request-max-bytes", SETTING_BYTES, FIELD(request_bytes_max), MIB + MIB / 2, KIB,
-      OP_BYTES_MAX, "bytes", "Largest operation, with everything inside it." },
+      SETTINGS_REQUEST_BYTES_MAX, "bytes", "Largest operation, with everything inside it." },
     { "txn-max-ops", SETTING_COUNT, FIELD(txn_ops_max), 128, 1, 10000, "operations",
       "Compares, and operations of each branch, of one TXN." },
     { "multi-max-ops", SETTING_COUNT, FIELD(multi_ops_max), 10000, 1, 100000, "operations",

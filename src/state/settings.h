@@ -20,6 +20,9 @@
 
 #define SETTINGS_FORMAT 1
 #define SETTING_TEXT_BYTES_MAX 32 /* a value as text */
+/* No request is larger, whatever is configured: an entry of the log takes half of it, and what MULTI
+ * queues and WATCH compares, once more behind ELSE, stays below OP_BYTES_MAX with it. */
+#define SETTINGS_REQUEST_BYTES_MAX (16u << 20)
 
 /* Bits of notify_keyspace_events; the letters are Redis' own. */
 enum notify_flag {

@@ -290,7 +290,7 @@ uint8_t *txn_put_grown(struct txn *t, struct pending *p, size_t bytes)
         uint8_t *room = mem_alloc(cap);
         if (present_len != 0) memcpy(room, present.at, present_len);
         own(p, room, cap);
-        t->moved_bytes += present_len;
+        t->moved_bytes += bytes;
     }
     memset(p->owned + present_len, 0, bytes - present_len);
     p->owned_len = bytes;

@@ -100,7 +100,7 @@ struct txn {
     uint32_t attach_count;       /* keys that are to hang on a lease they were not on */
     uint64_t copied_bytes;       /* values copied from key to key */
     uint64_t value_bytes;        /* of all values put, a key's largest; deleting gives none back */
-    uint64_t moved_bytes;        /* copied to make values; going back to a save point gives none back */
+    uint64_t moved_bytes;        /* of values made anew: copied, or zeros; going back to a save point gives none back */
 
     struct txn_saved *saved;     /* versions to go back to */
     uint32_t saved_count, saved_cap;

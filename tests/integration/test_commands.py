@@ -412,11 +412,15 @@ class Versions(Commands):
         self.assertEqual(self.c.pipeline(asked), [OK, b"4", OK, b"x"])
 
     def test_compare_with_a_value_that_cannot_be(self):
-        self.expect(OK, "CONFIG", "SET", "proto-max-bulk-len", "32mb")
+        self.expect(OK, "CONFIG", "SET", "proto-max-bulk-len", "16mb")
         self.ask("SET", "k", "v")
         for words in (("GET", "k"), ("SET", "k", "w")):
             self.assertIsInstance(self.ask("TXN", "IF", 1, "VALUE", "k", "=", "x" * (9 << 20), "THEN", 1, len(words), *words),
                                   Error)
+        for words in (("SET", "k", "w", "IFEQ"), ("KV", "DEL", "k", "IFEQ"), ("TXN", "THEN", 1, 5, "SET", "k", "w", "IFEQ")):
+            self.assertIsInstance(self.ask(*words, "x" * (9 << 20)), Error)
+        self.assertIsInstance(self.ask("MSET", *(word for i in range(16) for word in ("k%d" % i, "x" * (1 << 20)))), Error)
+        self.assertIn("between", str(self.ask("CONFIG", "SET", "proto-max-bulk-len", "512mb")))
         self.expect(b"v", "GET", "k")
         self.expect(OK, "CONFIG", "SET", "proto-max-bulk-len", "1536kb")
 
