@@ -7,8 +7,9 @@
  * LIMITS   OPTION_LINE_BYTES_MAX a line, OPTION_FILE_BYTES_MAX a file.
  * ERRORS   ERR_CONFIG with the option, the value and what would be right in errmsg; ERR_IO.
  *
- * FORMAT   A file has lines `name value`; '#' begins a comment, on a line of its own; a value may be in double quotes with
- *          \" \\ \n \xHH. Bytes take k, kb, m, mb, g, gb (kb = 1024); durations ms, s, m, h, d.
+ * FORMAT   A file has lines `name value`; '#' begins a comment, on a line of its own or behind a
+ *          quoted value; a value may be in double quotes with \" \\ \n \xHH. Bytes take k, kb, m,
+ *          mb, g, gb (kb = 1024); durations ms, s, m, h, d.
  */
 #ifndef BASE_OPTION_H
 #define BASE_OPTION_H

@@ -1,3 +1,4 @@
+/* cli/password.c - see password.h. */
 #include "cli/password.h"
 
 #include <errno.h>
